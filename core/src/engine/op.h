@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/** The operation behind redmoon_op, and the blocking driver. */
+#ifndef RM_ENGINE_OP_H
+#define RM_ENGINE_OP_H
+
+#include "base/wants.h"
+
+#include <redmoon/client.h>
+#include <stdbool.h>
+
+typedef struct rm_op_class {
+  /** RM_DONE, RM_WAIT with op->wants, or a negative status with op->error.  Called until it does not return RM_WAIT. */
+  int (*step)(redmoon_op *op, int64_t now_us);
+  /** Of an operation that ended with RM_DONE: writes the out-parameters.  Returns 0 or a negative status (with `err`).
+   *  NULL: there are none. */
+  int (*finish)(redmoon_op *op, redmoon_error *err);
+  /** Frees everything, whatever the state. */
+  void (*destroy)(redmoon_op *op);
+} rm_op_class;
+
+struct redmoon_op {
+  const rm_op_class *class;
+  redmoon_client *client; /* a reference, or borrowed from an owner that outlives the operation */
+  uintptr_t owner;        /* who borrows connections: 0 means the stepping thread */
+  int status;             /* RM_WAIT until it has ended; then RM_DONE or negative */
+  bool may_block;         /* the driver allows a receive to block in the kernel instead of a poll */
+  rm_wants wants;
+  redmoon_error error;
+};
+
+/** Steps until it has ended, waiting with poll() on what it wants and on the client's shutdown.  Returns op->status. */
+REDMOON_API int rm_drive(redmoon_op *op);
+/** The blocking twin of a _start: drives and finishes.  `started` is what _start returned. */
+REDMOON_API int rm_run(int started, redmoon_op *op, redmoon_error *err);
+
+#endif

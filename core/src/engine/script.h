@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/** Built-in scripts, and the operation that runs one and decodes its reply: all a pattern needs. */
+#ifndef RM_ENGINE_SCRIPT_H
+#define RM_ENGINE_SCRIPT_H
+
+#include "engine/op.h"
+
+#include <redmoon/script.h>
+
+/** A file of scripts/, expanded at build.  Immutable, static. */
+typedef struct rm_builtin {
+  const char *name; /* "lock_acquire" */
+  const char *source;
+  size_t len;
+  const char *sha1; /* 40 hex digits */
+} rm_builtin;
+
+/** Decodes an answer that is not an error into the caller's out-parameters.  `attempts`: how often it was sent. */
+typedef int (*rm_decode_fn)(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err);
+/** Ends `ctx`, whether or not it was decoded into. */
+typedef void (*rm_drop_fn)(void *ctx);
+
+/** An operation that runs `script`; flags RM_CALL_REPEATABLE when its repetition is harmless.  `decode` is called by
+ *  redmoon_op_finish; `drop` exactly once, also when this fails.  Both NULL-able. */
+REDMOON_API int rm_builtin_start(redmoon_client *client, const rm_builtin *script, const redmoon_script_args *args,
+                                 unsigned flags, rm_decode_fn decode, rm_drop_fn drop, void *ctx, redmoon_op **op,
+                                 redmoon_error *err);
+
+/** Key prefix of all patterns: option key_prefix, else "redmoon". */
+const char *rm_client_key_prefix(const redmoon_client *client);
+/** Adds to a counter of metrics(): redmoon_<pattern>_total{result="<result>"}.  Both are static strings of the patterns. */
+void rm_client_count(redmoon_client *client, const char *pattern, const char *result);
+
+#endif

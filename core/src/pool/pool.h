@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/** The pool of one node: leases, waiters, upkeep, statistics.  No I/O of its own and no clock: time is a parameter, the
+ *  connections are opaque but for rm_conn's pool fields and the hooks.
+ *
+ *  A borrow:
+ *
+ *      acquire --> CONN   a checked idle connection
+ *              --> DIAL   a permit: dial, then rm_pool_dialed() or rm_pool_dial_failed()
+ *              --> WAIT   in the queue (FIFO): wait on rm_lease_fd() or until lease->wake_us, then rm_pool_poll()
+ *              --> negative
+ *
+ *  Lock order: the pool's mutex is a leaf; it is held for a few instructions, never across a hook, I/O or a call. */
+#ifndef RM_POOL_POOL_H
+#define RM_POOL_POOL_H
+
+#include "base/event.h"
+#include "base/list.h"
+#include "wire/conn.h"
+
+#include <redmoon/client.h>
+
+typedef struct rm_pool rm_pool; /* internally locked */
+
+typedef struct rm_pool_config {
+  int size, min_idle, max_idle;
+  int64_t max_idle_time_us, max_lifetime_us; /* 0: for ever; the lifetime gets +-10 % of jitter per connection */
+  int64_t min_backoff_us, max_backoff_us;    /* of the dial back-off */
+  const char *name;                          /* node's address, for messages; copied */
+} rm_pool_config;
+
+/** How the pool reaches outside; called without its lock. */
+typedef struct rm_pool_hooks {
+  bool (*is_reusable)(rm_conn *conn, rm_close_reason *why); /* rm_conn_is_reusable */
+  void (*close)(void *ctx, rm_conn *conn, rm_close_reason why);
+  void (*upkeep_due)(void *ctx); /* upkeep has become due sooner than rm_pool_upkeep last said; may be NULL */
+  void *ctx;
+} rm_pool_hooks;
+
+enum { RM_POOL_WAIT = 0, RM_POOL_CONN = 1, RM_POOL_DIAL = 2 };
+
+/** A borrow from its begin to its end; lives in the caller's memory, zeroed before the first use, and must not move or
+ *  go away between acquire and release/cancel. */
+typedef struct rm_lease {
+  rm_list link;
+  rm_pool *pool;     /* NULL: not in use */
+  rm_conn *conn;
+  int state;         /* the pool's */
+  uintptr_t owner;   /* who holds it: the thread, or whatever the driver says */
+  int64_t since_us;  /* begin of the wait, then of the lease */
+  int64_t wake_us;   /* while waiting: poll again at this time (RM_FOREVER: only when the fd is readable) */
+  uint64_t generation; /* of the pool, to notice a fork */
+  rm_event event;    /* opened at the first wait; kept until rm_lease_fini */
+  bool has_event;
+  redmoon_error *failure; /* the pool's: why a waiter was refused; storage of the pool until polled */
+} rm_lease;
+
+int rm_pool_new(const rm_pool_config *config, const rm_pool_hooks *hooks, rm_pool **out, redmoon_error *err);
+/** No lease may be left. */
+void rm_pool_free(rm_pool *pool);
+
+/** Begins a borrow.  Errors: CLOSED; POOL_DEADLOCK (all leases belong to `owner`); CONNECT at once while the dial
+ *  back-off lasts and nothing can come back (the text holds the last dial error); NOMEM, UNAVAILABLE (no event). */
+int rm_pool_acquire(rm_pool *pool, rm_lease *lease, uintptr_t owner, int64_t now_us, redmoon_error *err);
+/** After a wake-up: as rm_pool_acquire. */
+int rm_pool_poll(rm_lease *lease, int64_t now_us, redmoon_error *err);
+static inline int rm_lease_fd(const rm_lease *lease) { return lease->event.fd; }
+/** A permit became a connection; the lease holds it now.  0, or CLOSED when the pool was shut down meanwhile (the
+ *  connection was closed and the lease has ended). */
+int rm_pool_dialed(rm_lease *lease, rm_conn *conn, int64_t now_us, redmoon_error *err);
+/** A permit is given back because the dial failed: the back-off begins or grows, waiters that nothing can serve are
+ *  refused with this error. */
+void rm_pool_dial_failed(rm_lease *lease, const redmoon_error *why, int64_t now_us);
+/** Ends a lease; a connection in order goes to the longest waiter, else to the idle ones (or is closed when there are
+ *  max_idle of them, or its lifetime is over). */
+void rm_pool_release(rm_lease *lease, int64_t now_us);
+/** Ends a lease by closing its connection. */
+void rm_pool_discard(rm_lease *lease, rm_close_reason why, int64_t now_us);
+/** Ends a borrow in whatever state it is: leaves the queue, gives a permit back without blame, discards a connection. */
+void rm_pool_cancel(rm_lease *lease, int64_t now_us);
+/** Closes what the lease still owns (its event).  After release/cancel. */
+void rm_lease_fini(rm_lease *lease);
+
+/** The text of POOL_TIMEOUT: limits, in use, waiters, age of the oldest lease, last dial error.  Counts the timeout.
+ *  The borrow has ended.  Returns REDMOON_EPOOL_TIMEOUT. */
+int rm_pool_timed_out(rm_lease *lease, int64_t now_us, redmoon_error *err);
+
+/** Every idle connection is closed, every connection lent out is dropped when it comes back (READONLY, fail-over). */
+void rm_pool_purge(rm_pool *pool, rm_close_reason why, int64_t now_us);
+/** No borrow succeeds from here: waiters wake with CLOSED, idle connections are closed, the sockets of those lent out are
+ *  shut down so that whoever blocks on one wakes. */
+void rm_pool_shutdown(rm_pool *pool, int64_t now_us);
+
+/** Does what upkeep is due: closes idle connections past max_idle_time (down to min_idle) and max_lifetime.  *dials is how
+ *  many connections are missing for min_idle and may be dialled now.  Returns when to call again (RM_FOREVER: when
+ *  upkeep_due is called). */
+int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials);
+/** A permit for upkeep: RM_POOL_DIAL, or RM_POOL_WAIT when none is to be had (no queueing). */
+int rm_pool_acquire_permit(rm_pool *pool, rm_lease *lease, int64_t now_us);
+
+void rm_pool_stats(const rm_pool *pool, redmoon_stats *out);
+/** In the child after fork(): forgets all connections (their descriptors are closed, the peer hears nothing), waiters and
+ *  leases; leases of the parent's are refused with CLOSED by generation. Called by the only thread. */
+void rm_pool_forked(rm_pool *pool);
+
+#endif

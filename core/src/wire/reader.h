@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/** Bytes in, replies out: the frame scanner in front of the hiredis reader.
+ *
+ *      recv -> buffer -> scanner: end of the frame? sane? -> hiredis reader -> nodes in an arena
+ *
+ *  Only whole, sane frames reach hiredis.  Attributes are dropped.  An error is final: the connection must be closed. */
+#ifndef RM_WIRE_READER_H
+#define RM_WIRE_READER_H
+
+#include "base/buffer.h"
+#include "wire/reply.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct rm_limits {
+  size_t max_reply;    /* bytes of one top-level frame, also of one bulk */
+  size_t max_elements; /* of all aggregates of one frame together */
+  size_t max_line;     /* bytes of a line without its CRLF */
+  int max_depth;
+} rm_limits;
+#define RM_LIMITS_DEFAULT ((rm_limits){(size_t)512 << 20, (size_t)1 << 24, (size_t)64 << 10, 32})
+/** Limits that belong to a max_reply_size. */
+rm_limits rm_limits_for(int64_t max_reply_size);
+
+typedef struct rm_reader rm_reader;
+
+rm_reader *rm_reader_new(const rm_limits *limits); /* NULL: no memory */
+void rm_reader_free(rm_reader *reader);
+/** Room for at least `min` bytes to be received into, more if there is; *room says how much.  NULL: no memory. */
+char *rm_reader_space(rm_reader *reader, size_t min, size_t *room);
+/** `len` bytes were put at rm_reader_space. */
+void rm_reader_added(rm_reader *reader, size_t len);
+/** How many bytes the next receive had better make room for: the rest of a known large frame, else 64 KiB. */
+size_t rm_reader_want(const rm_reader *reader);
+/** Whether any received byte has not been given out as a reply. */
+bool rm_reader_has_bytes(const rm_reader *reader);
+/** The next whole frame.  Returns 1 (*out in `arena`; check its type for PUSH), 0 (more bytes are needed), or a
+ *  negative status: PROTOCOL, TOO_LARGE (final), NOMEM (final). */
+int rm_reader_next(rm_reader *reader, rm_arena *arena, redmoon_reply **out, redmoon_error *err);
+/** Gives memory of an idle reader back beyond a usual size. */
+void rm_reader_trim(rm_reader *reader);
+
+#endif
