@@ -99,7 +99,7 @@ static void destroy(redmoon_op *op) {
 static const rm_op_class scan_class = {rm_call_step, finish, destroy};
 
 static int format(rm_call *call, const redmoon_scan *scan, redmoon_error *err) {
-  size_t options = (size_t)(scan->match != NULL) + (scan->count != REDMOON_UNSET) + (scan->type != NULL);
+  size_t options = (size_t)(scan->match != NULL) + (size_t)(scan->count != REDMOON_UNSET) + (size_t)(scan->type != NULL);
   size_t argc = 2 + (scan->key != NULL) + 2 * options;
   rm_request *request = &call->request;
   rm_request_begin(request, argc);

@@ -149,7 +149,7 @@ int redmoon_script_run_start(redmoon_client *client, redmoon_script *script, con
   if (self == NULL) return rm_fail_nomem(err);
   self->script = redmoon_script_ref(script);
   self->out = reply;
-  return start(self, script->sha1, rm_script_source(script), args, rm_script_flags(script), &op, err);
+  return start(self, script->sha1, rm_script_source(script), args, rm_script_flags(script), op, err);
 }
 
 int redmoon_script_run(redmoon_client *client, redmoon_script *script, const redmoon_script_args *args,
@@ -170,5 +170,5 @@ int rm_builtin_start(redmoon_client *client, const rm_builtin *script, const red
   self->decode = decode;
   self->drop = drop;
   self->ctx = ctx;
-  return start(self, script->sha1, (redmoon_bytes){script->source, script->len}, args, flags, &op, err);
+  return start(self, script->sha1, (redmoon_bytes){script->source, script->len}, args, flags, op, err);
 }
