@@ -149,7 +149,7 @@ static int step_dial(rm_connect *c, int64_t now_us, rm_wants *wants, redmoon_err
     return rm_fail_nomem(err);
   }
   memcpy(c->conn->address, c->name, sizeof c->name);
-  c->conn->receive_timeout_us = c->dialer.config->read_timeout_ms * 1000;
+  c->conn->receive_timeout_us = c->dial.receive_timeout_us;
   if (c->dialer.tls == NULL) return start_handshake(c, err);
   c->state = TLS;
   status = rm_tls_attach(c->dialer.tls, fd, c->host != NULL ? c->host : "localhost", &c->conn->ssl, err);

@@ -38,7 +38,8 @@ void rm_dial_start(rm_dial *dial, const struct addrinfo *list, const char *path,
   dial->path = path;
   dial->name = name;
   dial->deadline_us = deadline_us;
-  dial->receive_timeout_us = options->read_timeout_ms * 1000;
+  /* Half of what a reply may take: a receive that waits in the kernel must end before its call does. */
+  dial->receive_timeout_us = options->read_timeout_ms * 500;
   dial->user_timeout_ms = rm_max64(options->read_timeout_ms + options->write_timeout_ms, MIN_USER_TIMEOUT_MS);
   for (const struct addrinfo *a = list; a != NULL; a = a->ai_next) dial->left++;
   if (path != NULL) dial->left = 1;

@@ -133,3 +133,19 @@ int rm_request_argv(rm_request *request, int argc, const char *const *argv, cons
   for (int i = 0; i < argc; i++) rm_request_arg(request, argv[i], lens != NULL ? lens[i] : strlen(argv[i]));
   return rm_request_end(request, flags, tag);
 }
+
+int rm_request_append(rm_request *request, const rm_request *other) {
+  size_t before = rm_buffer_len(&request->bytes), count = request->count;
+  if (rm_buffer_append(&request->bytes, rm_buffer_begin(&other->bytes), rm_buffer_len(&other->bytes)) != 0)
+    return REDMOON_ENOMEM;
+  for (size_t i = 0; i < other->count; i++) {
+    if (grow_marks(request) != 0) {
+      request->bytes.tail = request->bytes.head + before;
+      request->count = count;
+      return REDMOON_ENOMEM;
+    }
+    request->marks[request->count] = other->marks[i];
+    request->marks[request->count++].end += before;
+  }
+  return 0;
+}
