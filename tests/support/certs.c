@@ -55,7 +55,8 @@ static EVP_PKEY *new_key(void) {
   EVP_PKEY *key = NULL;
   EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
   bool ok = ctx != NULL && EVP_PKEY_keygen_init(ctx) == 1 &&
-            EVP_PKEY_CTX_set_ec_paramgen_curve_nid(ctx, NID_X9_62_prime256v1) == 1 && EVP_PKEY_keygen(ctx, &key) == 1;
+            EVP_PKEY_CTX_set_ec_paramgen_curve_nid(ctx, NID_X9_62_prime256v1) == 1 &&
+            EVP_PKEY_keygen(ctx, &key) == 1;
   EVP_PKEY_CTX_free(ctx);
   return ok ? key : NULL;
 }
@@ -82,12 +83,16 @@ static bool issue(const recipe *r, const identity *issuer, long serial, identity
   return X509_set_version(cert, 2) == 1 && ASN1_INTEGER_set(X509_get_serialNumber(cert), serial) == 1 &&
          X509_gmtime_adj(X509_getm_notBefore(cert), r->from) != NULL &&
          X509_gmtime_adj(X509_getm_notAfter(cert), r->until) != NULL &&
-         X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)r->common_name, -1, -1, 0) == 1 &&
-         X509_set_issuer_name(cert, X509_get_subject_name(issuer->cert)) == 1 && X509_set_pubkey(cert, out->key) == 1 &&
-         add_extension(cert, issuer->cert, NID_basic_constraints, r->ca ? "critical,CA:TRUE" : "critical,CA:FALSE") &&
+         X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)r->common_name, -1, -1,
+                                    0) == 1 &&
+         X509_set_issuer_name(cert, X509_get_subject_name(issuer->cert)) == 1 &&
+         X509_set_pubkey(cert, out->key) == 1 &&
+         add_extension(cert, issuer->cert, NID_basic_constraints,
+                       r->ca ? "critical,CA:TRUE" : "critical,CA:FALSE") &&
          add_extension(cert, issuer->cert, NID_subject_key_identifier, "hash") &&
          add_extension(cert, issuer->cert, NID_subject_alt_name, r->alternatives) &&
-         add_extension(cert, issuer->cert, NID_ext_key_usage, r->usage) && X509_sign(cert, issuer->key, EVP_sha256()) > 0;
+         add_extension(cert, issuer->cert, NID_ext_key_usage, r->usage) &&
+         X509_sign(cert, issuer->key, EVP_sha256()) > 0;
 }
 
 static void release(identity *id) {
@@ -107,8 +112,8 @@ static bool write_key(const char *path, EVP_PKEY *key, const char *passphrase) {
   FILE *file = fopen(path, "w");
   if (file == NULL) return false;
   const EVP_CIPHER *cipher = passphrase != NULL ? EVP_aes_256_cbc() : NULL;
-  bool ok = PEM_write_PKCS8PrivateKey(file, key, cipher, passphrase, passphrase != NULL ? (int)strlen(passphrase) : 0,
-                                      NULL, NULL) == 1;
+  bool ok = PEM_write_PKCS8PrivateKey(file, key, cipher, passphrase,
+                                      passphrase != NULL ? (int)strlen(passphrase) : 0, NULL, NULL) == 1;
   return fclose(file) == 0 && ok;
 }
 
@@ -139,9 +144,11 @@ static bool make_all(identity *ca, identity *other) {
   const recipe not_yet = {"localhost", names, server, false, DAY, 2 * DAY};
   const recipe client = {"client", NULL, "clientAuth", false, -DAY, DAY};
   return issue(&authority, NULL, 1, ca) && issue(&stranger, NULL, 1, other) && write_ca(ca->cert) &&
-         write_pair("good", &good, ca, 2, &made.good) && write_pair("wrong_name", &wrong_name, ca, 3, &made.wrong_name) &&
+         write_pair("good", &good, ca, 2, &made.good) &&
+         write_pair("wrong_name", &wrong_name, ca, 3, &made.wrong_name) &&
          write_pair("wildcard", &wildcard, ca, 4, &made.wildcard) &&
-         write_pair("expired", &expired, ca, 5, &made.expired) && write_pair("not_yet", &not_yet, ca, 6, &made.not_yet) &&
+         write_pair("expired", &expired, ca, 5, &made.expired) &&
+         write_pair("not_yet", &not_yet, ca, 6, &made.not_yet) &&
          write_pair("self_signed", &good, NULL, 7, &made.self_signed) &&
          write_pair("unknown_ca", &good, other, 8, &made.unknown_ca) &&
          write_pair("client", &client, ca, 9, &made.client);
