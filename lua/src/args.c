@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Lua values as arguments of commands: strings, integers, floats; anything else raises before a byte is formatted. */
+/* Lua values as arguments of commands: strings, integers, floats; anything else raises before a byte is formatted.
+ */
 #include "binding.h"
 
 #include <inttypes.h>
@@ -63,7 +64,8 @@ static void add_value(lua_State *L, rm_lua_args *args, int index) {
   lua_Number number = lua_tonumber(L, index);
   int is_integer;
   lua_Integer integer = lua_tointegerx(L, index, &is_integer); /* of integral floats, too */
-  size_t len = is_integer ? (size_t)snprintf(text, 32, "%" PRId64, (int64_t)integer) : rm_format_double(text, number);
+  size_t len =
+      is_integer ? (size_t)snprintf(text, 32, "%" PRId64, (int64_t)integer) : rm_format_double(text, number);
   text[len] = '\0';
   rm_lua_args_add_bytes(args, text, len);
 }

@@ -6,8 +6,8 @@
  *      transaction.c+--> op.c, wait.c ----+-- push.c     replies -> Lua values
  *      lock.c ...   |    (the engine)     +-- error.c    failures -> nil, message, code, detail
  *
- *  Every userdata gets its metatable before its resource, and nothing that can raise stands between taking a resource and
- *  boxing it.  Functions that touch the stack say so: [-popped, +pushed]. */
+ *  Every userdata gets its metatable before its resource, and nothing that can raise stands between taking a
+ * resource and boxing it.  Functions that touch the stack say so: [-popped, +pushed]. */
 #ifndef RM_LUA_BINDING_H
 #define RM_LUA_BINDING_H
 
@@ -26,9 +26,9 @@
 
 /** Data of one lua_State; a userdata that its registry keeps. */
 typedef struct rm_lua_shared {
-  atomic_int pending;        /* hook events wait to be handed to their functions */
-  bool dispatching;          /* that goes on now */
-  const void *client_meta;   /* identity of the metatables, for checks without a look-up by name */
+  atomic_int pending;      /* hook events wait to be handed to their functions */
+  bool dispatching;        /* that goes on now */
+  const void *client_meta; /* identity of the metatables, for checks without a look-up by name */
   const void *pipeline_meta;
   const void *transaction_meta;
 } rm_lua_shared;
@@ -63,11 +63,13 @@ lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *
 
 /* ---- wait.c ---- */
 
-/** Drives the operation to its end: the one place where the binding waits.  Returns its status. [-0, +0], never raises */
+/** Drives the operation to its end: the one place where the binding waits.  Returns its status. [-0, +0], never
+ * raises */
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, redmoon_op *op);
 /** Waits for and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
 int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
-/** Tail of every call: hands queued events to their functions and returns `count`, the results on top of the stack. */
+/** Tail of every call: hands queued events to their functions and returns `count`, the results on top of the stack.
+ */
 int rm_lua_end(lua_State *L, const rm_lua_link *link, int count);
 
 /* ---- error.c ---- */
@@ -90,9 +92,9 @@ int rm_lua_is_error(lua_State *L);
 void rm_lua_push_reply(lua_State *L, const redmoon_reply *reply);
 /** An answer inside a list: a nil is redmoon.null, an error is an error object. [-0, +1] */
 void rm_lua_push_element(lua_State *L, const redmoon_reply *reply);
-/** The result of a call that was answered: the value, or nil, message, code, detail.  `conditional`: a nil means false.
- *  Returns the count. */
-int rm_lua_push_answer(lua_State *L, const redmoon_reply *reply, bool conditional, const redmoon_error *how);
+/** The result of a call of one command that was answered: the value, or nil, message, code, detail.  `conditional`:
+ * a nil means false.  Returns the count. */
+int rm_lua_push_answer(lua_State *L, const rm_call *call, bool conditional);
 static inline void rm_lua_push_null(lua_State *L) { lua_pushlightuserdata(L, NULL); }
 
 /* ---- args.c ---- */
@@ -114,8 +116,8 @@ rm_lua_args *rm_lua_args_new(lua_State *L, size_t cap);
 void rm_lua_args_add_bytes(rm_lua_args *args, const char *ptr, size_t len);
 /** Adds the checked values first..last of the stack, which must stay there. [-0, +0], never raises */
 void rm_lua_args_add(lua_State *L, rm_lua_args *args, int first, int last);
-/** Adds the elements of the list at `index`, which must stay unchanged; raises for elements that are neither string nor
- *  number. `what` names the list. [-0, +0] */
+/** Adds the elements of the list at `index`, which must stay unchanged; raises for elements that are neither string
+ * nor number. `what` names the list. [-0, +0] */
 void rm_lua_args_add_list(lua_State *L, rm_lua_args *args, int index, const char *what);
 /** Length of the list at `index`; 0 for nil; raises for anything else. [-0, +0] */
 size_t rm_lua_list_len(lua_State *L, int index, const char *what);
@@ -125,8 +127,8 @@ size_t rm_lua_list_len(lua_State *L, int index, const char *what);
 /** More kinds of rm_option: handled by the caller; known, but refused with the text in `accepts`. */
 #define RM_LUA_OPTION_OTHER ((rm_option_kind)100)
 #define RM_LUA_OPTION_REFUSED ((rm_option_kind)101)
-/** Reads the table at `index` into the struct `out` by `table`; raises at the caller's line for what is unknown, of the
- *  wrong type or out of range. nil: nothing is read.  Texts stay the table's. [-0, +0] */
+/** Reads the table at `index` into the struct `out` by `table`; raises at the caller's line for what is unknown, of
+ * the wrong type or out of range. nil: nothing is read.  Texts stay the table's. [-0, +0] */
 void rm_lua_read_options(lua_State *L, int index, const rm_option *table, size_t count, void *out);
 /** The options of redmoon.connect.  *default_ttl_ms: -1 for an explicit `false`, REDMOON_UNSET when not given.
  *  Leaves the credentials function (or nil) on top. [-0, +1] */
@@ -144,7 +146,8 @@ size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size
 typedef struct rm_lua_op {
   rm_call call;
   rm_lua_link link;
-  bool busy; /* stays set when an error unwinds past rm_lua_op_put: the next call takes a new one, the GC ends this one */
+  bool busy; /* stays set when an error unwinds past rm_lua_op_put: the next call takes a new one, the GC ends this
+                one */
   bool open;
 } rm_lua_op;
 /** Pushes an op of the client at `index` that is free. [-0, +1] */
@@ -152,8 +155,9 @@ rm_lua_op *rm_lua_op_take(lua_State *L, int index, const rm_lua_link *link);
 /** Ready for the next call; its reply is gone. [-0, +0] */
 void rm_lua_op_put(rm_lua_op *op);
 void rm_lua_op_close(lua_State *L, rm_lua_op *op);
-/** The reply of its only command. */
-const redmoon_reply *rm_lua_op_reply(const rm_lua_op *op);
+/** Sends the one command that was formatted (`status`: how rm_call_end ended), pushes the result, puts the op back.
+ */
+int rm_lua_op_run(lua_State *L, rm_lua_op *op, int status, bool conditional);
 void rm_lua_op_open(lua_State *L);
 
 /** Owns a C object while Lua values are made of it. */
@@ -175,8 +179,8 @@ enum { RM_LUA_NAME_MAX = 64 };
 /** What a command's method knows; upvalue 1 of its closure. */
 typedef struct rm_lua_method {
   const rm_command *command;
-  const void *meta;  /* metatable of the objects it is a method of */
-  int rewrite;       /* RM_LUA_SET ...: takes a last table of options */
+  const void *meta; /* metatable of the objects it is a method of */
+  int rewrite;      /* RM_LUA_SET ...: takes a last table of options */
   bool has_subcommands;
   size_t len;
   char name[RM_LUA_NAME_MAX + 1]; /* upper case */

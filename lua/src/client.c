@@ -25,8 +25,8 @@ rm_lua_client *rm_lua_client_new(lua_State *L) {
 /* ---- commands ---- */
 
 /* Sends the command whose arguments are the stack's values first..last, all checked. */
-static int run_command(lua_State *L, rm_lua_client *client, const rm_command *command, const char *name, size_t name_len,
-                       int first, bool conditional) {
+static int run_command(lua_State *L, rm_lua_client *client, const rm_command *command, const char *name,
+                       size_t name_len, int first, bool conditional) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   int last = lua_gettop(L);
   rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
@@ -34,12 +34,7 @@ static int run_command(lua_State *L, rm_lua_client *client, const rm_command *co
   rm_request_begin(&call->request, (size_t)(last - first + 2));
   rm_request_arg(&call->request, name, name_len);
   rm_lua_put_args(L, first, last, &call->request);
-  int status = rm_call_end(call, command, 0, &call->op.error);
-  if (status == 0) status = rm_lua_wait(L, &op->link, &call->op);
-  int count = status < 0 ? rm_lua_fail(L, &call->op.error)
-                         : rm_lua_push_answer(L, rm_lua_op_reply(op), conditional, &call->op.error);
-  rm_lua_op_put(op);
-  return rm_lua_end(L, &op->link, count);
+  return rm_lua_op_run(L, op, rm_call_end(call, command, 0, &call->op.error), conditional);
 }
 
 /* client:<name>(...). Upvalues: method, name. */
@@ -108,10 +103,8 @@ static int client_gc(lua_State *L) {
 
 static int client_tostring(lua_State *L) {
   rm_lua_client *client = rm_lua_client_check(L, 1);
-  if (client->link.client == NULL)
-    lua_pushliteral(L, CLIENT_TYPE " (closed)");
-  else
-    lua_pushfstring(L, CLIENT_TYPE " (%s)", redmoon_client_url(client->link.client));
+  if (client->link.client == NULL) lua_pushliteral(L, CLIENT_TYPE " (closed)");
+  else lua_pushfstring(L, CLIENT_TYPE " (%s)", redmoon_client_url(client->link.client));
   return 1;
 }
 
@@ -119,7 +112,8 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
   const char *url = url_index == 0 ? NULL : luaL_optstring(L, url_index, NULL);
   redmoon_options options = REDMOON_OPTIONS_INIT;
   int64_t default_ttl_ms;
-  rm_lua_read_client_options(L, options_index, &options, &default_ttl_ms); /* [+1]: the credentials function, or nil */
+  rm_lua_read_client_options(L, options_index, &options,
+                             &default_ttl_ms); /* [+1]: the credentials function, or nil */
   int function = lua_gettop(L);
   rm_lua_client *client = rm_lua_client_new(L);
   if (!lua_isnil(L, function)) {

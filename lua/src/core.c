@@ -43,12 +43,9 @@ static int build_info(lua_State *L) {
 }
 
 int luaopen_redmoon_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"connect", connect_client},
-                                       {"embedded", rm_lua_embedded_start},
-                                       {"script", rm_lua_script_new},
-                                       {"is_error", rm_lua_is_error},
-                                       {"build_info", build_info},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"connect", connect_client},   {"embedded", rm_lua_embedded_start},
+                                       {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
+                                       {"build_info", build_info},    {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
   rm_lua_shared *shared = lua_newuserdatauv(L, sizeof *shared, 0);

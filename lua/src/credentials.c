@@ -4,8 +4,9 @@
  *      dial on the thread that is inside a call of the owning state -> the function is called there
  *      dial on any other thread (keeper, other states)              -> what the function said last
  *
- *  Reference counts belong to the owning state, hence to one thread at a time; what other threads look at is behind the
- *  mutex, which is not held while Lua runs.  The function itself is in the registry, under the object's address. */
+ *  Reference counts belong to the owning state, hence to one thread at a time; what other threads look at is behind
+ * the mutex, which is not held while Lua runs.  The function itself is in the registry, under the object's address.
+ */
 #include "binding.h"
 
 #include "base/alloc.h"

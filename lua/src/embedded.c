@@ -19,7 +19,8 @@ static const rm_option table[] = {
     {"config", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a list of arguments"},
 };
 
-/* The list in field `config` of the table at 1 as a NULL-ended array, or NULL; its memory stays on the stack. [-0, +2] */
+/* The list in field `config` of the table at 1 as a NULL-ended array, or NULL; its memory stays on the stack. [-0,
+ * +2] */
 static const char *const *read_config(lua_State *L) {
   if (lua_isnoneornil(L, 1) || lua_getfield(L, 1, "config") == LUA_TNIL) {
     lua_settop(L, 1);

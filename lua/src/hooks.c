@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* client:on(event, fn).  The engine reports on any thread, so events are queued here and handed to the function at the
- * end of the next call that the owning state makes:
+/* client:on(event, fn).  The engine reports on any thread, so events are queued here and handed to the function at
+ * the end of the next call that the owning state makes:
  *
  *      any thread --> ring (mutex) --> shared->pending --> rm_lua_end --> fn(event)
  *
@@ -45,7 +45,9 @@ static const char hooks_key; /* registry: the state's hooks, a table with weak k
 
 /* ---- the engine's side: any thread ---- */
 
-static void copy_text(char *out, size_t cap, const char *text) { snprintf(out, cap, "%s", text != NULL ? text : ""); }
+static void copy_text(char *out, size_t cap, const char *text) {
+  snprintf(out, cap, "%s", text != NULL ? text : "");
+}
 
 static void on_event(void *ctx, const redmoon_event *event) {
   hook *h = ctx;
@@ -128,7 +130,8 @@ static int deliver(lua_State *L) {
   return 0;
 }
 
-/* A function that raises does not disturb the call that is just ending: it is counted, and said by warn(). [-1, +0] */
+/* A function that raises does not disturb the call that is just ending: it is counted, and said by warn(). [-1, +0]
+ */
 static void deliver_all(lua_State *L) {
   delivery d;
   d.hook = lua_touserdata(L, -1);

@@ -68,10 +68,8 @@ int rm_lua_client_lock(lua_State *L) {
 /* true, or nil, message, code, detail */
 static int answer(lua_State *L, lock *l, int started, redmoon_op *op, redmoon_error *err) {
   int status = rm_lua_run(L, &l->link, started, op, err), count = 1;
-  if (status < 0)
-    count = rm_lua_fail(L, err);
-  else
-    lua_pushboolean(L, 1);
+  if (status < 0) count = rm_lua_fail(L, err);
+  else lua_pushboolean(L, 1);
   return rm_lua_end(L, &l->link, count);
 }
 
@@ -127,9 +125,9 @@ static int lock_gc(lua_State *L) {
 static int lock_tostring(lua_State *L) {
   lock *l = luaL_checkudata(L, 1, LOCK_TYPE);
   lua_pushfstring(L, LOCK_TYPE " (%s)",
-                  l->lock == NULL               ? "closed"
+                  l->lock == NULL              ? "closed"
                   : redmoon_lock_held(l->lock) ? "held"
-                                                : "not held");
+                                               : "not held");
   return 1;
 }
 
@@ -151,8 +149,8 @@ static int lock_index(lua_State *L) {
 void rm_lua_lock_open(lua_State *L) {
   static const luaL_Reg meta[] = {
       {"__gc", lock_gc}, {"__close", lock_close}, {"__tostring", lock_tostring}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"close", lock_close},         {"extend", lock_extend},   {"held", lock_held},
-                                     {"release", lock_release},     {"remaining", lock_remaining}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"close", lock_close},     {"extend", lock_extend},       {"held", lock_held},
+                                     {"release", lock_release}, {"remaining", lock_remaining}, {NULL, NULL}};
   rm_lua_new_type(L, LOCK_TYPE, meta, methods);
   lua_pushcclosure(L, lock_index, 1);
   lua_setfield(L, -2, "__index");

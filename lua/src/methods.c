@@ -63,7 +63,8 @@ static int make_method(lua_State *L) {
   for (size_t i = 0; i < len; i++) {
     bool fits = (name[i] >= 'a' && name[i] <= 'z') || (name[i] >= '0' && name[i] <= '9') || name[i] == '_';
     if (!fits)
-      return luaL_error(L, "methods have lower-case names of a-z, 0-9 and _; for others there is call(\"NAME\", ...)");
+      return luaL_error(L,
+                        "methods have lower-case names of a-z, 0-9 and _; for others there is call(\"NAME\", ...)");
   }
   rm_lua_method *method = lua_newuserdatauv(L, sizeof *method, 0);
   memset(method, 0, sizeof *method);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Boxes for C resources: references to clients, the reusable call, and the guard of whatever else is held for a moment. */
+/* Boxes for C resources: references to clients, the reusable call, and the guard of whatever else is held for a
+ * moment. */
 #include "binding.h"
 
 #include <string.h>
@@ -20,7 +21,8 @@ void rm_lua_link_drop(lua_State *L, rm_lua_link *link) {
   link->client = NULL;
   link->credentials = NULL;
   /* Without its function the client can dial no more, whoever still holds references. */
-  if (client != NULL && credentials != NULL && rm_lua_credentials_is_last(credentials)) redmoon_client_shutdown(client);
+  if (client != NULL && credentials != NULL && rm_lua_credentials_is_last(credentials))
+    redmoon_client_shutdown(client);
   redmoon_client_close(client);
   if (credentials != NULL) rm_lua_credentials_unref(L, credentials);
 }
@@ -66,7 +68,13 @@ void rm_lua_op_close(lua_State *L, rm_lua_op *op) {
   rm_lua_link_drop(L, &op->link);
 }
 
-const redmoon_reply *rm_lua_op_reply(const rm_lua_op *op) { return op->call.results[0].reply; }
+int rm_lua_op_run(lua_State *L, rm_lua_op *op, int status, bool conditional) {
+  rm_call *call = &op->call;
+  if (status == 0) status = rm_lua_wait(L, &op->link, &call->op);
+  int count = status < 0 ? rm_lua_fail(L, &call->op.error) : rm_lua_push_answer(L, call, conditional);
+  rm_lua_op_put(op);
+  return rm_lua_end(L, &op->link, count);
+}
 
 static int op_gc(lua_State *L) {
   rm_lua_op_close(L, lua_touserdata(L, 1));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Tables of options, checked against tables of rm_option: what is unknown, of the wrong type or out of range raises, with
- * the option's name, what it takes, and the nearest known name. */
+/* Tables of options, checked against tables of rm_option: what is unknown, of the wrong type or out of range
+ * raises, with the option's name, what it takes, and the nearest known name. */
 #include "binding.h"
 
 #include <math.h>
@@ -66,14 +66,21 @@ static void read_value(lua_State *L, const rm_option *option, void *out) {
     memcpy(field, &text, sizeof text);
     return;
   }
-  case RM_OPTION_INTEGER: number = read_integer(L, -1, option); break;
-  case RM_OPTION_DURATION: number = rm_lua_duration_ms(L, -1, option); break;
+  case RM_OPTION_INTEGER:
+    number = read_integer(L, -1, option);
+    break;
+  case RM_OPTION_DURATION:
+    number = rm_lua_duration_ms(L, -1, option);
+    break;
   case RM_OPTION_BOOL:
     if (lua_type(L, -1) != LUA_TBOOLEAN) refuse_type(L, -1, option);
     number = lua_toboolean(L, -1);
     break;
-  case (int)RM_LUA_OPTION_REFUSED: luaL_error(L, "option '%s' %s", option->name, option->accepts); return;
-  default: return;
+  case (int)RM_LUA_OPTION_REFUSED:
+    luaL_error(L, "option '%s' %s", option->name, option->accepts);
+    return;
+  default:
+    return;
   }
   memcpy(field, &number, sizeof number);
 }
@@ -139,7 +146,8 @@ static size_t split_table(rm_option *out, size_t cap, bool tls) {
 /* The event loop: only "blocking" yet. [-0, +0] */
 static void check_loop(lua_State *L, int index) {
   lua_getfield(L, index, "loop");
-  bool blocking = lua_isnil(L, -1) || (lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "blocking") == 0);
+  bool blocking =
+      lua_isnil(L, -1) || (lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "blocking") == 0);
   if (!blocking)
     luaL_error(L, "option 'loop': only \"blocking\" is in this version; event loops come with a later one");
   lua_pop(L, 1);
@@ -148,10 +156,8 @@ static void check_loop(lua_State *L, int index) {
 /* false: -1, "for ever"; a number is read by the table like all others. [-0, +0] */
 static void read_default_ttl(lua_State *L, int index, const rm_option *option, int64_t *out) {
   lua_getfield(L, index, "default_ttl");
-  if (lua_isboolean(L, -1) && !lua_toboolean(L, -1))
-    *out = -1;
-  else if (!lua_isnil(L, -1))
-    *out = rm_lua_duration_ms(L, -1, option);
+  if (lua_isboolean(L, -1) && !lua_toboolean(L, -1)) *out = -1;
+  else if (!lua_isnil(L, -1)) *out = rm_lua_duration_ms(L, -1, option);
   lua_pop(L, 1);
 }
 
@@ -175,7 +181,8 @@ void rm_lua_read_client_options(lua_State *L, int index, redmoon_options *out, i
   rm_lua_read_options(L, index, table, count, out);
   check_loop(L, index);
   if (lua_getfield(L, index, "tls") != LUA_TNIL) {
-    if (!lua_istable(L, -1)) luaL_error(L, "option 'tls': a table of options expected, got %s", luaL_typename(L, -1));
+    if (!lua_istable(L, -1))
+      luaL_error(L, "option 'tls': a table of options expected, got %s", luaL_typename(L, -1));
     rm_lua_read_options(L, -1, tls, tls_count, out);
   }
   lua_pop(L, 1);
@@ -212,7 +219,7 @@ void rm_lua_read_call_options(lua_State *L, int index, redmoon_call_options *out
     table[count] = *option;
     table[count++].offset = fields[i].offset;
   }
-  table[count++] = (rm_option){"idempotent", RM_OPTION_BOOL, offsetof(redmoon_call_options, idempotent), 0, 1, 0,
+  table[count++] = (rm_option){"idempotent",   RM_OPTION_BOOL, offsetof(redmoon_call_options, idempotent), 0, 1, 0,
                                "true or false"};
   luaL_checktype(L, index, LUA_TTABLE);
   rm_lua_read_options(L, index, table, count, out);

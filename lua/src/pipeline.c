@@ -6,7 +6,7 @@
  *  The pipeline is a to-be-closed value of the C function that runs it, so that it ends on every way out. */
 #include "binding.h"
 
-#include "base/error.h"
+#include "engine/script.h"
 
 #define PIPELINE_TYPE "redmoon.pipeline"
 
@@ -35,8 +35,10 @@ static void mark_conditional(lua_State *L, const pipeline *p) {
   lua_pop(L, 1);
 }
 
-/* Adds the command whose arguments are the stack's values from `first` on, all checked; pushes its index. [-0, +1] */
-static int add_command(lua_State *L, pipeline *p, const rm_command *command, const char *name, size_t name_len, int first) {
+/* Adds the command whose arguments are the stack's values from `first` on, all checked; pushes its index. [-0, +1]
+ */
+static int add_command(lua_State *L, pipeline *p, const rm_command *command, const char *name, size_t name_len,
+                       int first) {
   int last = lua_gettop(L);
   rm_call *call = &p->op->call;
   rm_request_begin(&call->request, (size_t)(last - first + 2));
@@ -69,8 +71,9 @@ static int pipeline_call(lua_State *L) {
   return add_command(L, p, command, name, len, 3);
 }
 
-/* Loads the script at 2 once per pipeline, in front of its first run: EVALSHA in a pipeline has no second try. [-0, +0] */
-static void load_script(lua_State *L, pipeline *p) {
+/* Loads the script at 2 once per pipeline, in front of its first run: EVALSHA in a pipeline has no second try. [-0,
+ * +0] */
+static void load_script(lua_State *L, pipeline *p, const redmoon_script *script) {
   if (lua_getiuservalue(L, 1, SLOT_LOADED) != LUA_TTABLE) {
     lua_pop(L, 1);
     lua_newtable(L);
@@ -82,13 +85,9 @@ static void load_script(lua_State *L, pipeline *p) {
     lua_pushvalue(L, 2);
     lua_pushboolean(L, 1);
     lua_rawset(L, -4);
-    size_t lens[3] = {6, 4, 0};
-    lua_getiuservalue(L, 2, 1);
-    const char *argv[3] = {"SCRIPT", "LOAD", lua_tolstring(L, -1, &lens[2])};
+    redmoon_bytes source = rm_script_source(script);
     redmoon_error err;
-    if (rm_call_argv(&p->op->call, 3, argv, lens, RM_CALL_HIDDEN | RM_CALL_REPEATABLE, &err) < 0)
-      luaL_error(L, "%s", err.message);
-    lua_pop(L, 1);
+    if (rm_call_script_load(&p->op->call, source.ptr, source.len, &err) < 0) luaL_error(L, "%s", err.message);
   }
   lua_pop(L, 2);
 }
@@ -102,15 +101,11 @@ static int pipeline_run(lua_State *L) {
   rm_lua_args *args = rm_lua_args_new(L, keys + values);
   rm_lua_args_add_list(L, args, 3, "keys");
   rm_lua_args_add_list(L, args, 4, "args");
-  load_script(L, p);
-  rm_call *call = &p->op->call;
-  rm_request_begin(&call->request, args->count + 3);
-  rm_request_text(&call->request, "EVALSHA");
-  rm_request_text(&call->request, redmoon_script_sha1(script));
-  rm_request_integer(&call->request, (int64_t)keys);
-  for (size_t i = 0; i < args->count; i++) rm_request_arg(&call->request, args->bytes[i].ptr, args->bytes[i].len);
+  load_script(L, p, script);
+  redmoon_script_args run = {args->bytes, keys, args->bytes + keys, values};
   redmoon_error err;
-  if (rm_call_end(call, rm_command_find("EVALSHA", 7, NULL, 0), 0, &err) < 0) return luaL_error(L, "%s", err.message);
+  if (rm_call_evalsha(&p->op->call, redmoon_script_sha1(script), &run, rm_script_flags(script), &err) < 0)
+    return luaL_error(L, "%s", err.message);
   lua_pushinteger(L, ++p->count);
   return 1;
 }
@@ -120,10 +115,11 @@ static void push_results(lua_State *L, const pipeline *p, int index, const redmo
   const rm_call *call = &p->op->call;
   bool conditions = lua_getiuservalue(L, index, SLOT_CONDITIONAL) == LUA_TTABLE;
   lua_createtable(L, (int)p->count, 1);
+  const rm_result none = {NULL, REDMOON_NOT_SENT}; /* of a call that had no memory to begin */
   lua_Integer place = 0;
   for (size_t i = 0; i < call->request.count; i++) {
     if ((call->request.marks[i].flags & RM_CALL_HIDDEN) != 0) continue;
-    const rm_result *result = &call->results[i];
+    const rm_result *result = i < call->results_cap ? &call->results[i] : &none;
     place++;
     if (result->reply != NULL) {
       bool unmet = false;
@@ -131,10 +127,8 @@ static void push_results(lua_State *L, const pipeline *p, int index, const redmo
         unmet = lua_rawgeti(L, -2, place) != LUA_TNIL;
         lua_pop(L, 1);
       }
-      if (unmet)
-        lua_pushboolean(L, 0);
-      else
-        rm_lua_push_element(L, result->reply);
+      if (unmet) lua_pushboolean(L, 0);
+      else rm_lua_push_element(L, result->reply);
     } else {
       redmoon_error err = *failure;
       err.outcome = result->outcome;
@@ -199,10 +193,8 @@ static int pipeline_end(lua_State *L) {
 
 static int pipeline_tostring(lua_State *L) {
   const pipeline *p = luaL_checkudata(L, 1, PIPELINE_TYPE);
-  if (p->op == NULL)
-    lua_pushliteral(L, PIPELINE_TYPE " (ended)");
-  else
-    lua_pushfstring(L, PIPELINE_TYPE " (%I commands)", (LUAI_UACINT)p->count);
+  if (p->op == NULL) lua_pushliteral(L, PIPELINE_TYPE " (ended)");
+  else lua_pushfstring(L, PIPELINE_TYPE " (%I commands)", (LUAI_UACINT)p->count);
   return 1;
 }
 

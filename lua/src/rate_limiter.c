@@ -165,10 +165,8 @@ int rm_lua_client_rate_limiter(lua_State *L) {
 static int answer(lua_State *L, limiter *l, int started, redmoon_op *op, const redmoon_rate_result *result,
                   redmoon_error *err) {
   int status = rm_lua_run(L, &l->link, started, op, err), count = 1;
-  if (status < 0)
-    count = rm_lua_fail(L, err);
-  else
-    push_result(L, result);
+  if (status < 0) count = rm_lua_fail(L, err);
+  else push_result(L, result);
   return rm_lua_end(L, &l->link, count);
 }
 
@@ -204,10 +202,8 @@ static int limiter_reset(lua_State *L) {
   redmoon_error err;
   int started = redmoon_rate_limiter_reset_start(l->limiter, key->ptr, key->len, &op, &err);
   int status = rm_lua_run(L, &l->link, started, op, &err), count = 1;
-  if (status < 0)
-    count = rm_lua_fail(L, &err);
-  else
-    lua_pushboolean(L, 1);
+  if (status < 0) count = rm_lua_fail(L, &err);
+  else lua_pushboolean(L, 1);
   return rm_lua_end(L, &l->link, count);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The module without files on disk: the Lua sources are in the library, and `require` finds them in package.preload. */
+/* The module without files on disk: the Lua sources are in the library, and `require` finds them in
+ * package.preload. */
 #include "binding.h"
 
 #include "lua_modules_generated.h"

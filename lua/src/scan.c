@@ -48,12 +48,9 @@ static int fetch(lua_State *L, scan *s, redmoon_error *err) {
 /* A score is a number whatever the protocol. [-0, +1] */
 static void push_score(lua_State *L, const redmoon_reply *reply) {
   const char *text = redmoon_reply_string(reply, NULL);
-  if (text == NULL)
-    lua_pushnumber(L, redmoon_reply_double(reply));
-  else if (lua_stringtonumber(L, text) != 0)
-    lua_pushnumber(L, lua_tonumber(L, -1)), lua_remove(L, -2);
-  else
-    lua_pushnumber(L, text[0] == '-' ? -HUGE_VAL : HUGE_VAL);
+  if (text == NULL) lua_pushnumber(L, redmoon_reply_double(reply));
+  else if (lua_stringtonumber(L, text) != 0) lua_pushnumber(L, lua_tonumber(L, -1)), lua_remove(L, -2);
+  else lua_pushnumber(L, text[0] == '-' ? -HUGE_VAL : HUGE_VAL);
 }
 
 /* Pushes the next step's values and returns how many, 0 at the end, or a negative status. */
@@ -67,12 +64,9 @@ static int step(lua_State *L, scan *s, redmoon_error *err) {
   rm_lua_push_element(L, redmoon_reply_at(s->page, s->next++));
   if (s->width == 1) return 1;
   const redmoon_reply *second = redmoon_reply_at(s->page, s->next++);
-  if (second == NULL)
-    lua_pushnil(L);
-  else if (s->is_zset)
-    push_score(L, second);
-  else
-    rm_lua_push_element(L, second);
+  if (second == NULL) lua_pushnil(L);
+  else if (s->is_zset) push_score(L, second);
+  else rm_lua_push_element(L, second);
   return 2;
 }
 
@@ -107,14 +101,16 @@ static int scan_call(lua_State *L) {
 static int new_scan(lua_State *L, redmoon_scan_kind kind, const char *name) {
   static const rm_option table[] = {
       {"match", RM_OPTION_TEXT, offsetof(redmoon_scan_options, match), 0, 0, 0, "a glob pattern"},
-      {"count", RM_OPTION_INTEGER, offsetof(redmoon_scan_options, count), 1, 1000000, 0, "an integer from 1 to 1000000"},
-      {"type", RM_OPTION_TEXT, offsetof(redmoon_scan_options, type), 0, 0, 0, "the name of a type, such as \"hash\""}};
+      {"count", RM_OPTION_INTEGER, offsetof(redmoon_scan_options, count), 1, 1000000, 0,
+       "an integer from 1 to 1000000"},
+      {"type", RM_OPTION_TEXT, offsetof(redmoon_scan_options, type), 0, 0, 0,
+       "the name of a type, such as \"hash\""}};
   rm_lua_client *client = rm_lua_client_check(L, 1);
   bool of_keys = kind == REDMOON_SCAN_KEYS;
   int options_index = of_keys ? 2 : 3;
   if (!lua_isnoneornil(L, options_index) && !lua_istable(L, options_index))
-    luaL_error(L, "%s takes %sa table of options {match=, count=%s}; the plain command is client:call(\"%s\", ...)", name,
-               of_keys ? "" : "a key and ", of_keys ? ", type=" : "", name);
+    luaL_error(L, "%s takes %sa table of options {match=, count=%s}; the plain command is client:call(\"%s\", ...)",
+               name, of_keys ? "" : "a key and ", of_keys ? ", type=" : "", name);
   lua_settop(L, options_index);
   redmoon_scan_options options = REDMOON_SCAN_OPTIONS_INIT;
   rm_lua_read_options(L, options_index, table, of_keys ? 3 : 2, &options);
@@ -135,7 +131,8 @@ static int new_scan(lua_State *L, redmoon_scan_kind kind, const char *name) {
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, 1);
   redmoon_error err;
-  if (redmoon_scan_new(client->link.client, kind, key->bytes[0].ptr, key->bytes[0].len, &options, &s->scan, &err) < 0)
+  if (redmoon_scan_new(client->link.client, kind, key->bytes[0].ptr, key->bytes[0].len, &options, &s->scan, &err) <
+      0)
     return rm_lua_fail(L, &err);
   rm_lua_link_set(&s->link, &client->link);
   /* iterator, state, control, and what the loop closes when it is left */

@@ -2,6 +2,8 @@
 /* redmoon.script(source) and client:run(script, keys, args). */
 #include "binding.h"
 
+#include "engine/script.h"
+
 #include <string.h>
 
 #define SCRIPT_TYPE "redmoon.script"
@@ -40,20 +42,11 @@ int rm_lua_client_run(lua_State *L) {
   rm_lua_args_add_list(L, args, 4, "args");
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   redmoon_script_args run = {args->bytes, keys, args->bytes + keys, values};
-  rm_lua_guard *guard = rm_lua_reply_guard(L);
-  redmoon_reply *reply = NULL;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_script_run_start(client->link.client, code, &run, &reply, &op, &err);
-  int status = rm_lua_run(L, &client->link, started, op, &err);
-  guard->ptr = reply;
-  int count = 1;
-  if (status < 0)
-    count = rm_lua_fail(L, &err);
-  else
-    rm_lua_push_reply(L, reply);
-  rm_lua_guard_end(guard);
-  return rm_lua_end(L, &client->link, count);
+  rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
+  rm_call *call = &op->call;
+  call->script = rm_script_source(code); /* for EVAL, where the server answers NOSCRIPT; the script is at 2 */
+  int status = rm_call_evalsha(call, redmoon_script_sha1(code), &run, rm_script_flags(code), &call->op.error);
+  return rm_lua_op_run(L, op, status, false);
 }
 
 static int script_gc(lua_State *L) {

@@ -14,24 +14,29 @@ typedef struct set_options {
 
 static const rm_option ttl_option = {"ttl", RM_LUA_OPTION_OTHER, 0, 1, INT64_C(9000000000000000), 0, TTL_ACCEPTS};
 
-#define FLAG(name) {#name, RM_OPTION_BOOL, offsetof(set_options, name), 0, 1, 0, "true or false"}
-#define REFUSED(name) {#name, RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, NOT_FOR_GETEX}
-static const rm_option set_table[] = {
-    {"ttl", RM_LUA_OPTION_OTHER, 0, 1, INT64_C(9000000000000000), 0, TTL_ACCEPTS}, FLAG(nx), FLAG(xx), FLAG(get),
-    FLAG(keep_ttl)};
+#define FLAG(name)                                                                                                 \
+  { #name, RM_OPTION_BOOL, offsetof(set_options, name), 0, 1, 0, "true or false" }
+#define REFUSED(name)                                                                                              \
+  { #name, RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, NOT_FOR_GETEX }
+static const rm_option set_table[] = {{"ttl", RM_LUA_OPTION_OTHER, 0, 1, INT64_C(9000000000000000), 0, TTL_ACCEPTS},
+                                      FLAG(nx),
+                                      FLAG(xx),
+                                      FLAG(get),
+                                      FLAG(keep_ttl)};
 static const rm_option getex_table[] = {
-    {"ttl", RM_LUA_OPTION_OTHER, 0, 1, INT64_C(9000000000000000), 0, TTL_ACCEPTS}, REFUSED(nx), REFUSED(xx),
-    REFUSED(get), REFUSED(keep_ttl)};
+    {"ttl", RM_LUA_OPTION_OTHER, 0, 1, INT64_C(9000000000000000), 0, TTL_ACCEPTS},
+    REFUSED(nx),
+    REFUSED(xx),
+    REFUSED(get),
+    REFUSED(keep_ttl)};
 enum { OPTIONS = sizeof set_table / sizeof set_table[0] };
 
 /* Of the table at `index`: 0 not given, -1 for ever, else ms. [-0, +0] */
 static int64_t read_ttl(lua_State *L, int index) {
   int64_t ms = 0;
   lua_getfield(L, index, "ttl");
-  if (lua_isboolean(L, -1) && !lua_toboolean(L, -1))
-    ms = -1;
-  else if (!lua_isnil(L, -1))
-    ms = rm_lua_duration_ms(L, -1, &ttl_option);
+  if (lua_isboolean(L, -1) && !lua_toboolean(L, -1)) ms = -1;
+  else if (!lua_isnil(L, -1)) ms = rm_lua_duration_ms(L, -1, &ttl_option);
   lua_pop(L, 1);
   return ms;
 }
@@ -75,8 +80,7 @@ static void rewrite_getex(lua_State *L, int index) {
 void rm_lua_rewrite(lua_State *L, const rm_lua_method *method, int64_t default_ttl_ms, bool *conditional) {
   int top = lua_gettop(L), plain = method->rewrite == RM_LUA_SET ? 3 : 2; /* object, key and perhaps value */
   bool has_table = top == plain + 1 && lua_istable(L, top);
-  if (has_table && method->rewrite == RM_LUA_GETEX)
-    rewrite_getex(L, top);
+  if (has_table && method->rewrite == RM_LUA_GETEX) rewrite_getex(L, top);
   else if (method->rewrite == RM_LUA_SET && (has_table || (top == plain && default_ttl_ms > 0)))
     rewrite_set(L, has_table ? top : 0, default_ttl_ms, conditional);
 }

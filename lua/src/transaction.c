@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Transactions: the object that the function gets, and the functions that lua/redmoon/transaction.lua drives it with.
+/* Transactions: the object that the function gets, and the functions that lua/redmoon/transaction.lua drives it
+ * with.
  *
  *      begin -> commands run at once (watching) -> multi -> commands are queued -> exec -> replies
  *                 ^                                                                | CONFLICT
@@ -63,10 +64,14 @@ static int send_command(lua_State *L, transaction *t, const rm_lua_args *args, b
   rm_lua_guard *guard = rm_lua_reply_guard(L);
   redmoon_reply *reply = NULL;
   redmoon_op *op = NULL;
-  int started = redmoon_transaction_command_start(t->tx, (int)args->count, args->argv, args->lens, &reply, &op, &err);
+  int started =
+      redmoon_transaction_command_start(t->tx, (int)args->count, args->argv, args->lens, &reply, &op, &err);
   int status = rm_lua_run(L, &t->link, started, op, &err);
   guard->ptr = reply;
-  int count = status < 0 ? rm_lua_fail(L, &err) : rm_lua_push_answer(L, reply, conditional, &err);
+  int count = 1;
+  if (status < 0) count = rm_lua_fail(L, &err);
+  else if (conditional && reply->type == REDMOON_NIL) lua_pushboolean(L, 0);
+  else rm_lua_push_reply(L, reply);
   rm_lua_guard_end(guard);
   return count;
 }
@@ -154,7 +159,8 @@ static int begin(lua_State *L) {
   t->default_ttl_ms = client->default_ttl_ms;
   redmoon_op *op = NULL;
   redmoon_error err;
-  int started = redmoon_transaction_begin_start(client->link.client, keys->bytes, count, &options, &t->tx, &op, &err);
+  int started =
+      redmoon_transaction_begin_start(client->link.client, keys->bytes, count, &options, &t->tx, &op, &err);
   if (rm_lua_run(L, &t->link, started, op, &err) < 0) return rm_lua_fail(L, &err);
   return 1;
 }
@@ -171,10 +177,8 @@ static void push_replies(lua_State *L, const redmoon_reply *replies) {
       unmet = lua_rawgeti(L, -2, (lua_Integer)i + 1) != LUA_TNIL;
       lua_pop(L, 1);
     }
-    if (unmet)
-      lua_pushboolean(L, 0);
-    else
-      rm_lua_push_element(L, reply);
+    if (unmet) lua_pushboolean(L, 0);
+    else rm_lua_push_element(L, reply);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
   lua_pushinteger(L, (lua_Integer)count);
@@ -192,10 +196,8 @@ static int exec(lua_State *L) {
   int status = rm_lua_run(L, &t->link, started, op, &err);
   guard->ptr = replies;
   int count = 1;
-  if (status < 0)
-    count = rm_lua_fail(L, &err);
-  else
-    push_replies(L, replies);
+  if (status < 0) count = rm_lua_fail(L, &err);
+  else push_replies(L, replies);
   rm_lua_guard_end(guard);
   return rm_lua_end(L, &t->link, count);
 }
@@ -239,9 +241,9 @@ static int transaction_end(lua_State *L) {
 static int transaction_tostring(lua_State *L) {
   const transaction *t = luaL_checkudata(L, 1, TRANSACTION_TYPE);
   lua_pushfstring(L, TRANSACTION_TYPE " (%s)",
-                  t->tx == NULL                              ? "ended"
+                  t->tx == NULL                           ? "ended"
                   : redmoon_transaction_is_queuing(t->tx) ? "queuing"
-                                                             : "watching");
+                                                          : "watching");
   return 1;
 }
 
@@ -250,8 +252,8 @@ void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared) {
       {"__gc", transaction_end}, {"__close", transaction_end}, {"__tostring", transaction_tostring}, {NULL, NULL}};
   static const luaL_Reg methods[] = {
       {"call", transaction_call}, {"multi", transaction_multi}, {"run", transaction_run}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"begin", begin},     {"exec", exec},
-                                       {"again", again},     {"abandon", abandon},
+  static const luaL_Reg functions[] = {{"begin", begin},           {"exec", exec},
+                                       {"again", again},           {"abandon", abandon},
                                        {"is_queuing", is_queuing}, {NULL, NULL}};
   rm_lua_new_type(L, TRANSACTION_TYPE, meta, methods);
   shared->transaction_meta = lua_topointer(L, -2);
