@@ -55,7 +55,8 @@ local function value_of(name, text)
   return number
 end
 
--- -> {rounds=, seconds=, modes={}, works={}, split_works={}, peers={}, instructions={}, unix=, build=}
+-- -> {rounds=, seconds=, modes={}, works={}, split_works={}, peers={}, instructions={}, unix=,
+--     build=}
 return function(args)
   local given, options = {}, {}
   local i = 1
