@@ -53,6 +53,7 @@ int rm_route_new(const rm_config *config, const rm_pool_hooks *hooks, rm_route *
     return status;
   }
   route->node.address = &config->addresses[0];
+  rm_address_name(route->node.name, sizeof route->node.name, route->node.address);
   *out = route;
   return 0;
 }

@@ -8,7 +8,7 @@
 
 /** A server and its pool. */
 typedef struct rm_node {
-  const char *name; /* "host:port" or path; lives as long as the route */
+  char name[128]; /* "host:port" or the path, shortened to fit */
   const rm_address *address;
   rm_pool *pool;
 } rm_node;
