@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every shape rule against a real server: each command is sent by RESP2 and by RESP3, and the RESP2 reply, with its shape
- * applied, must be the RESP3 reply. */
+/* Every shape rule against a real server: each command is sent by RESP2 and by RESP3, and the RESP2 reply, with its
+ * shape applied, must be the RESP3 reply. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,7 +38,8 @@ static void run_server(const server *s, const char *const *more) {
   const char *argv[32] = {"redis-server"};
   size_t n = 1;
   if (strcmp(more[0], "--sentinel") == 0) argv[n++] = "sentinel.conf";
-  const char *const usual[] = {"--unixsocket", s->socket, "--save", "", "--loglevel", "warning", "--logfile", "log"};
+  const char *const usual[] = {"--unixsocket", s->socket, "--save",    "",
+                               "--loglevel",   "warning", "--logfile", "log"};
   for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++) argv[n++] = usual[i];
   for (size_t i = 0; more[i] != NULL; i++) argv[n++] = more[i];
   argv[n] = NULL;
@@ -149,10 +150,11 @@ static void close_link(link_t *l) {
   rm_arena_fini(&l->arena);
 }
 
-/* Types only; neighbours of the same form are written once, so that counts that change between two calls do not count. */
+/* Types only; neighbours of the same form are written once, so that counts that change between two calls do not
+ * count. */
 static void skeleton(const redmoon_reply *r, char *out) {
-  static const char *const names[] = {"nil",  "status", "error",  "int",      "double", "bool", "string",
-                                      "big",  "verb",   "[",      "~[",       "{",      ">["};
+  static const char *const names[] = {"nil", "status", "error", "int", "double", "bool", "string",
+                                      "big", "verb",   "[",     "~[",  "{",      ">["};
   redmoon_type type = redmoon_reply_type(r);
   strcpy(out, names[type]);
   if (type < REDMOON_ARRAY) return;
@@ -177,13 +179,29 @@ static void skeleton(const redmoon_reply *r, char *out) {
 }
 
 static const char *const setup[] = {
-    "FLUSHALL", "HSET h a 1 b 2", "ZADD z 1 a 2.5 b 0.1 c inf d", "ZADD y 1 a", "SADD s a b c", "SADD t a x",
-    "GEOADD g 13.36 38.11 P 15.08 37.5 Q", "XADD x 1-1 a 1", "XADD x 1-2 b 2", "XGROUP CREATE x grp 0",
-    "XREADGROUP GROUP grp me COUNT 1 STREAMS x >", "SET k1 ohmytext", "SET k2 mynewtext", "RPUSH l 3 1 2",
-    "ACL SETUSER bob on >pw ~a* &x +get (~b* +set)", "CONFIG SET latency-monitor-threshold 1",
-    "CONFIG SET maxmemory 0", "ACL LOG RESET", "AUTH bob wrong",
+    "FLUSHALL",
+    "HSET h a 1 b 2",
+    "ZADD z 1 a 2.5 b 0.1 c inf d",
+    "ZADD y 1 a",
+    "SADD s a b c",
+    "SADD t a x",
+    "GEOADD g 13.36 38.11 P 15.08 37.5 Q",
+    "XADD x 1-1 a 1",
+    "XADD x 1-2 b 2",
+    "XGROUP CREATE x grp 0",
+    "XREADGROUP GROUP grp me COUNT 1 STREAMS x >",
+    "SET k1 ohmytext",
+    "SET k2 mynewtext",
+    "RPUSH l 3 1 2",
+    "ACL SETUSER bob reset on >pw ~a* &x +get (~b* +set)",
+    "CONFIG SET latency-monitor-threshold 1",
+    "CONFIG SET maxmemory 0",
+    "DEBUG SLEEP 0.002",
+    "ACL LOG RESET",
+    "AUTH bob wrong",
     /* one word per line of source: arguments of a request here hold no blank */
-    "FUNCTION LOAD REPLACE #!lua\tname=lib\nredis.register_function{function_name='f1',callback=function(keys)return(1)end,"
+    "FUNCTION LOAD REPLACE "
+    "#!lua\tname=lib\nredis.register_function{function_name='f1',callback=function(keys)return(1)end,"
     "flags={'no-writes'},description='d'}",
 };
 
@@ -194,61 +212,168 @@ typedef struct shape_case {
 } shape_case;
 
 static const shape_case cases[] = {
-    {EXACT, "HGETALL h"}, {EXACT, "HGETALL none"}, {FORM, "HRANDFIELD h"}, {FORM, "HRANDFIELD h 2"},
-    {EXACT, "HRANDFIELD h 5 WITHVALUES"}, {EXACT, "HMGET h a none"}, {EXACT, "HKEYS h"}, {EXACT, "HVALS h"},
-    {EXACT, "HSCAN h 0"}, {EXACT, "HINCRBYFLOAT h a 1.5"}, {EXACT, "CONFIG GET maxmem*"}, {EXACT, "config get none"},
-    {EXACT, "ZSCORE z a"}, {EXACT, "ZSCORE z c"}, {EXACT, "ZSCORE z d"}, {EXACT, "ZSCORE z none"},
-    {EXACT, "ZINCRBY z 1.25 a"}, {EXACT, "ZADD z INCR 1 a"}, {EXACT, "ZADD z NX INCR 1 a"},
-    {EXACT, "ZADD z XX CH INCR 1 a"}, {EXACT, "ZADD z 1 INCR"}, {EXACT, "ZMSCORE z a none c"},
-    {EXACT, "ZRANGE z 0 -1"}, {EXACT, "ZRANGE z 0 -1 WITHSCORES"}, {EXACT, "ZRANGE none 0 -1 WITHSCORES"},
-    {EXACT, "ZRANGE z 0 9 BYSCORE LIMIT 0 2 WITHSCORES"}, {EXACT, "ZREVRANGE z 0 -1 WITHSCORES"},
-    {EXACT, "ZREVRANGE z 0 -1"}, {EXACT, "ZRANGEBYSCORE z -inf +inf WITHSCORES LIMIT 0 2"},
-    {EXACT, "ZRANGEBYSCORE z -inf +inf"}, {EXACT, "ZREVRANGEBYSCORE z +inf -inf WITHSCORES"},
-    {EXACT, "ZRANGEBYLEX z - +"}, {EXACT, "ZRANDMEMBER y"}, {EXACT, "ZRANDMEMBER y 5"},
-    {EXACT, "ZRANDMEMBER y 5 WITHSCORES"}, {EXACT, "ZDIFF 2 z y WITHSCORES"}, {EXACT, "ZDIFF 2 z y"},
-    {EXACT, "ZINTER 2 z y WITHSCORES"}, {EXACT, "ZUNION 2 z y WEIGHTS 1 2 WITHSCORES"}, {EXACT, "ZUNION 2 z y"},
-    {EXACT, "ZUNION 2 z WITHSCORES"}, {EXACT, "ZRANK z a"}, {EXACT, "ZREVRANK z none"}, {EXACT, "ZSCAN z 0"},
-    {EXACT, "ZPOPMIN z"}, {EXACT, "ZPOPMAX z 2"}, {EXACT, "ZPOPMIN none"}, {EXACT, "ZPOPMAX none 3"},
-    {EXACT, "ZPOPMIN z 1"}, {EXACT, "BZPOPMIN z 1"}, {EXACT, "BZPOPMAX z 1"}, {EXACT, "BZPOPMAX none 0.01"},
-    {EXACT, "ZMPOP 1 z MIN COUNT 2"}, {EXACT, "ZMPOP 1 none MIN"}, {EXACT, "BZMPOP 1 1 z MAX COUNT 2"},
-    {EXACT, "BZMPOP 0.01 1 none MAX"}, {EXACT, "ZCOUNT z 0 9"}, {EXACT, "GEOPOS g P none"}, {EXACT, "GEODIST g P Q"},
-    {EXACT, "GEOHASH g P"}, {EXACT, "GEORADIUS g 15 37 200 km WITHDIST WITHCOORD WITHHASH"},
-    {EXACT, "GEORADIUS g 15 37 200 km WITHCOORD"}, {EXACT, "GEORADIUS g 15 37 200 km WITHDIST"},
-    {EXACT, "GEORADIUSBYMEMBER g P 200 km WITHCOORD"}, {EXACT, "GEORADIUSBYMEMBER_RO g P 200 km WITHCOORD"},
+    {EXACT, "HGETALL h"},
+    {EXACT, "HGETALL none"},
+    {FORM, "HRANDFIELD h"},
+    {FORM, "HRANDFIELD h 2"},
+    {EXACT, "HRANDFIELD h 5 WITHVALUES"},
+    {EXACT, "HMGET h a none"},
+    {EXACT, "HKEYS h"},
+    {EXACT, "HVALS h"},
+    {EXACT, "HSCAN h 0"},
+    {EXACT, "HINCRBYFLOAT h a 1.5"},
+    {EXACT, "CONFIG GET maxmem*"},
+    {EXACT, "config get none"},
+    {EXACT, "ZSCORE z a"},
+    {EXACT, "ZSCORE z c"},
+    {EXACT, "ZSCORE z d"},
+    {EXACT, "ZSCORE z none"},
+    {EXACT, "ZINCRBY z 1.25 a"},
+    {EXACT, "ZADD z INCR 1 a"},
+    {EXACT, "ZADD z NX INCR 1 a"},
+    {EXACT, "ZADD z XX CH INCR 1 a"},
+    {EXACT, "ZADD z 1 INCR"},
+    {EXACT, "ZMSCORE z a none c"},
+    {EXACT, "ZRANGE z 0 -1"},
+    {EXACT, "ZRANGE z 0 -1 WITHSCORES"},
+    {EXACT, "ZRANGE none 0 -1 WITHSCORES"},
+    {EXACT, "ZRANGE z 0 9 BYSCORE LIMIT 0 2 WITHSCORES"},
+    {EXACT, "ZREVRANGE z 0 -1 WITHSCORES"},
+    {EXACT, "ZREVRANGE z 0 -1"},
+    {EXACT, "ZRANGEBYSCORE z -inf +inf WITHSCORES LIMIT 0 2"},
+    {EXACT, "ZRANGEBYSCORE z -inf +inf"},
+    {EXACT, "ZREVRANGEBYSCORE z +inf -inf WITHSCORES"},
+    {EXACT, "ZRANGEBYLEX z - +"},
+    {EXACT, "ZRANDMEMBER y"},
+    {EXACT, "ZRANDMEMBER y 5"},
+    {EXACT, "ZRANDMEMBER y 5 WITHSCORES"},
+    {EXACT, "ZDIFF 2 z y WITHSCORES"},
+    {EXACT, "ZDIFF 2 z y"},
+    {EXACT, "ZINTER 2 z y WITHSCORES"},
+    {EXACT, "ZUNION 2 z y WEIGHTS 1 2 WITHSCORES"},
+    {EXACT, "ZUNION 2 z y"},
+    {EXACT, "ZUNION 2 z WITHSCORES"},
+    {EXACT, "ZRANK z a"},
+    {EXACT, "ZREVRANK z none"},
+    {EXACT, "ZSCAN z 0"},
+    {EXACT, "ZPOPMIN z"},
+    {EXACT, "ZPOPMAX z 2"},
+    {EXACT, "ZPOPMIN none"},
+    {EXACT, "ZPOPMAX none 3"},
+    {EXACT, "ZPOPMIN z 1"},
+    {EXACT, "BZPOPMIN z 1"},
+    {EXACT, "BZPOPMAX z 1"},
+    {EXACT, "BZPOPMAX none 0.01"},
+    {EXACT, "ZMPOP 1 z MIN COUNT 2"},
+    {EXACT, "ZMPOP 1 none MIN"},
+    {EXACT, "BZMPOP 1 1 z MAX COUNT 2"},
+    {EXACT, "BZMPOP 0.01 1 none MAX"},
+    {EXACT, "ZCOUNT z 0 9"},
+    {EXACT, "GEOPOS g P none"},
+    {EXACT, "GEODIST g P Q"},
+    {EXACT, "GEOHASH g P"},
+    {EXACT, "GEORADIUS g 15 37 200 km WITHDIST WITHCOORD WITHHASH"},
+    {EXACT, "GEORADIUS g 15 37 200 km WITHCOORD"},
+    {EXACT, "GEORADIUS g 15 37 200 km WITHDIST"},
+    {EXACT, "GEORADIUSBYMEMBER g P 200 km WITHCOORD"},
+    {EXACT, "GEORADIUSBYMEMBER_RO g P 200 km WITHCOORD"},
     {EXACT, "GEORADIUS_RO g 15 37 200 km WITHCOORD WITHHASH"},
     {EXACT, "GEOSEARCH g FROMMEMBER P BYRADIUS 200 km WITHCOORD WITHDIST"},
-    {EXACT, "GEOSEARCH g FROMLONLAT 15 37 BYBOX 400 400 km ASC"}, {EXACT, "XREAD STREAMS x 0"},
-    {EXACT, "XREAD STREAMS x 9"}, {EXACT, "XREADGROUP GROUP grp me STREAMS x >"},
-    {EXACT, "XREADGROUP GROUP grp me STREAMS x 0"}, {EXACT, "XRANGE x - +"}, {EXACT, "XINFO STREAM x"},
-    {FORM, "XINFO STREAM x FULL"}, {EXACT, "XINFO GROUPS x"}, {FORM, "XINFO CONSUMERS x grp"},
-    {EXACT, "XPENDING x grp"}, {FORM, "XPENDING x grp - + 10"}, {EXACT, "XAUTOCLAIM x grp me 0 0"},
-    {EXACT, "SMEMBERS s"}, {EXACT, "SMEMBERS none"}, {EXACT, "SINTER s t"}, {EXACT, "SUNION s t"},
-    {EXACT, "SDIFF s t"}, {FORM, "SPOP s"}, {FORM, "SPOP s 2"}, {EXACT, "SPOP none 2"}, {EXACT, "SPOP none"},
-    {FORM, "SRANDMEMBER s 2"}, {EXACT, "SMISMEMBER s a z"}, {EXACT, "SSCAN s 0"}, {EXACT, "LCS k1 k2"},
-    {EXACT, "LCS k1 k2 LEN"}, {EXACT, "LCS k1 k2 IDX"}, {EXACT, "LCS k1 k2 MINMATCHLEN 2 IDX WITHMATCHLEN"},
-    {EXACT, "FUNCTION LIST"}, {EXACT, "FUNCTION LIST WITHCODE"}, {EXACT, "FUNCTION STATS"},
-    {EXACT, "COMMAND INFO get xinfo config none"}, {EXACT, "COMMAND"}, {EXACT, "COMMAND DOCS"},
-    {EXACT, "COMMAND DOCS none"}, {EXACT, "COMMAND COUNT"}, {EXACT, "COMMAND LIST"}, {EXACT, "COMMAND GETKEYS get a"},
-    {EXACT, "COMMAND GETKEYSANDFLAGS mset a 1 b 2"}, {EXACT, "CLIENT TRACKINGINFO"}, {FORM, "CLIENT LIST"},
-    {FORM, "CLIENT INFO"}, {EXACT, "CLIENT GETNAME"}, {FORM, "INFO"}, {FORM, "INFO server"},
-    {EXACT, "ACL GETUSER default"}, {EXACT, "ACL GETUSER bob"}, {EXACT, "ACL GETUSER none"}, {FORM, "ACL LOG"},
-    {EXACT, "ACL LIST"}, {EXACT, "ACL CAT"}, {FORM, "MEMORY STATS"}, {FORM, "MEMORY DOCTOR"},
-    {FORM, "MEMORY MALLOC-STATS"}, {FORM, "LATENCY HISTOGRAM"}, {FORM, "LATENCY HISTOGRAM get set"},
-    {FORM, "LATENCY LATEST"}, {FORM, "LATENCY DOCTOR"}, {EXACT, "LOLWUT"}, {EXACT, "LOLWUT VERSION 5 1 1 1"},
-    {EXACT, "MODULE LIST"}, {EXACT, "PUBSUB NUMSUB a b"}, {EXACT, "PUBSUB CHANNELS"}, {EXACT, "SCRIPT EXISTS x"},
-    {FORM, "TIME"}, {EXACT, "ROLE"}, {EXACT, "OBJECT HELP"}, {EXACT, "INCRBYFLOAT none 1.5"}, {EXACT, "SORT l"},
-    {EXACT, "SCAN 0"}, {EXACT, "MGET k1 none"}, {EXACT, "LPOP l 2"}, {EXACT, "LMPOP 1 l LEFT"},
-    {EXACT, "LMPOP 1 none LEFT"}, {EXACT, "BLPOP l 1"}, {EXACT, "BLPOP none 0.01"}, {EXACT, "LPOS l 1 COUNT 0"},
-    {EXACT, "BITFIELD k1 GET u8 0"}, {EXACT, "EVAL return{1,{2}} 0"}, {FORM, "HELLO"}, {FORM, "SLOWLOG GET"},
-    {EXACT, "KEYS *"}, {EXACT, "EXISTS k1"}, {EXACT, "GET none"}, {EXACT, "TYPE k1"}, {EXACT, "DBSIZE"},
+    {EXACT, "GEOSEARCH g FROMLONLAT 15 37 BYBOX 400 400 km ASC"},
+    {EXACT, "XREAD STREAMS x 0"},
+    {EXACT, "XREAD STREAMS x 9"},
+    {EXACT, "XREADGROUP GROUP grp me STREAMS x >"},
+    {EXACT, "XREADGROUP GROUP grp me STREAMS x 0"},
+    {EXACT, "XRANGE x - +"},
+    {EXACT, "XINFO STREAM x"},
+    {FORM, "XINFO STREAM x FULL"},
+    {EXACT, "XINFO GROUPS x"},
+    {FORM, "XINFO CONSUMERS x grp"},
+    {EXACT, "XPENDING x grp"},
+    {FORM, "XPENDING x grp - + 10"},
+    {EXACT, "XAUTOCLAIM x grp me 0 0"},
+    {EXACT, "SMEMBERS s"},
+    {EXACT, "SMEMBERS none"},
+    {EXACT, "SINTER s t"},
+    {EXACT, "SUNION s t"},
+    {EXACT, "SDIFF s t"},
+    {FORM, "SPOP s"},
+    {FORM, "SPOP s 2"},
+    {EXACT, "SPOP none 2"},
+    {EXACT, "SPOP none"},
+    {FORM, "SRANDMEMBER s 2"},
+    {EXACT, "SMISMEMBER s a z"},
+    {EXACT, "SSCAN s 0"},
+    {EXACT, "LCS k1 k2"},
+    {EXACT, "LCS k1 k2 LEN"},
+    {EXACT, "LCS k1 k2 IDX"},
+    {EXACT, "LCS k1 k2 MINMATCHLEN 2 IDX WITHMATCHLEN"},
+    {EXACT, "FUNCTION LIST"},
+    {EXACT, "FUNCTION LIST WITHCODE"},
+    {EXACT, "FUNCTION STATS"},
+    {EXACT, "COMMAND INFO get xinfo config none"},
+    {EXACT, "COMMAND"},
+    {EXACT, "COMMAND DOCS"},
+    {EXACT, "COMMAND DOCS none"},
+    {EXACT, "COMMAND COUNT"},
+    {EXACT, "COMMAND LIST"},
+    {EXACT, "COMMAND GETKEYS get a"},
+    {EXACT, "COMMAND GETKEYSANDFLAGS mset a 1 b 2"},
+    {EXACT, "CLIENT TRACKINGINFO"},
+    {FORM, "CLIENT LIST"},
+    {FORM, "CLIENT INFO"},
+    {EXACT, "CLIENT GETNAME"},
+    {FORM, "INFO"},
+    {FORM, "INFO server"},
+    {EXACT, "ACL GETUSER default"},
+    {EXACT, "ACL GETUSER bob"},
+    {EXACT, "ACL GETUSER none"},
+    {FORM, "ACL LOG"},
+    {EXACT, "ACL LIST"},
+    {EXACT, "ACL CAT"},
+    {FORM, "MEMORY STATS"},
+    {FORM, "MEMORY DOCTOR"},
+    {FORM, "MEMORY MALLOC-STATS"},
+    {FORM, "LATENCY HISTOGRAM"},
+    {FORM, "LATENCY HISTOGRAM get set"},
+    {FORM, "LATENCY LATEST"},
+    {FORM, "LATENCY DOCTOR"},
+    {FORM, "LATENCY GRAPH command"},
+    {FORM, "LATENCY HISTORY command"},
+    {EXACT, "LOLWUT"},
+    {EXACT, "LOLWUT VERSION 5 1 1 1"},
+    {EXACT, "MODULE LIST"},
+    {EXACT, "PUBSUB NUMSUB a b"},
+    {EXACT, "PUBSUB CHANNELS"},
+    {EXACT, "SCRIPT EXISTS x"},
+    {FORM, "TIME"},
+    {EXACT, "ROLE"},
+    {EXACT, "OBJECT HELP"},
+    {EXACT, "INCRBYFLOAT none 1.5"},
+    {EXACT, "SORT l"},
+    {EXACT, "SCAN 0"},
+    {EXACT, "MGET k1 none"},
+    {EXACT, "LPOP l 2"},
+    {EXACT, "LMPOP 1 l LEFT"},
+    {EXACT, "LMPOP 1 none LEFT"},
+    {EXACT, "BLPOP l 1"},
+    {EXACT, "BLPOP none 0.01"},
+    {EXACT, "LPOS l 1 COUNT 0"},
+    {EXACT, "BITFIELD k1 GET u8 0"},
+    {EXACT, "EVAL return{1,{2}} 0"},
+    {FORM, "HELLO"},
+    {FORM, "SLOWLOG GET"},
+    {EXACT, "KEYS *"},
+    {EXACT, "EXISTS k1"},
+    {EXACT, "GET none"},
+    {EXACT, "TYPE k1"},
+    {EXACT, "DBSIZE"},
 };
 
 static char *text_of(const redmoon_reply *reply, how as) {
   char *text = calloc(1, TEXT_MAX);
-  if (as == EXACT)
-    reply_text(reply, text, TEXT_MAX);
-  else
-    skeleton(reply, text);
+  if (as == EXACT) reply_text(reply, text, TEXT_MAX);
+  else skeleton(reply, text);
   return text;
 }
 
@@ -256,7 +381,8 @@ static void prepare_data(link_t *l) {
   for (size_t i = 0; i < sizeof setup / sizeof setup[0]; i++) {
     redmoon_reply *reply = command(l, setup[i], NULL);
     bool refused = redmoon_reply_type(reply) == REDMOON_ERROR;
-    if (refused != (strncmp(setup[i], "AUTH", 4) == 0)) fail_msg("%s: %s", setup[i], redmoon_reply_string(reply, NULL));
+    if (refused != (strncmp(setup[i], "AUTH", 4) == 0))
+      fail_msg("%s: %s", setup[i], redmoon_reply_string(reply, NULL));
   }
 }
 
@@ -290,7 +416,7 @@ static void resp2_replies_get_the_shape_of_resp3_for_every_command_tried(void **
   server s;
   link_t two, three;
   prepare(&s);
-  start(&s, (const char *const[]){"--port", "0", NULL});
+  start(&s, (const char *const[]){"--port", "0", "--enable-debug-command", "yes", NULL});
   open_link(&two, &s, 2);
   open_link(&three, &s, 3);
   size_t changed = 0, count = sizeof cases / sizeof cases[0];
@@ -326,9 +452,9 @@ static void start_node(server *s) {
 
 static void cluster_replies_get_the_shape_of_resp3(void **state) {
   (void)state;
-  static const shape_case of_cluster[] = {{FORM, "CLUSTER INFO"},  {FORM, "CLUSTER NODES"},  {FORM, "CLUSTER SHARDS"},
-                                          {FORM, "CLUSTER LINKS"}, {FORM, "CLUSTER SLOTS"},  {FORM, "CLUSTER MYID"},
-                                          {FORM, "HELLO"},         {FORM, "CLUSTER KEYSLOT a"}};
+  static const shape_case of_cluster[] = {
+      {FORM, "CLUSTER INFO"},  {FORM, "CLUSTER NODES"}, {FORM, "CLUSTER SHARDS"}, {FORM, "CLUSTER LINKS"},
+      {FORM, "CLUSTER SLOTS"}, {FORM, "CLUSTER MYID"},  {FORM, "HELLO"},          {FORM, "CLUSTER KEYSLOT a"}};
   server a, b;
   link_t two, three;
   char meet[64];
@@ -355,9 +481,9 @@ static void cluster_replies_get_the_shape_of_resp3(void **state) {
 
 static void sentinel_replies_get_the_shape_of_resp3(void **state) {
   (void)state;
-  static const shape_case of_sentinel[] = {{FORM, "SENTINEL MASTER m"},    {FORM, "SENTINEL MASTERS"},
-                                           {FORM, "SENTINEL REPLICAS m"},  {FORM, "SENTINEL SLAVES m"},
-                                           {FORM, "SENTINEL SENTINELS m"}, {FORM, "SENTINEL GET-MASTER-ADDR-BY-NAME m"}};
+  static const shape_case of_sentinel[] = {
+      {FORM, "SENTINEL MASTER m"}, {FORM, "SENTINEL MASTERS"},     {FORM, "SENTINEL REPLICAS m"},
+      {FORM, "SENTINEL SLAVES m"}, {FORM, "SENTINEL SENTINELS m"}, {FORM, "SENTINEL GET-MASTER-ADDR-BY-NAME m"}};
   server s;
   link_t two, three;
   char path[128];

@@ -88,7 +88,8 @@ static void every_pair_of_fixtures_split_at_every_byte_gives_both_replies(void *
   rm_reader *reader = new_reader();
   rm_arena arena = {0};
   for (size_t i = 0; i < reply_fixture_count * reply_fixture_count; i++) {
-    const reply_fixture *x = &reply_fixtures[i / reply_fixture_count], *y = &reply_fixtures[i % reply_fixture_count];
+    const reply_fixture *x = &reply_fixtures[i / reply_fixture_count],
+                        *y = &reply_fixtures[i % reply_fixture_count];
     char bytes[512], got[4096];
     memcpy(bytes, x->bytes, x->len);
     memcpy(bytes + x->len, y->bytes, y->len);
@@ -122,7 +123,8 @@ static void any_byte_may_be_wrong(void **state) {
         give(reader, bytes, reply_fixtures[i].len + NEXT_LEN);
         int rc = drain(reader, &arena, got, sizeof got);
         assert_true(rc == 0 || rc == REDMOON_EPROTOCOL || rc == REDMOON_ETOO_LARGE);
-        if (rc == 0) values++; else errors++;
+        if (rc == 0) values++;
+        else errors++;
         rm_arena_fini(&arena);
         rm_reader_free(reader);
       }

@@ -109,9 +109,12 @@ static void an_error_is_known_by_its_whole_first_word(void **state) {
   static const struct {
     const char *bytes, *code;
     int is;
-  } cases[] = {{"-NOSCRIPT No matching script\r\n", "NOSCRIPT", 1}, {"-NOSCRIPT\r\n", "NOSCRIPT", 1},
-               {"-NOSCRIPTS x\r\n", "NOSCRIPT", 0},                 {"-NOSC\r\n", "NOSCRIPT", 0},
-               {"+NOSCRIPT x\r\n", "NOSCRIPT", 0},                  {"!9\r\nMOVED 1 x\r\n", "MOVED", 1}};
+  } cases[] = {{"-NOSCRIPT No matching script\r\n", "NOSCRIPT", 1},
+               {"-NOSCRIPT\r\n", "NOSCRIPT", 1},
+               {"-NOSCRIPTS x\r\n", "NOSCRIPT", 0},
+               {"-NOSC\r\n", "NOSCRIPT", 0},
+               {"+NOSCRIPT x\r\n", "NOSCRIPT", 0},
+               {"!9\r\nMOVED 1 x\r\n", "MOVED", 1}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     rm_arena arena = {0};
     redmoon_reply *reply;

@@ -265,8 +265,7 @@ static void the_sum_starts_anew_with_each_frame(void **state) {
   limits.max_elements = 2;
   rm_scanner *scanner = rm_scanner_new(&limits);
   size_t end;
-  for (int i = 0; i < 5; i++)
-    assert_int_equal(rm_scanner_scan(scanner, "*2\r\n:1\r\n:2\r\n", 12, &end, NULL), 1);
+  for (int i = 0; i < 5; i++) assert_int_equal(rm_scanner_scan(scanner, "*2\r\n:1\r\n:2\r\n", 12, &end, NULL), 1);
   rm_scanner_free(scanner);
 }
 
