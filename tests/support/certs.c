@@ -139,7 +139,7 @@ static bool make_all(identity *ca, identity *other) {
   const recipe stranger = {"Another CA", NULL, NULL, true, -DAY, 10 * DAY};
   const recipe good = {"localhost", names, server, false, -DAY, DAY};
   const recipe wrong_name = {"other.example", "DNS:other.example,IP:192.0.2.1", server, false, -DAY, DAY};
-  const recipe wildcard = {"wild", "DNS:*.wild.example,DNS:part*.example", server, false, -DAY, DAY};
+  const recipe wildcard = {"wild", "DNS:*.wild.example,DNS:part*.half.example", server, false, -DAY, DAY};
   const recipe expired = {"localhost", names, server, false, -2 * DAY, -DAY};
   const recipe not_yet = {"localhost", names, server, false, DAY, 2 * DAY};
   const recipe client = {"client", NULL, "clientAuth", false, -DAY, DAY};

@@ -13,7 +13,7 @@ typedef struct certs {
   char ca_path[128];       /* the same CA, as a directory of hashed files */
   certs_pair good;         /* localhost, 127.0.0.1, ::1 */
   certs_pair wrong_name;   /* other.example only */
-  certs_pair wildcard;     /* *.wild.example and part*.example */
+  certs_pair wildcard;     /* *.wild.example and part*.half.example */
   certs_pair expired;      /* good names, ended yesterday */
   certs_pair not_yet;      /* good names, begins tomorrow */
   certs_pair self_signed;  /* good names, signed by itself */
