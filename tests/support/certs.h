@@ -20,6 +20,7 @@ typedef struct certs {
   certs_pair unknown_ca;   /* good names, by a CA that ca_file does not hold */
   certs_pair client;       /* for a client */
   char encrypted_key[128]; /* the client's key under a passphrase */
+  char other_key[128];     /* of another kind (Ed25519) than all certificates */
 } certs;
 
 /** NULL when they could not be made (the reason is on stderr). */

@@ -221,6 +221,8 @@ static void a_key_that_is_not_the_certificates_is_refused(void **state) {
   config.tls_cert_file = path_of(certs_get()->client.cert);
   config.tls_key_file = path_of(certs_get()->good.key);
   expect_bad_file(&config, "option 'tls_key_file'", "does not belong to the certificate");
+  config.tls_key_file = path_of(certs_get()->other_key);
+  expect_bad_file(&config, "option 'tls_key_file'", "does not belong to the certificate");
 }
 
 static void an_encrypted_key_is_refused_and_no_passphrase_is_asked_for(void **state) {
