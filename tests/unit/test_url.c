@@ -253,6 +253,8 @@ static void nul_blanks_control_bytes_and_broken_escapes_are_refused(void **state
   expect_refused("redis://u:100%@h", "two hex digits");
   expect_refused("redis://u:%4@h", "two hex digits");
   expect_refused("redis://u:%zz@h", "two hex digits");
+  expect_refused("redis://u:%4z@h", "two hex digits");
+  expect_refused("redis://u:%z4@h", "two hex digits");
   expect_refused("", "it is empty");
 }
 
