@@ -656,10 +656,8 @@ static void finish(model *m) {
 
 static void one_step(model *m) {
   bool world = chance(m, 200);
-  if (world)
-    step_world(m);
-  else
-    step_lease(m, below(m, LEASES));
+  if (world) step_world(m);
+  else step_lease(m, below(m, LEASES));
   sabotage(m);
   check(m, world);
 }
