@@ -53,7 +53,7 @@ function(redmoon_lua target type)
   add_dependencies(${target} redmoon_lua_generated)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/lua/src ${PROJECT_SOURCE_DIR}/core/src
     ${redmoon_generated})
-  target_include_directories(${target} SYSTEM PUBLIC $<BUILD_INTERFACE:${redmoon_lua_include}>)
+  target_include_directories(${target} SYSTEM PUBLIC "$<BUILD_INTERFACE:${redmoon_lua_include}>")
   if(NOT type STREQUAL "MODULE")
     target_sources(${target} PRIVATE ${redmoon_lua_face} ${redmoon_generated}/lua_modules_generated.c)
   endif()

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /** A call: commands that travel together, on one connection at a time, retried by promise 1.
  *
- *      format into call->request, rm_call_end() for each
- *      begin -> [borrow -> connect] -> send and receive -> done
- *                  ^                        | failed, and every unanswered command may be repeated
- *                  +------- back-off -------+
+ *      format into call->request, rm_call_end() for each; then drive
+ *
+ *      IDLE -> BORROW -> EXCHANGE -> ended
+ *                ^           | failed, and every unanswered command may be repeated
+ *                +- BACKOFF -+
  *
  *  Reusable: rm_call_reset() makes it ready for the next request and keeps its memory. */
 #ifndef RM_ENGINE_CALL_H
@@ -15,11 +16,12 @@
 #include "engine/op.h"
 #include "wire/request.h"
 
-enum {
-  RM_CALL_REPEATABLE = 1, /* of a mark: may be sent again though it may have been executed */
-  RM_CALL_HIDDEN = 2,     /* of a mark: its reply is checked for nothing and not counted among the results (SCRIPT LOAD) */
-  RM_CALL_SCRIPT = 4,     /* of a mark: an EVALSHA; NOSCRIPT is answered by sending EVAL in the same call */
-  RM_CALL_BLOCKING = 8    /* of a mark: may wait on the server */
+#include <redmoon/script.h>
+
+enum { /* of a mark */
+  RM_CALL_REPEATABLE = 1, /* may be sent again though it may have been executed */
+  RM_CALL_HIDDEN = 2,     /* its reply is checked for nothing and is no result of the user's (SCRIPT LOAD) */
+  RM_CALL_BLOCKING = 4    /* may wait on the server */
 };
 
 typedef struct rm_result {
@@ -28,36 +30,59 @@ typedef struct rm_result {
 } rm_result;
 
 typedef struct rm_call {
-  redmoon_op op;         /* class: the call's own; op.error holds how it ended */
+  redmoon_op op;           /* op.error holds how it ended */
   rm_request request;
-  rm_arena arena;        /* of the replies */
-  rm_result *results;    /* one for each mark, hidden ones included; points to `one` while there is only one */
+  rm_arena arena;          /* of the replies */
+  rm_result *results;      /* one for each mark, hidden ones included; points to `one` while there is only one */
   size_t results_cap;
   rm_result one;
   rm_borrow borrow;
-  size_t answered;       /* marks answered, a prefix */
-  size_t sent, sent_begin; /* bytes that may be on the wire; where this attempt began */
+  redmoon_bytes script;    /* source behind a lone EVALSHA: sent by EVAL when the server answers NOSCRIPT */
+  size_t answered;         /* marks answered: a prefix */
+  size_t sent, maybe_sent; /* offsets in the request: taken by the socket; perhaps on the wire */
   int state, attempt;
-  bool pinned;           /* runs on a connection that its owner lent: no borrow, no retry */
-  bool readonly_retried;
-  int64_t started_us, deadline_us, send_by_us, receive_by_us, block_us;
-  redmoon_error retried; /* why the last attempt failed */
+  int max_retries;         /* set at reset from the client's settings; an owner may lower it */
+  bool own;                /* holds a reference to the client */
+  bool hold;               /* the connection stays with the call when it is done, for the next one */
+  bool began_held;         /* this one began on a connection that was held: it cannot move to another */
+  bool whole;              /* the commands mean nothing one by one: another attempt sends all of them again */
+  bool listening;          /* the request was sent in an earlier step: a receive may find something */
+  bool saw_error, redialled;
+  int64_t client_id;       /* of the connection used last, on the server */
+  int64_t fixed_deadline_us; /* set by an owner whose deadline this call shares; 0: its own */
+  int64_t started_us, deadline_us, send_by_us, receive_by_us, block_us, backoff_until_us;
 } rm_call;
 
-/** Zeroed memory -> a call of `client` (borrowed unless `own`). */
+/** Zeroed memory -> a call of `client`; `own`: it takes a reference. */
 REDMOON_API void rm_call_init(rm_call *call, redmoon_client *client, bool own);
+/** Ready for the next request.  A call that had not ended is given up; a held connection stays. */
 REDMOON_API void rm_call_reset(rm_call *call);
+/** Gives up an exchange that is under way: its connection is closed. */
+void rm_call_give_up(rm_call *call);
+/** Takes back the command that was ended last. */
+void rm_call_take_back(rm_call *call);
 /** Gives up whatever goes on and frees what it holds, not `call` itself. */
 REDMOON_API void rm_call_fini(rm_call *call);
 /** After rm_request_begin and its arguments: ends the command.  `command` says how it may be treated; `flags` RM_CALL_*
- *  are added.  0, NOMEM, or CONFIG for a command that may not go through a pool (`err` names what to use instead). */
+ *  are added.  0, NOMEM, or CONFIG for a command that may not go through a pool (`err` names what to use instead);
+ *  after a failure the command is taken back. */
 REDMOON_API int rm_call_end(rm_call *call, const rm_command *command, unsigned flags, redmoon_error *err);
 /** Formats one command given as an array; looks it up. */
 REDMOON_API int rm_call_argv(rm_call *call, int argc, const char *const *argv, const size_t *lens, unsigned flags,
                              redmoon_error *err);
+/** EVALSHA of `sha1` with these keys and arguments. */
+REDMOON_API int rm_call_evalsha(rm_call *call, const char *sha1, const redmoon_script_args *args, unsigned flags,
+                                redmoon_error *err);
+/** SCRIPT LOAD, hidden. */
+REDMOON_API int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_error *err);
 /** Arguments of command `index`, read back from the request: at most `max` are stored, the number there is returned. */
 size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size_t max);
-/** Blocking: drives it to its end.  Returns RM_DONE or a negative status with call->op.error. */
-static inline int rm_call_run(rm_call *call) { return rm_drive(&call->op); }
+/** The step of op->class, also for operations that embed a call as their first member. */
+int rm_call_step(redmoon_op *op, int64_t now_us);
+/** Ends a held connection: back to the pool, or closed. */
+void rm_call_release(rm_call *call, bool reusable, int64_t now_us);
+static inline bool rm_call_is_holding(const rm_call *call) { return call->borrow.lease.conn != NULL; }
+/** The reply of command `index`, moved out: *reply is the caller's.  An ERROR reply becomes REDMOON_ESERVER. */
+int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err);
 
 #endif

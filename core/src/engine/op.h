@@ -30,7 +30,7 @@ struct redmoon_op {
 
 /** Steps until it has ended, waiting with poll() on what it wants and on the client's shutdown.  Returns op->status. */
 REDMOON_API int rm_drive(redmoon_op *op);
-/** The blocking twin of a _start: drives and finishes.  `started` is what _start returned. */
-REDMOON_API int rm_run(int started, redmoon_op *op, redmoon_error *err);
+/** The blocking twin of a _start: drives and finishes.  `started` is what _start returned; *op is what it set. */
+REDMOON_API int rm_run(int started, redmoon_op **op, redmoon_error *err);
 
 #endif

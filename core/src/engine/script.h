@@ -15,6 +15,10 @@ typedef struct rm_builtin {
   const char *sha1; /* 40 hex digits */
 } rm_builtin;
 
+redmoon_bytes rm_script_source(const redmoon_script *script);
+/** RM_CALL_REPEATABLE for a script that only reads. */
+unsigned rm_script_flags(const redmoon_script *script);
+
 /** Decodes an answer that is not an error into the caller's out-parameters.  `attempts`: how often it was sent. */
 typedef int (*rm_decode_fn)(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err);
 /** Ends `ctx`, whether or not it was decoded into. */

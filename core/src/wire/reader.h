@@ -41,4 +41,9 @@ int rm_reader_next(rm_reader *reader, rm_arena *arena, redmoon_reply **out, redm
 /** Gives memory of an idle reader back beyond a usual size. */
 void rm_reader_trim(rm_reader *reader);
 
+#ifdef REDMOON_TESTING
+/** From here on hiredis takes its memory through base/alloc.h, so that tests can refuse it. */
+void rm_testing_route_hiredis_memory(void);
+#endif
+
 #endif

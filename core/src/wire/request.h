@@ -35,6 +35,8 @@ void rm_request_integer(rm_request *request, int64_t value);
 void rm_request_double(rm_request *request, double value);
 /** 0, or REDMOON_ENOMEM: the unfinished command is taken back. */
 int rm_request_end(rm_request *request, uint32_t flags, uint32_t tag);
+/** Adds all commands of another request.  0, or REDMOON_ENOMEM and nothing was added. */
+int rm_request_append(rm_request *request, const rm_request *other);
 /** begin, args, end. `lens` NULL: NUL-ended. */
 int rm_request_argv(rm_request *request, int argc, const char *const *argv, const size_t *lens, uint32_t flags,
                     uint32_t tag);

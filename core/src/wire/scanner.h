@@ -15,6 +15,12 @@ typedef struct rm_scanner_gap {
   size_t begin, end;
 } rm_scanner_gap;
 
+/** A blob error (`!`), which hiredis 1.2.0 refuses: where its type byte stands, relative to the frame's begin, and which
+ *  value of the frame it is, counted from 0 in wire order without attributes. */
+typedef struct rm_scanner_blob_error {
+  size_t offset, node;
+} rm_scanner_blob_error;
+
 typedef struct rm_scanner rm_scanner;
 
 rm_scanner *rm_scanner_new(const rm_limits *limits);
@@ -27,8 +33,10 @@ int rm_scanner_scan(rm_scanner *scanner, const char *bytes, size_t len, size_t *
 /* Of the frame found last: */
 rm_frame_kind rm_scanner_kind(const rm_scanner *scanner);
 size_t rm_scanner_nodes(const rm_scanner *scanner); /* values in it, aggregates included */
+size_t rm_scanner_text(const rm_scanner *scanner);  /* bytes of all its texts, a NUL for each included */
 bool rm_scanner_has_double(const rm_scanner *scanner);
 const rm_scanner_gap *rm_scanner_gaps(const rm_scanner *scanner, size_t *count);
+const rm_scanner_blob_error *rm_scanner_blob_errors(const rm_scanner *scanner, size_t *count);
 /** Of the unfinished frame: its length as far as known from headers (0: unknown). */
 size_t rm_scanner_known_length(const rm_scanner *scanner);
 

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls: built, stepped, taken apart.  See call.h for the state machine. */
+#include "engine/call.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/call_internal.h"
+
+#include <stdio.h>
+
+#define KEEP_BYTES ((size_t)64 << 10) /* memory that an idle call keeps of a large one */
+#define KEEP_RESULTS ((size_t)1024)
+
+static void destroy(redmoon_op *op) {
+  rm_call_fini((rm_call *)op);
+  rm_free(op);
+}
+
+static const rm_op_class call_class = {rm_call_step, NULL, destroy};
+
+void rm_call_init(rm_call *call, redmoon_client *client, bool own) {
+  call->op.class = &call_class;
+  call->op.client = own ? redmoon_client_ref(client) : client;
+  call->own = own;
+  rm_request_init(&call->request);
+  call->results = &call->one;
+  call->results_cap = 1;
+  call->borrow.lease.event = (rm_event)RM_EVENT_INIT;
+  rm_call_reset(call);
+}
+
+void rm_call_give_up(rm_call *call) {
+  if (call->state != CALL_IDLE && call->state != CALL_ENDED) rm_borrow_cancel(&call->borrow, rm_clock_now_us());
+  call->state = CALL_ENDED;
+}
+
+void rm_call_reset(rm_call *call) {
+  rm_call_give_up(call);
+  rm_request_reset(&call->request, KEEP_BYTES);
+  rm_arena_reset(&call->arena, KEEP_BYTES);
+  if (call->results_cap > KEEP_RESULTS) {
+    rm_free(call->results);
+    call->results = &call->one;
+    call->results_cap = 1;
+  }
+  const rm_settings *settings = &call->op.client->settings;
+  call->op.status = RM_WAIT;
+  call->max_retries = settings->max_retries;
+  call->borrow.pool_left_us = settings->pool_timeout_us;
+  call->script = (redmoon_bytes){NULL, 0};
+  call->answered = call->sent = call->maybe_sent = 0;
+  call->state = CALL_IDLE;
+  call->attempt = 0;
+  call->saw_error = call->redialled = call->hold = call->whole = false;
+}
+
+void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {
+  if (!rm_call_is_holding(call)) return;
+  if (reusable)
+    rm_pool_release(&call->borrow.lease, now_us);
+  else
+    rm_pool_discard(&call->borrow.lease, RM_CLOSE_DIRTY, now_us);
+}
+
+void rm_call_fini(rm_call *call) {
+  rm_borrow_cancel(&call->borrow, rm_clock_now_us());
+  rm_lease_fini(&call->borrow.lease);
+  rm_request_fini(&call->request);
+  rm_arena_fini(&call->arena);
+  if (call->results != &call->one) rm_free(call->results);
+  if (call->own) redmoon_client_close(call->op.client);
+  call->own = false;
+}
+
+/* ---- building ---- */
+
+static const char *instead_of(const rm_command *command) {
+  static const char *const table[][2] = {
+      {"MULTI", "a transaction"},      {"EXEC", "a transaction"},       {"DISCARD", "a transaction"},
+      {"WATCH", "a transaction"},      {"UNWATCH", "a transaction"},    {"SELECT", "the option 'database'"},
+      {"AUTH", "the option 'password'"}, {"HELLO", "the option 'protocol'"}, {"CLIENT SETNAME", "the option 'client_name'"},
+      {"READONLY", "the option 'read_from'"}};
+  for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+    if (strcmp(table[i][0], command->name) == 0) return table[i][1];
+  return "a connection of your own";
+}
+
+void rm_call_take_back(rm_call *call) {
+  rm_request *request = &call->request;
+  request->count--;
+  request->bytes.tail = request->bytes.head + (request->count > 0 ? request->marks[request->count - 1].end : 0);
+}
+
+int rm_call_end(rm_call *call, const rm_command *command, unsigned flags, redmoon_error *err) {
+  if ((command->flags & RM_COMMAND_READ) != 0 || call->op.client->settings.idempotent) flags |= RM_CALL_REPEATABLE;
+  if ((command->flags & RM_COMMAND_BLOCKING) != 0) flags |= RM_CALL_BLOCKING;
+  if (rm_request_end(&call->request, flags, command->index) != 0) return rm_fail_nomem(err);
+  if ((command->flags & RM_COMMAND_CONNECTION) == 0) return 0;
+  rm_call_take_back(call);
+  return rm_fail(err, REDMOON_ECONFIG, "%s changes the state of its connection, which goes back to a pool; use %s instead",
+                 command->name, instead_of(command));
+}
+
+int rm_call_argv(rm_call *call, int argc, const char *const *argv, const size_t *lens, unsigned flags,
+                 redmoon_error *err) {
+  if (argc < 1) return rm_fail(err, REDMOON_ECONFIG, "a command needs its name: argc is %d", argc);
+  for (int i = 0; i < argc; i++)
+    if (argv[i] == NULL && (lens == NULL || lens[i] != 0))
+      return rm_fail(err, REDMOON_ECONFIG, "argument %d of the command is NULL", i);
+  size_t len = lens != NULL ? lens[0] : strlen(argv[0]);
+  size_t sub_len = argc < 2 ? 0 : lens != NULL ? lens[1] : strlen(argv[1]);
+  const rm_command *command = rm_command_find(argv[0], len, argc < 2 ? NULL : argv[1], sub_len);
+  rm_request_begin(&call->request, (size_t)argc);
+  for (int i = 0; i < argc; i++) rm_request_arg(&call->request, argv[i], lens != NULL ? lens[i] : strlen(argv[i]));
+  return rm_call_end(call, command, flags, err);
+}
+
+int rm_call_evalsha(rm_call *call, const char *sha1, const redmoon_script_args *args, unsigned flags,
+                    redmoon_error *err) {
+  rm_request *request = &call->request;
+  rm_request_begin(request, 3 + args->key_count + args->arg_count);
+  rm_request_text(request, "EVALSHA");
+  rm_request_arg(request, sha1, 40);
+  rm_request_integer(request, (int64_t)args->key_count);
+  for (size_t i = 0; i < args->key_count; i++) rm_request_arg(request, args->keys[i].ptr, args->keys[i].len);
+  for (size_t i = 0; i < args->arg_count; i++) rm_request_arg(request, args->args[i].ptr, args->args[i].len);
+  return rm_call_end(call, rm_command_find("EVALSHA", 7, NULL, 0), flags, err);
+}
+
+int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_error *err) {
+  rm_request_begin(&call->request, 3);
+  rm_request_text(&call->request, "SCRIPT");
+  rm_request_text(&call->request, "LOAD");
+  rm_request_arg(&call->request, source, len);
+  return rm_call_end(call, rm_command_find("SCRIPT", 6, "LOAD", 4), RM_CALL_HIDDEN | RM_CALL_REPEATABLE, err);
+}
+
+/* The request is our own text, so its form is known: *<argc>\r\n, then $<len>\r\n<bytes>\r\n each. */
+static const char *read_count(const char *at, size_t *count) {
+  *count = 0;
+  for (at++; *at != '\r'; at++) *count = *count * 10 + (size_t)(*at - '0');
+  return at + 2;
+}
+
+size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size_t max) {
+  const rm_request *request = &call->request;
+  size_t argc;
+  const char *at = read_count(rm_buffer_begin(&request->bytes) + (index > 0 ? request->marks[index - 1].end : 0), &argc);
+  for (size_t i = 0; i < argc && i < max; i++) {
+    size_t len;
+    at = read_count(at, &len);
+    args[i] = (redmoon_bytes){at, len};
+    at += len + 2;
+  }
+  return argc;
+}
+
+/* ---- running ---- */
+
+static int prepare(rm_call *call, int64_t now_us) {
+  size_t count = call->request.count;
+  if (count > call->results_cap) {
+    rm_result *results = rm_calloc(count, sizeof *results);
+    if (results == NULL) return rm_fail_nomem(&call->op.error);
+    if (call->results != &call->one) rm_free(call->results);
+    call->results = results;
+    call->results_cap = count;
+  }
+  for (size_t i = 0; i < count; i++) call->results[i] = (rm_result){NULL, REDMOON_NOT_SENT};
+  call->started_us = now_us;
+  call->block_us = rm_call_block_us(call);
+  int64_t timeout_us = call->op.client->settings.timeout_us;
+  if (call->fixed_deadline_us != 0)
+    call->deadline_us = call->fixed_deadline_us;
+  else if (call->block_us > RM_FOREVER - now_us - timeout_us)
+    call->deadline_us = RM_FOREVER;
+  else
+    call->deadline_us = now_us + timeout_us + call->block_us;
+  call->began_held = rm_call_is_holding(call);
+  return 0;
+}
+
+static uintptr_t owner_of(const rm_call *call) {
+  return call->op.owner != 0 ? call->op.owner : (uintptr_t)pthread_self();
+}
+
+static int begin_attempt(rm_call *call, int64_t now_us) {
+  call->attempt++;
+  call->state = CALL_BORROW;
+  if (rm_call_is_holding(call)) return RM_DONE;
+  return rm_borrow_start(&call->borrow, call->op.client->core, owner_of(call), now_us, call->deadline_us,
+                         &call->op.error);
+}
+
+/* Every command was answered: the connection goes back, and what the replies say about the server is heeded. */
+static int answered(rm_call *call, int64_t now_us) {
+  if (call->saw_error) {
+    rm_call_check_readonly(call, now_us);
+    if (rm_call_reply_retries(call, now_us)) return RM_WAIT;
+  }
+  if (rm_call_is_holding(call) && !call->hold) rm_pool_release(&call->borrow.lease, now_us);
+  return RM_DONE;
+}
+
+static void report(rm_call *call, int status, int64_t now_us) {
+  rm_core *core = call->op.client->core;
+  size_t visible = 0;
+  for (size_t i = 0; i < call->request.count; i++) visible += (call->request.marks[i].flags & RM_CALL_HIDDEN) == 0;
+  const rm_mark *last = NULL;
+  for (size_t i = 0; i < call->request.count; i++) {
+    const rm_mark *mark = &call->request.marks[i];
+    if ((mark->flags & RM_CALL_HIDDEN) != 0) continue;
+    const redmoon_reply *reply = call->results[i].reply;
+    bool failed = reply == NULL || reply->type == REDMOON_ERROR;
+    rm_metrics_command(&core->metrics, mark->tag, visible == 1 ? now_us - call->started_us : -1, failed);
+    last = mark;
+  }
+  if (last == NULL || !rm_hooks_wants(&core->hooks, REDMOON_EVENT_COMMAND)) return;
+  redmoon_event event = {.kind = REDMOON_EVENT_COMMAND, .reason = "", .attempt = call->attempt};
+  event.command = visible == 1 ? rm_command_at(last->tag)->name : "PIPELINE";
+  event.address = call->borrow.node != NULL ? call->borrow.node->name : "";
+  event.duration_us = now_us - call->started_us;
+  redmoon_error answer;
+  event.error = status < 0 ? &call->op.error : NULL;
+  if (status == RM_DONE && visible == 1 && call->saw_error) {
+    const redmoon_reply *reply = call->results[call->request.count - 1].reply;
+    rm_fail_server(&answer, reply->as.text, reply->len);
+    event.error = &answer;
+  }
+  rm_hooks_emit(&core->hooks, &event);
+}
+
+static int end(rm_call *call, int status, int64_t now_us) {
+  call->state = CALL_ENDED;
+  if (status == RM_DONE) {
+    now_us = rm_clock_now_us();
+    rm_error_clear(&call->op.error); /* of an attempt before the one that went well */
+  }
+  call->op.error.attempts = call->attempt;
+  report(call, status, now_us);
+  return status;
+}
+
+static int closed(rm_call *call, int64_t now_us) {
+  rm_fail_closed(&call->op.error);
+  if (call->state == CALL_EXCHANGE)
+    rm_exchange_fail(call, RM_CLOSE_SHUTDOWN, now_us);
+  else
+    rm_borrow_cancel(&call->borrow, now_us);
+  return rm_call_attempt_failed(call, now_us);
+}
+
+int rm_call_step(redmoon_op *op, int64_t now_us) {
+  rm_call *call = (rm_call *)op;
+  rm_core *core = op->client->core;
+  int rc = RM_WAIT;
+  if (call->state == CALL_IDLE) {
+    rm_core_check_fork(core);
+    rm_error_clear(&op->error);
+    if ((rc = prepare(call, now_us)) < 0) return rc;
+    if (call->request.count == 0) return RM_DONE;
+    call->state = CALL_BACKOFF; /* one that is over: the first attempt begins below */
+    call->backoff_until_us = now_us;
+  }
+  if (atomic_load_explicit(&core->closed, memory_order_relaxed)) return end(call, closed(call, now_us), now_us);
+  for (;;) {
+    switch (call->state) {
+      case CALL_BACKOFF:
+        if (now_us < call->backoff_until_us) {
+          op->wants = (rm_wants){-1, 0, call->backoff_until_us};
+          return RM_WAIT;
+        }
+        rc = begin_attempt(call, now_us);
+        if (rc == RM_DONE) rm_exchange_begin(call, now_us);
+        break;
+      case CALL_BORROW:
+        rc = rm_borrow_step(&call->borrow, core, now_us, call->deadline_us, &op->wants, &op->error);
+        if (rc == RM_WAIT) return RM_WAIT;
+        if (rc == RM_DONE) rm_exchange_begin(call, now_us);
+        break;
+      default:
+        rc = rm_exchange_step(call, now_us);
+        if (rc == RM_WAIT) return RM_WAIT;
+        if (rc == RM_DONE) {
+          rc = answered(call, now_us);
+          if (rc == RM_DONE) return end(call, RM_DONE, now_us);
+        }
+        break;
+    }
+    if (rc < 0 && (rc = rm_call_attempt_failed(call, now_us)) < 0) return end(call, rc, now_us);
+  }
+}
+
+int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err) {
+  const redmoon_reply *answer = call->results[index].reply;
+  if (answer->type == REDMOON_ERROR) {
+    int rc = rm_fail_server(err, answer->as.text, answer->len);
+    if (err != NULL) {
+      err->attempts = call->attempt;
+      snprintf(err->address, sizeof err->address, "%s", call->borrow.node != NULL ? call->borrow.node->name : "");
+    }
+    return rc;
+  }
+  return rm_reply_detach(answer, &call->arena, reply) == 0 ? 0 : rm_fail_nomem(err);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/** Between the files of the call: building it, exchanging, deciding on retries. */
+#ifndef RM_ENGINE_CALL_INTERNAL_H
+#define RM_ENGINE_CALL_INTERNAL_H
+
+#include "engine/call.h"
+#include "engine/core.h"
+
+enum { CALL_IDLE, CALL_BORROW, CALL_EXCHANGE, CALL_BACKOFF, CALL_ENDED };
+
+/* exchange.c: sends and receives on the borrowed connection.  RM_DONE: every command was answered; RM_WAIT; or negative
+ * with op.error, and the connection is closed. */
+void rm_exchange_begin(rm_call *call, int64_t now_us);
+int rm_exchange_step(rm_call *call, int64_t now_us);
+/** The attempt has failed with op.error: the connection is closed, and every unanswered command is judged. */
+int rm_exchange_fail(rm_call *call, rm_close_reason why, int64_t now_us);
+
+/* retry.c */
+/** How long a call may wait on the server by its own arguments, in us; RM_FOREVER for ever. */
+int64_t rm_call_block_us(const rm_call *call);
+/** After a failed attempt: RM_WAIT when another one follows (state BACKOFF), else the final status. */
+int rm_call_attempt_failed(rm_call *call, int64_t now_us);
+/** After an exchange: whether an error reply says "not executed, try again"; if so the next attempt is prepared. */
+bool rm_call_reply_retries(rm_call *call, int64_t now_us);
+/** READONLY somewhere among the replies: nobody may use the connections to this node any more. */
+void rm_call_check_readonly(rm_call *call, int64_t now_us);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/* The shared part of a client: made, shut down, noticed to be in a forked child. */
+#define _GNU_SOURCE
+#include "engine/core.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/random.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+int rm_fail_closed(redmoon_error *err) { return rm_fail(err, REDMOON_ECLOSED, "the client is closed"); }
+
+/* A page that reads 1 here and 0 in a forked child, so that a borrow needs no system call to notice a fork. */
+static unsigned char *new_fork_mark(void) {
+#ifdef MADV_WIPEONFORK
+  size_t size = (size_t)sysconf(_SC_PAGESIZE);
+  void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return NULL;
+  if (madvise(page, size, MADV_WIPEONFORK) != 0) {
+    munmap(page, size);
+    return NULL;
+  }
+  *(unsigned char *)page = 1;
+  return page;
+#else
+  return NULL;
+#endif
+}
+
+void rm_core_check_fork_slow(rm_core *core) {
+  if (core->fork_mark == NULL && core->pid == (long)getpid()) return;
+  if (core->fork_mark != NULL) *core->fork_mark = 1;
+  core->pid = (long)getpid();
+  /* Only this thread is left.  The event is shared with the parent, and locks may have been held by threads that are
+   * gone: all of it is made anew.  A resolver whose lock may be held is left behind. */
+  rm_event_close(&core->closing);
+  (void)rm_event_open(&core->closing);
+  if (atomic_load(&core->closed)) rm_event_signal(&core->closing);
+  rm_keeper_forked(&core->keeper);
+  pthread_mutex_init(&core->hooks.lock, NULL);
+  pthread_cond_init(&core->hooks.idle, NULL);
+  rm_resolver *resolver = rm_resolver_new();
+  if (resolver != NULL) core->dialer.resolver = resolver;
+  rm_random_hex(core->token, 8);
+  size_t count;
+  rm_node *nodes = rm_route_nodes(core->route, &count);
+  for (size_t i = 0; i < count; i++) rm_pool_forked(nodes[i].pool);
+}
+
+void rm_core_close_conn(void *ctx, rm_conn *conn, rm_close_reason why) {
+  rm_core *core = ctx;
+  if (rm_hooks_wants(&core->hooks, REDMOON_EVENT_CLOSE)) {
+    redmoon_event event = {.kind = REDMOON_EVENT_CLOSE, .command = "", .address = conn->address};
+    event.reason = rm_close_reason_name(why);
+    rm_hooks_emit(&core->hooks, &event);
+  }
+  rm_conn_close(conn);
+}
+
+static void upkeep_due(void *ctx) { rm_keeper_wake(ctx); }
+
+static void destroy(rm_core *core) {
+  rm_keeper_fini(&core->keeper);
+  rm_route_free(core->route);
+  rm_resolver_unref(core->dialer.resolver);
+  rm_tls_free(core->tls);
+  rm_hooks_fini(&core->hooks);
+  rm_metrics_fini(&core->metrics);
+  rm_event_close(&core->closing);
+  if (core->fork_mark != NULL) munmap(core->fork_mark, (size_t)sysconf(_SC_PAGESIZE));
+  rm_config_free(core->config);
+  rm_free(core);
+}
+
+int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, redmoon_error *err) {
+  int rc = rm_random_init();
+  if (rc < 0) return rm_fail(err, rc, "libsodium could not be initialised");
+  rm_core *core = rm_calloc(1, sizeof *core);
+  if (core == NULL) return rm_fail_nomem(err);
+  atomic_init(&core->refs, 1);
+  atomic_init(&core->closed, false);
+  core->closing = (rm_event)RM_EVENT_INIT;
+  rm_keeper_init(&core->keeper);
+  rm_hooks_init(&core->hooks);
+  core->fork_mark = new_fork_mark();
+  core->pid = (long)getpid();
+  rm_random_hex(core->token, 8);
+  if (rm_event_open(&core->closing) != 0) {
+    rc = rm_fail(err, REDMOON_EUNAVAILABLE, "no event descriptor could be had for the client");
+    goto fail;
+  }
+  if (rm_metrics_init(&core->metrics) != 0 || (core->dialer.resolver = rm_resolver_new()) == NULL) {
+    rc = rm_fail_nomem(err);
+    goto fail;
+  }
+  if ((rc = rm_config_new(url, options, &core->config, err)) != 0) goto fail;
+  if ((rc = rm_tls_new(core->config, &core->tls, err)) != 0) goto fail;
+  core->dialer.config = core->config;
+  core->dialer.tls = core->tls;
+  rm_pool_hooks hooks = {rm_conn_is_reusable, rm_core_close_conn, upkeep_due, core};
+  if ((rc = rm_route_new(core->config, &hooks, &core->route, err)) != 0) goto fail;
+  if (core->config->min_idle > 0) rm_keeper_wake(core);
+  *out = core;
+  return 0;
+fail:
+  destroy(core);
+  return rc;
+}
+
+void rm_core_ref(rm_core *core) { atomic_fetch_add(&core->refs, 1); }
+
+void rm_core_shutdown(rm_core *core) {
+  rm_core_check_fork(core);
+  if (atomic_exchange(&core->closed, true)) return;
+  rm_event_signal(&core->closing);
+  size_t count;
+  rm_node *nodes = rm_route_nodes(core->route, &count);
+  for (size_t i = 0; i < count; i++) rm_pool_shutdown(nodes[i].pool, rm_clock_now_us());
+  rm_keeper_stop(&core->keeper);
+}
+
+void rm_core_unref(rm_core *core) {
+  if (atomic_fetch_sub(&core->refs, 1) != 1) return;
+  rm_core_shutdown(core);
+  destroy(core);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/** What all handles of one client share.
+ *
+ *  Lock order: none of these locks is ever held while another is taken, nor across I/O, a hook or a call:
+ *  pool mutex, keeper mutex, hooks mutex. */
+#ifndef RM_ENGINE_CORE_H
+#define RM_ENGINE_CORE_H
+
+#include "base/event.h"
+#include "engine/hooks.h"
+#include "engine/keeper.h"
+#include "engine/metrics.h"
+#include "route/route.h"
+
+#include <redmoon/client.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+typedef struct rm_core {
+  atomic_int refs;    /* handles; the last one shuts down and frees */
+  rm_config *config;
+  rm_tls *tls;
+  rm_dialer dialer;
+  rm_route *route;
+  rm_event closing;   /* readable once shut down */
+  atomic_bool closed;
+  unsigned char *fork_mark; /* a page that the kernel wipes in a forked child; NULL: ask getpid() */
+  long pid;
+  char token[17];     /* random; names what belongs to this client on the server */
+  _Atomic uint64_t marker_slots; /* keys of commit markers in use: bit i for the i-th */
+  rm_hooks hooks;
+  rm_metrics metrics;
+  rm_keeper keeper;
+} rm_core;
+
+/** Call settings, resolved, in microseconds. Immutable. */
+typedef struct rm_settings {
+  int64_t timeout_us, pool_timeout_us, read_timeout_us, write_timeout_us, min_backoff_us, max_backoff_us;
+  int max_retries;
+  bool idempotent;
+} rm_settings;
+
+struct redmoon_client {
+  atomic_int refs;
+  rm_core *core;
+  rm_settings settings;
+};
+
+int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, redmoon_error *err);
+void rm_core_ref(rm_core *core);
+void rm_core_unref(rm_core *core);
+void rm_core_shutdown(rm_core *core);
+/** Notices a fork, and starts afresh in the child.  Cheap enough for every borrow. */
+void rm_core_check_fork_slow(rm_core *core);
+static inline void rm_core_check_fork(rm_core *core) {
+  if (core->fork_mark == NULL || *core->fork_mark == 0) rm_core_check_fork_slow(core);
+}
+/** Closed by the pool or the engine: hook, then the socket. */
+void rm_core_close_conn(void *core, rm_conn *conn, rm_close_reason why);
+/** REDMOON_ECLOSED with its text. */
+int rm_fail_closed(redmoon_error *err);
+
+#endif

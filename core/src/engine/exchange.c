@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/* One attempt of a call on its connection: the request goes out while the replies come in, so that neither side can
+ * block the other, however long the pipeline.
+ *
+ *      send what the socket takes -> receive what is there -> wait for either -> ...   all answered -> done
+ */
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/call_internal.h"
+#include "wire/shape.h"
+
+#include <stdio.h>
+
+void rm_exchange_begin(rm_call *call, int64_t now_us) {
+  call->state = CALL_EXCHANGE;
+  call->client_id = call->borrow.lease.conn->client_id;
+  if (call->whole) call->answered = 0;
+  /* Commands that were answered in an earlier attempt are not sent again. */
+  call->sent = call->maybe_sent = call->answered > 0 ? call->request.marks[call->answered - 1].end : 0;
+  call->send_by_us = now_us + call->op.client->settings.write_timeout_us;
+  call->receive_by_us = RM_FOREVER;
+  call->listening = false;
+}
+
+int rm_exchange_fail(rm_call *call, rm_close_reason why, int64_t now_us) {
+  snprintf(call->op.error.address, sizeof call->op.error.address, "%s", call->borrow.lease.conn->address);
+  for (size_t i = call->answered; i < call->request.count; i++)
+    if (call->maybe_sent >= call->request.marks[i].end) call->results[i].outcome = REDMOON_UNKNOWN;
+  rm_pool_discard(&call->borrow.lease, why, now_us);
+  return call->op.error.status;
+}
+
+static bool all_sent(const rm_call *call) { return call->sent == rm_buffer_len(&call->request.bytes); }
+
+static int timed_out(rm_call *call, int64_t now_us) {
+  bool sending = !all_sent(call);
+  int64_t by = sending ? call->send_by_us : call->receive_by_us;
+  const rm_settings *settings = &call->op.client->settings;
+  if (call->deadline_us <= by)
+    rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, sending ? REDMOON_PHASE_SEND : REDMOON_PHASE_RECEIVE,
+                  "%s did not %s before the call's deadline (timeout %lld ms)", call->borrow.lease.conn->address,
+                  sending ? "take the request" : "answer", (long long)(settings->timeout_us / 1000));
+  else
+    rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, sending ? REDMOON_PHASE_SEND : REDMOON_PHASE_RECEIVE,
+                  sending ? "%s did not take the request within %lld ms" : "%s did not answer within %lld ms",
+                  call->borrow.lease.conn->address,
+                  (long long)((sending ? settings->write_timeout_us : settings->read_timeout_us) / 1000));
+  return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
+}
+
+/* Sends what the socket takes.  0 or negative; *events gets what to wait for. */
+static int send_some(rm_call *call, int64_t now_us, int *events) {
+  rm_conn *conn = call->borrow.lease.conn;
+  const char *bytes = rm_buffer_begin(&call->request.bytes);
+  size_t total = rm_buffer_len(&call->request.bytes);
+  while (call->sent < total) {
+    size_t maybe = 0;
+    ssize_t n = rm_conn_send(conn, bytes + call->sent, total - call->sent, &maybe, &call->op.error);
+    if (call->sent + maybe > call->maybe_sent) call->maybe_sent = call->sent + maybe;
+    if (n > 0) {
+      call->sent += (size_t)n;
+      continue;
+    }
+    if (n == RM_IO_AGAIN_READ || n == RM_IO_AGAIN_WRITE) {
+      *events |= n == RM_IO_AGAIN_READ ? REDMOON_WANT_READ : REDMOON_WANT_WRITE;
+      return 0;
+    }
+    call->op.error.phase = REDMOON_PHASE_SEND;
+    return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
+  }
+  if (call->receive_by_us == RM_FOREVER && call->block_us != RM_FOREVER)
+    call->receive_by_us = now_us + call->op.client->settings.read_timeout_us + call->block_us;
+  return 0;
+}
+
+/* RESP2 gives some replies another shape than RESP3: the caller sees the latter. */
+static int reshape(rm_call *call, size_t index, redmoon_reply *reply) {
+  size_t argc = rm_call_args(call, index, NULL, 0);
+  redmoon_bytes *args = rm_arena_alloc(&call->arena, argc * sizeof *args);
+  rm_shape_arg *rest = rm_arena_alloc(&call->arena, argc * sizeof *rest);
+  if (args == NULL || rest == NULL) return REDMOON_ENOMEM;
+  rm_call_args(call, index, args, argc);
+  for (size_t i = 1; i < argc; i++) rest[i - 1] = (rm_shape_arg){args[i].ptr, args[i].len};
+  unsigned shape = rm_shape_of(args[0].ptr, args[0].len, rest, argc - 1);
+  return shape == 0 ? 0 : rm_shape_apply(shape, reply, &call->arena);
+}
+
+/* Takes the whole frames that were received.  1: all answered; 0: more to come; negative. */
+static int take_replies(rm_call *call) {
+  rm_conn *conn = call->borrow.lease.conn;
+  while (call->answered < call->request.count) {
+    redmoon_reply *reply;
+    int rc = rm_conn_next(conn, &call->arena, &reply, &call->op.error);
+    if (rc <= 0) return rc;
+    if (reply->type == REDMOON_PUSH) continue;
+    if (call->maybe_sent < call->request.marks[call->answered].end)
+      return rm_fail_phase(&call->op.error, REDMOON_EPROTOCOL, REDMOON_PHASE_RECEIVE,
+                           "%s answered a command before it was sent", conn->address);
+    if (reply->type == REDMOON_ERROR)
+      call->saw_error = true;
+    else if (conn->protocol == 2 && reshape(call, call->answered, reply) != 0)
+      return rm_fail_nomem(&call->op.error);
+    call->results[call->answered++] = (rm_result){reply, REDMOON_ANSWERED};
+  }
+  return 1;
+}
+
+/* Bytes behind the last reply: whole pushes are nobody's answer; anything else means that replies and commands may be
+ * out of step, so the connection is not used again. */
+static void check_surplus(rm_call *call, int64_t now_us) {
+  rm_conn *conn = call->borrow.lease.conn;
+  while (rm_reader_has_bytes(conn->reader)) {
+    redmoon_reply *reply;
+    redmoon_error ignored;
+    if (rm_conn_next(conn, &call->arena, &reply, &ignored) == 1 && reply->type == REDMOON_PUSH) continue;
+    rm_pool_discard(&call->borrow.lease, RM_CLOSE_DIRTY, now_us);
+    return;
+  }
+}
+
+/* Whether the next receive may block in the kernel, which saves a poll: only as long as its own limit, the socket's
+ * receive timeout, ends before ours does. */
+static bool may_wait(const rm_call *call, int64_t now_us) {
+  const rm_conn *conn = call->borrow.lease.conn;
+  return call->op.may_block && conn->ssl == NULL && all_sent(call) && conn->receive_timeout_us > 0 &&
+         rm_min64(call->receive_by_us, call->deadline_us) - now_us >= conn->receive_timeout_us;
+}
+
+/* Receives and takes replies until all are there or nothing is.  1, 0, or negative. */
+static int receive_some(rm_call *call, int64_t now_us, int *events) {
+  rm_conn *conn = call->borrow.lease.conn;
+  for (;;) {
+    ssize_t n = rm_conn_receive(conn, may_wait(call, now_us), &call->op.error);
+    if (n == RM_IO_AGAIN_READ || n == RM_IO_AGAIN_WRITE) {
+      *events |= n == RM_IO_AGAIN_READ ? REDMOON_WANT_READ : REDMOON_WANT_WRITE;
+      return 0;
+    }
+    int rc = 0;
+    if (n > 0)
+      rc = take_replies(call);
+    else if (n == RM_IO_EOF)
+      rc = rm_fail_phase(&call->op.error, REDMOON_EIO, REDMOON_PHASE_RECEIVE, "%s closed the connection", conn->address);
+    else
+      rc = call->op.error.status;
+    if (rc > 0) return rc;
+    if (rc < 0) {
+      call->op.error.phase = REDMOON_PHASE_RECEIVE;
+      return rm_exchange_fail(call, n == RM_IO_EOF ? RM_CLOSE_PEER : RM_CLOSE_ERROR, now_us);
+    }
+    now_us = rm_clock_now_us(); /* a long reply can take long to arrive, and a dripped one for ever */
+    if (now_us >= rm_min64(call->receive_by_us, call->deadline_us)) return timed_out(call, now_us);
+  }
+}
+
+int rm_exchange_step(rm_call *call, int64_t now_us) {
+  int events = 0;
+  int rc = send_some(call, now_us, &events);
+  if (rc < 0) return rc;
+  if (call->listening || may_wait(call, now_us)) {
+    rc = receive_some(call, now_us, &events);
+    if (rc < 0) return rc;
+    if (rc == 1) {
+      check_surplus(call, now_us);
+      return RM_DONE;
+    }
+    now_us = call->op.may_block ? rm_clock_now_us() : now_us; /* the receive may have waited */
+  }
+  call->listening = true;
+  int64_t by = rm_min64(call->deadline_us, all_sent(call) ? call->receive_by_us : call->send_by_us);
+  if (now_us >= by) return timed_out(call, now_us);
+  call->op.wants = (rm_wants){call->borrow.lease.conn->fd, events | REDMOON_WANT_READ, by};
+  return RM_WAIT;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* The keeper thread: closes idle connections in time, keeps min_idle of them ready. */
+#include "engine/keeper.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/core.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+
+void rm_keeper_init(rm_keeper *keeper) {
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_mutex_init(&keeper->lock, NULL);
+  pthread_cond_init(&keeper->wake, &attr);
+  pthread_condattr_destroy(&attr);
+  keeper->started = keeper->stopping = keeper->due = false;
+}
+
+void rm_keeper_fini(rm_keeper *keeper) {
+  pthread_cond_destroy(&keeper->wake);
+  pthread_mutex_destroy(&keeper->lock);
+}
+
+void rm_keeper_forked(rm_keeper *keeper) { rm_keeper_init(keeper); }
+
+/* One dial for min_idle, start to end; a shutdown of the client ends it early. */
+static void dial_one(rm_core *core, rm_node *node) {
+  rm_lease lease = {0};
+  redmoon_error err;
+  int64_t began = rm_clock_now_us();
+  if (rm_pool_acquire_permit(node->pool, &lease, began) != RM_POOL_DIAL) return;
+  rm_connect *connect = NULL;
+  rm_conn *conn = NULL;
+  rm_wants wants = {-1, 0, RM_FOREVER};
+  int rc = rm_connect_start(&core->dialer, node->address, began,
+                            rm_deadline_us(began, core->config->connect_timeout_ms), &connect, &err);
+  while (rc >= 0 && (rc = rm_connect_step(connect, rm_clock_now_us(), &wants, &conn, &err)) == RM_WAIT) {
+    struct pollfd fds[2] = {{.fd = core->closing.fd, .events = POLLIN}, {.fd = wants.fd}};
+    if ((wants.events & REDMOON_WANT_READ) != 0) fds[1].events |= POLLIN;
+    if ((wants.events & REDMOON_WANT_WRITE) != 0) fds[1].events |= POLLOUT;
+    (void)poll(fds, 2, rm_poll_timeout_ms(rm_clock_now_us(), wants.until_us));
+    if (atomic_load(&core->closed)) rc = rm_fail_closed(&err);
+  }
+  rm_connect_free(connect);
+  int64_t now = rm_clock_now_us();
+  if (rc == RM_DONE) {
+    if (rm_pool_dialed(&lease, conn, now, &err) == 0) rm_pool_release(&lease, now);
+  } else if (rc == REDMOON_ECLOSED) {
+    rm_pool_cancel(&lease, now);
+  } else {
+    rm_pool_dial_failed(&lease, &err, now);
+  }
+  rm_lease_fini(&lease);
+  redmoon_event event = {.kind = REDMOON_EVENT_CONNECT, .command = "", .reason = "", .attempt = 1};
+  event.address = core->config->url;
+  event.duration_us = now - began;
+  event.error = rc == RM_DONE ? NULL : &err;
+  rm_hooks_emit(&core->hooks, &event);
+}
+
+static int64_t upkeep(rm_core *core) {
+  size_t count;
+  rm_node *nodes = rm_route_nodes(core->route, &count);
+  int64_t next = RM_FOREVER;
+  for (size_t i = 0; i < count; i++) {
+    int dials = 0;
+    int64_t due = rm_pool_upkeep(nodes[i].pool, rm_clock_now_us(), &dials);
+    for (int d = 0; d < dials && !atomic_load(&core->closed); d++) dial_one(core, &nodes[i]);
+    if (dials > 0) due = rm_pool_upkeep(nodes[i].pool, rm_clock_now_us(), &dials);
+    next = rm_min64(next, due);
+  }
+  return next;
+}
+
+static void *run(void *arg) {
+  rm_core *core = arg;
+  rm_keeper *keeper = &core->keeper;
+  pthread_mutex_lock(&keeper->lock);
+  while (!keeper->stopping) {
+    keeper->due = false;
+    pthread_mutex_unlock(&keeper->lock);
+    int64_t next = upkeep(core);
+    pthread_mutex_lock(&keeper->lock);
+    while (!keeper->stopping && !keeper->due && (next == RM_FOREVER || rm_clock_now_us() < next)) {
+      if (next == RM_FOREVER) {
+        pthread_cond_wait(&keeper->wake, &keeper->lock);
+      } else {
+        struct timespec until = {.tv_sec = (time_t)(next / 1000000), .tv_nsec = (long)(next % 1000000) * 1000};
+        pthread_cond_timedwait(&keeper->wake, &keeper->lock, &until);
+      }
+    }
+  }
+  pthread_mutex_unlock(&keeper->lock);
+  return NULL;
+}
+
+/* The host's signals are the host's: the thread starts with all of them blocked. */
+static bool start(rm_core *core) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_attr_t attr;
+  if (pthread_attr_init(&attr) != 0) return false;
+  pthread_attr_setstacksize(&attr, (size_t)256 << 10);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int rc = pthread_create(&core->keeper.thread, &attr, run, core);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attr);
+  return rc == 0;
+}
+
+void rm_keeper_wake(rm_core *core) {
+  rm_keeper *keeper = &core->keeper;
+  pthread_mutex_lock(&keeper->lock);
+  keeper->due = true;
+  if (!keeper->started && !keeper->stopping)
+    keeper->started = start(core);
+  else
+    pthread_cond_signal(&keeper->wake);
+  pthread_mutex_unlock(&keeper->lock);
+}
+
+void rm_keeper_stop(rm_keeper *keeper) {
+  pthread_mutex_lock(&keeper->lock);
+  bool join = keeper->started && !keeper->stopping;
+  keeper->stopping = true;
+  pthread_cond_signal(&keeper->wake);
+  pthread_mutex_unlock(&keeper->lock);
+  if (join) pthread_join(keeper->thread, NULL);
+}

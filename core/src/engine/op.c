@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Operations: the public face of a state machine, and the driver that waits for one with poll(). */
+#include "engine/op.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/core.h"
+
+#include <errno.h>
+#include <poll.h>
+
+static int step(redmoon_op *op, int64_t now_us) {
+  if (op->status == RM_WAIT) op->status = op->class->step(op, now_us);
+  return op->status;
+}
+
+int redmoon_op_step(redmoon_op *op) { return step(op, rm_clock_now_us()) != RM_WAIT; }
+
+void redmoon_op_wants(const redmoon_op *op, redmoon_wants *wants) {
+  wants->fd = op->wants.fd;
+  wants->events = op->wants.events;
+  wants->timeout_ms = rm_poll_timeout_ms(rm_clock_now_us(), op->wants.until_us);
+}
+
+int redmoon_op_finish(redmoon_op *op, redmoon_error *err) {
+  if (op->status == RM_WAIT) {
+    op->class->destroy(op);
+    return rm_fail(err, REDMOON_ECANCELLED, "the operation was cancelled before it was done");
+  }
+  int status = op->status < 0 ? op->status : 0;
+  if (err != NULL) *err = op->error;
+  if (status == 0 && op->class->finish != NULL) status = op->class->finish(op, err);
+  op->class->destroy(op);
+  return status;
+}
+
+void redmoon_op_cancel(redmoon_op *op) {
+  if (op != NULL) op->class->destroy(op);
+}
+
+/* Waits for what `op` wants; a shutdown of the client wakes it too. */
+static void wait_for(const redmoon_op *op) {
+  struct pollfd fds[2];
+  nfds_t count = 0;
+  if (op->wants.fd >= 0) {
+    fds[count].fd = op->wants.fd;
+    fds[count].events = (short)(((op->wants.events & REDMOON_WANT_READ) ? POLLIN : 0) |
+                                ((op->wants.events & REDMOON_WANT_WRITE) ? POLLOUT : 0));
+    count++;
+  }
+  int closing = op->client == NULL ? -1 : op->client->core->closing.fd;
+  if (closing >= 0) {
+    fds[count].fd = closing;
+    fds[count].events = POLLIN;
+    count++;
+  }
+  /* An interrupted poll is no different from a wake-up: the step looks at the clock itself. */
+  (void)poll(fds, count, rm_poll_timeout_ms(rm_clock_now_us(), op->wants.until_us));
+}
+
+int rm_drive(redmoon_op *op) {
+  op->may_block = true;
+  while (step(op, rm_clock_now_us()) == RM_WAIT) wait_for(op);
+  return op->status;
+}
+
+int rm_run(int started, redmoon_op **op, redmoon_error *err) {
+  if (started < 0) return started;
+  rm_drive(*op);
+  return redmoon_op_finish(*op, err);
+}

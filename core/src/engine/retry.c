@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* Promise 1: what is sent again, and when.  Only commands that were not sent, that only read, or that their caller
+ * declared idempotent; after a back-off with full jitter; never beyond the deadline. */
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "engine/call_internal.h"
+
+#include <stdlib.h>
+
+/* ---- how long a command may wait on the server ---- */
+
+/* A non-negative decimal number as microseconds, `unit_us` each; RM_FOREVER for 0, 0 for what is not a number (the
+ * server will say so). */
+static int64_t wait_of(const redmoon_bytes *arg, int64_t unit_us) {
+  const char *text = arg->ptr;
+  int64_t whole = 0, fraction = 0, scale = unit_us;
+  size_t i = 0;
+  for (; i < arg->len && text[i] >= '0' && text[i] <= '9'; i++) {
+    if (whole > RM_FOREVER / 100 / unit_us) return RM_FOREVER;
+    whole = whole * 10 + (text[i] - '0');
+  }
+  if (i < arg->len && text[i] == '.')
+    for (i++; i < arg->len && text[i] >= '0' && text[i] <= '9'; i++) {
+      scale /= 10;
+      fraction += scale * (text[i] - '0');
+    }
+  if (i != arg->len) return 0;
+  int64_t us = whole * unit_us + fraction;
+  return us == 0 ? RM_FOREVER : us;
+}
+
+static bool is_word(const redmoon_bytes *arg, const char *word) {
+  size_t len = strlen(word);
+  if (arg->len != len) return false;
+  for (size_t i = 0; i < len; i++)
+    if ((((const char *)arg->ptr)[i] & ~0x20) != word[i]) return false;
+  return true;
+}
+
+static int64_t block_of(const rm_call *call, size_t index) {
+  enum { MAX_ARGS = 64 };
+  redmoon_bytes args[MAX_ARGS];
+  const rm_command *command = rm_command_at(call->request.marks[index].tag);
+  size_t argc = rm_call_args(call, index, args, MAX_ARGS);
+  size_t stored = argc < MAX_ARGS ? argc : MAX_ARGS;
+  if (command->timeout_arg == 0) { /* XREAD and its kin: BLOCK <ms> among the options, which stand in front */
+    for (size_t i = 1; i + 1 < stored; i++)
+      if (is_word(&args[i], "BLOCK")) return wait_of(&args[i + 1], 1000);
+    return 0;
+  }
+  int64_t unit_us = (command->flags & RM_COMMAND_MILLIS) != 0 ? 1000 : 1000000;
+  size_t at = command->timeout_arg > 0 ? (size_t)command->timeout_arg : argc - (size_t)(-command->timeout_arg);
+  if (at >= argc) return 0;
+  if (at < stored) return wait_of(&args[at], unit_us);
+  /* Very many keys stand in front of it: it is the last argument, at the end of the request's text. */
+  const char *end = rm_buffer_begin(&call->request.bytes) + call->request.marks[index].end - 2;
+  const char *begin = end;
+  while (begin[-1] != '\n') begin--;
+  redmoon_bytes last = {begin, (size_t)(end - begin)};
+  return wait_of(&last, unit_us);
+}
+
+int64_t rm_call_block_us(const rm_call *call) {
+  int64_t total = 0;
+  for (size_t i = 0; i < call->request.count; i++) {
+    if ((call->request.marks[i].flags & RM_CALL_BLOCKING) == 0) continue;
+    int64_t us = block_of(call, i);
+    if (us > RM_FOREVER - total) return RM_FOREVER;
+    total += us;
+  }
+  return total;
+}
+
+/* ---- after a failed attempt ---- */
+
+static bool is_transient(const redmoon_error *err) {
+  switch (err->status) {
+    case REDMOON_ETIMEOUT:
+    case REDMOON_ECONNECT:
+    case REDMOON_EIO: return true;
+    case REDMOON_ESERVER: /* of the handshake: the pool and the dial say which of them pass */
+    case REDMOON_EUNAVAILABLE: return err->retryable != 0;
+    default: return false;
+  }
+}
+
+static bool may_repeat(const rm_call *call) {
+  for (size_t i = call->answered; i < call->request.count; i++)
+    if (call->results[i].outcome == REDMOON_UNKNOWN && (call->request.marks[i].flags & RM_CALL_REPEATABLE) == 0) return false;
+  return true;
+}
+
+static redmoon_outcome outcome_of(const rm_call *call) {
+  for (size_t i = call->answered; i < call->request.count; i++)
+    if (call->results[i].outcome == REDMOON_UNKNOWN) return REDMOON_UNKNOWN;
+  return REDMOON_NOT_SENT;
+}
+
+/* Full jitter: anything from nothing to the bound, which doubles (AWS, "Exponential Backoff And Jitter", 2015). */
+static int64_t backoff_us(const rm_call *call) {
+  const rm_settings *settings = &call->op.client->settings;
+  int64_t bound = settings->min_backoff_us;
+  for (int i = 1; i < call->attempt && bound < settings->max_backoff_us; i++) bound *= 2;
+  return rm_random_upto(rm_min64(bound, settings->max_backoff_us));
+}
+
+/* Prepares another attempt, if one is allowed and can begin before the deadline. */
+static bool schedule(rm_call *call, int64_t delay_us, int64_t now_us) {
+  if (call->attempt > call->max_retries || call->began_held) return false;
+  if (delay_us >= call->deadline_us - now_us) return false;
+  call->state = CALL_BACKOFF;
+  call->backoff_until_us = now_us + delay_us;
+  rm_core *core = call->op.client->core;
+  atomic_fetch_add_explicit(&core->metrics.retries, 1, memory_order_relaxed);
+  if (rm_hooks_wants(&core->hooks, REDMOON_EVENT_RETRY)) {
+    redmoon_event event = {.kind = REDMOON_EVENT_RETRY, .reason = "", .attempt = call->attempt, .delay_us = delay_us};
+    event.command = rm_command_at(call->request.marks[call->answered].tag)->name;
+    event.address = call->op.error.address;
+    event.duration_us = now_us - call->started_us;
+    event.error = &call->op.error;
+    rm_hooks_emit(&core->hooks, &event);
+  }
+  return true;
+}
+
+int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
+  redmoon_error *err = &call->op.error;
+  /* A shutdown cuts the sockets, so it can look like a failure of the server's. */
+  if (err->status == REDMOON_EIO && atomic_load(&call->op.client->core->closed)) rm_fail_closed(err);
+  bool transient = is_transient(err), repeat = may_repeat(call);
+  err->outcome = outcome_of(call);
+  err->retryable = transient && repeat;
+  err->attempts = call->attempt;
+  if (err->retryable && schedule(call, backoff_us(call), now_us)) return RM_WAIT;
+  return err->status;
+}
+
+/* ---- after an exchange with error replies ---- */
+
+static bool says_readonly(const redmoon_reply *reply) {
+  if (reply == NULL) return false;
+  if (reply->type == REDMOON_ERROR) return rm_reply_is_error(reply, "READONLY") || strstr(reply->as.text, "-READONLY ") != NULL;
+  if (reply->type != REDMOON_ARRAY) return false;
+  for (size_t i = 0; i < reply->len; i++) /* of an EXEC: one level is all there is */
+    if (reply->as.items[i].type == REDMOON_ERROR && says_readonly(&reply->as.items[i])) return true;
+  return false;
+}
+
+void rm_call_check_readonly(rm_call *call, int64_t now_us) {
+  for (size_t i = 0; i < call->request.count; i++) {
+    if (!says_readonly(call->results[i].reply)) continue;
+    rm_pool_purge(call->borrow.node->pool, RM_CLOSE_FAILOVER, now_us);
+    if (rm_call_is_holding(call) && !call->hold) rm_pool_discard(&call->borrow.lease, RM_CLOSE_FAILOVER, now_us);
+    return;
+  }
+}
+
+/* NOSCRIPT: the same script goes out again with its source, on the same connection. */
+static bool send_source(rm_call *call, int64_t now_us) {
+  enum { MAX_ARGS = 32 };
+  redmoon_bytes few[MAX_ARGS], *args = few;
+  size_t argc = rm_call_args(call, 0, few, MAX_ARGS);
+  if (argc > MAX_ARGS) {
+    args = rm_arena_alloc(&call->arena, argc * sizeof *args);
+    if (args == NULL) return false;
+    rm_call_args(call, 0, args, argc);
+  }
+  rm_request request;
+  rm_request_init(&request);
+  rm_request_begin(&request, argc);
+  rm_request_text(&request, "EVAL");
+  rm_request_arg(&request, call->script.ptr, call->script.len);
+  for (size_t i = 2; i < argc; i++) rm_request_arg(&request, args[i].ptr, args[i].len);
+  if (rm_request_end(&request, call->request.marks[0].flags, call->request.marks[0].tag) != 0) {
+    rm_request_fini(&request);
+    return false;
+  }
+  rm_request_fini(&call->request);
+  call->request = request;
+  if (request.marks == &request.one) call->request.marks = &call->request.one;
+  call->script = (redmoon_bytes){NULL, 0}; /* once */
+  call->results[0] = (rm_result){NULL, REDMOON_NOT_SENT};
+  call->answered = 0;
+  call->saw_error = false;
+  rm_exchange_begin(call, now_us);
+  return true;
+}
+
+bool rm_call_reply_retries(rm_call *call, int64_t now_us) {
+  static const char *const not_executed[] = {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"};
+  if (call->request.count != 1) return false;
+  const redmoon_reply *reply = call->results[0].reply;
+  if (call->script.ptr != NULL && rm_reply_is_error(reply, "NOSCRIPT") && rm_call_is_holding(call))
+    return send_source(call, now_us);
+  bool readonly = says_readonly(reply) && !call->redialled;
+  bool again = readonly;
+  for (size_t i = 0; !again && i < sizeof not_executed / sizeof not_executed[0]; i++)
+    again = rm_reply_is_error(reply, not_executed[i]);
+  if (!again) return false;
+  rm_fail_server(&call->op.error, reply->as.text, reply->len);
+  if (!schedule(call, readonly ? 0 : backoff_us(call), now_us)) return false;
+  call->redialled |= readonly;
+  if (rm_call_is_holding(call)) rm_pool_release(&call->borrow.lease, now_us);
+  call->results[0] = (rm_result){NULL, REDMOON_NOT_SENT};
+  call->answered = 0;
+  call->saw_error = false;
+  rm_arena_reset(&call->arena, (size_t)64 << 10);
+  return true;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/* EXEC, and what became of it when its reply was lost.
+ *
+ *      [SCRIPT LOAD ...] MULTI, the queue, SET marker, EXEC   in one flight
+ *            |
+ *            +- answered: committed, conflict, or aborted
+ *            +- EXEC was not sent whole: nothing was executed
+ *            +- EXEC was sent and no reply came: on another connection
+ *                    CLIENT KILL the old one (its input may still wait in the server), then GET marker
+ *                    there: committed    not there, and the old one is dead: not committed
+ *
+ * A marker's key belongs to one transaction of a client at a time, so there are never more of them than transactions
+ * under way; a marker lives a little longer than the transaction may. */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "engine/script.h"
+#include "engine/transaction_internal.h"
+
+#include <stdio.h>
+
+enum { EXEC_START, EXEC_EXCHANGE, EXEC_RESOLVE };
+enum { MARKER_SLACK_MS = 60000 };
+
+static int take_slot(rm_core *core) {
+  uint64_t used = atomic_load(&core->marker_slots);
+  for (;;) {
+    int slot = 0;
+    while (slot < 64 && (used >> slot & 1) != 0) slot++;
+    if (slot == 64) return 64; /* more at once than there are bits: a key of its own */
+    if (atomic_compare_exchange_weak(&core->marker_slots, &used, used | (uint64_t)1 << slot)) return slot;
+  }
+}
+
+void rm_tx_release_slot(redmoon_transaction *tx) {
+  if (tx->slot >= 0 && tx->slot < 64)
+    atomic_fetch_and(&tx->call.op.client->core->marker_slots, ~((uint64_t)1 << tx->slot));
+  tx->slot = -1;
+}
+
+static void marker_key(const redmoon_transaction *tx, char *out, size_t cap) {
+  const redmoon_client *client = tx->call.op.client;
+  if (tx->slot < 64)
+    snprintf(out, cap, "%s:{%s}:commit:%d", rm_client_key_prefix(client), client->core->token, tx->slot);
+  else
+    snprintf(out, cap, "%s:{%s}:commit:%s", rm_client_key_prefix(client), client->core->token, tx->marker);
+}
+
+static int bare(rm_call *call, const char *name) {
+  rm_request_begin(&call->request, 1);
+  rm_request_text(&call->request, name);
+  return rm_request_end(&call->request, RM_CALL_HIDDEN | RM_CALL_REPEATABLE, rm_command_find(name, strlen(name), NULL, 0)->index);
+}
+
+static int format_marker(redmoon_transaction *tx) {
+  char key[1200];
+  if (tx->slot < 0) tx->slot = take_slot(tx->call.op.client->core);
+  rm_random_hex(tx->marker, 8);
+  marker_key(tx, key, sizeof key);
+  rm_request *request = &tx->call.request;
+  rm_request_begin(request, 5);
+  rm_request_text(request, "SET");
+  rm_request_text(request, key);
+  rm_request_text(request, tx->marker);
+  rm_request_text(request, "PX");
+  rm_request_integer(request, tx->call.op.client->settings.timeout_us / 1000 + MARKER_SLACK_MS);
+  return rm_request_end(request, RM_CALL_HIDDEN | RM_CALL_REPEATABLE, rm_command_find("SET", 3, NULL, 0)->index);
+}
+
+/* Everything but EXEC may be sent again: without EXEC it does nothing. */
+static int format_exec(redmoon_transaction *tx, redmoon_error *err) {
+  rm_call *call = &tx->call;
+  rm_call_reset(call);
+  call->whole = true;
+  for (size_t i = 0; i < tx->script_count; i++) {
+    redmoon_bytes source = rm_script_source(tx->scripts[i]);
+    int rc = rm_call_script_load(call, source.ptr, source.len, err);
+    if (rc != 0) return rc;
+  }
+  size_t first = call->request.count + 1;
+  if (bare(call, "MULTI") != 0 || rm_request_append(&call->request, &tx->queue) != 0) return rm_fail_nomem(err);
+  for (size_t i = first; i < call->request.count; i++) call->request.marks[i].flags = RM_CALL_REPEATABLE;
+  if (tx->writes && format_marker(tx) != 0) return rm_fail_nomem(err);
+  if (bare(call, "EXEC") != 0) return rm_fail_nomem(err);
+  call->request.marks[call->request.count - 1].flags = RM_CALL_HIDDEN;
+  return 0;
+}
+
+/* ---- how it ended ---- */
+
+/* The text of the first command that the server did not queue; a refused SCRIPT LOAD is not one. */
+static const redmoon_reply *first_refusal(const redmoon_transaction *tx) {
+  for (size_t i = tx->script_count; i + 1 < tx->call.request.count; i++) {
+    const redmoon_reply *reply = tx->call.results[i].reply;
+    if (reply != NULL && reply->type == REDMOON_ERROR) return reply;
+  }
+  return NULL;
+}
+
+static int conclude(rm_tx_op *self) {
+  redmoon_transaction *tx = self->tx;
+  rm_call *call = &tx->call;
+  redmoon_error *err = &self->op.error;
+  tx->watching = false; /* EXEC unwatches, whatever it answers */
+  tx->ended = true;
+  redmoon_reply *reply = call->results[call->request.count - 1].reply;
+  if (reply->type == REDMOON_NIL) {
+    rm_fail(err, REDMOON_ECONFLICT, "a watched key was changed by somebody else; nothing was executed");
+    err->outcome = REDMOON_ANSWERED;
+    return REDMOON_ECONFLICT;
+  }
+  if (reply->type == REDMOON_ERROR) {
+    const redmoon_reply *refusal = first_refusal(tx);
+    int rc = rm_fail_server(err, reply->as.text, reply->len);
+    if (refusal != NULL) {
+      char cause[256];
+      rm_escape(cause, sizeof cause, refusal->as.text, refusal->len);
+      snprintf(err->message, sizeof err->message, "EXECABORT nothing was executed because a command was refused: %s", cause);
+    }
+    return rc;
+  }
+  if (reply->type != REDMOON_ARRAY || reply->len != tx->queue.count + (tx->writes ? 1 : 0))
+    return rm_fail(err, REDMOON_EPROTOCOL, "EXEC was not answered by one reply for each command");
+  reply->len = tx->queue.count;
+  return rm_reply_detach(reply, &call->arena, &self->result) == 0 ? RM_DONE : rm_fail_nomem(err);
+}
+
+/* Committed, but the replies went with the connection: each is an error that says so. */
+static int conclude_lost(rm_tx_op *self) {
+  static const char text[] = "LOST the transaction was committed; this reply was lost with its connection";
+  rm_arena arena = {0};
+  size_t count = self->tx->queue.count;
+  redmoon_reply *array = rm_arena_alloc(&arena, sizeof *array);
+  redmoon_reply *items = rm_arena_alloc(&arena, (count != 0 ? count : 1) * sizeof *items);
+  char *copy = rm_arena_strndup(&arena, text, sizeof text - 1);
+  if (array == NULL || items == NULL || copy == NULL) goto nomem;
+  for (size_t i = 0; i < count; i++) {
+    items[i] = (redmoon_reply){.type = REDMOON_ERROR, .len = sizeof text - 1};
+    items[i].as.text = copy;
+  }
+  *array = (redmoon_reply){.type = REDMOON_ARRAY, .len = count};
+  array->as.items = items;
+  if (rm_reply_detach(array, &arena, &self->result) != 0) goto nomem;
+  rm_error_clear(&self->op.error);
+  self->tx->watching = false;
+  self->tx->ended = true;
+  return RM_DONE;
+nomem:
+  rm_arena_fini(&arena);
+  return rm_fail_nomem(&self->op.error);
+}
+
+/* ---- a lost reply ---- */
+
+static int format_resolve(redmoon_transaction *tx, redmoon_error *err) {
+  char key[1200], id[24];
+  marker_key(tx, key, sizeof key);
+  snprintf(id, sizeof id, "%lld", (long long)tx->call.client_id);
+  const char *const kill[] = {"CLIENT", "KILL", "ID", id};
+  const char *const get[] = {"GET", key};
+  rm_call_reset(&tx->resolve);
+  tx->resolve.whole = true;
+  int rc = rm_call_argv(&tx->resolve, 4, kill, NULL, RM_CALL_REPEATABLE | RM_CALL_HIDDEN, err);
+  return rc != 0 ? rc : rm_call_argv(&tx->resolve, 2, get, NULL, RM_CALL_REPEATABLE | RM_CALL_HIDDEN, err);
+}
+
+static bool is_dead(const redmoon_transaction *tx) {
+  const redmoon_reply *killed = tx->resolve.results[0].reply;
+  return tx->call.client_id != 0 && (killed->type == REDMOON_INTEGER || strstr(killed->as.text, "No such client") != NULL);
+}
+
+/* What became of EXEC stays unknown.  Its marker may yet be written, so the key is not used again. */
+static int unresolved(rm_tx_op *self) {
+  self->op.error = self->tx->call.op.error;
+  self->op.error.outcome = REDMOON_UNKNOWN;
+  self->op.error.retryable = 0;
+  self->tx->slot = -1;
+  return self->op.error.status;
+}
+
+static int resolved(rm_tx_op *self) {
+  redmoon_transaction *tx = self->tx;
+  const redmoon_reply *marker = tx->resolve.results[1].reply;
+  bool found = marker->type == REDMOON_STRING && strcmp(marker->as.text, tx->marker) == 0;
+  if (!found && (marker->type == REDMOON_ERROR || !is_dead(tx))) return unresolved(self);
+  rm_tx_release_slot(tx);
+  if (found) return conclude_lost(self);
+  rm_fail_phase(&self->op.error, REDMOON_EIO, REDMOON_PHASE_RECEIVE,
+                "the connection was lost before EXEC took effect; nothing was executed");
+  self->op.error.retryable = 1;
+  return REDMOON_EIO;
+}
+
+/* The flight has failed.  RM_WAIT: it is being resolved. */
+static int lost(rm_tx_op *self) {
+  redmoon_transaction *tx = self->tx;
+  const rm_call *call = &tx->call;
+  bool unknown = call->request.count > 0 && call->results[call->request.count - 1].outcome == REDMOON_UNKNOWN;
+  tx->ended = true;
+  if (!unknown) {
+    self->op.error.outcome = REDMOON_NOT_SENT; /* without EXEC nothing was executed, whatever was sent before it */
+    return self->op.error.status;
+  }
+  if (!tx->writes || format_resolve(tx, &self->op.error) != 0) return unresolved(self);
+  self->state = EXEC_RESOLVE;
+  return RM_WAIT;
+}
+
+static int exec_step(redmoon_op *op, int64_t now_us) {
+  rm_tx_op *self = (rm_tx_op *)op;
+  redmoon_transaction *tx = self->tx;
+  if (self->state == EXEC_START) {
+    int rc = format_exec(tx, &op->error);
+    if (rc != 0) return rc;
+    self->state = EXEC_EXCHANGE;
+  }
+  if (self->state == EXEC_EXCHANGE) {
+    int rc = rm_tx_step_call(self, &tx->call, now_us);
+    if (rc == RM_WAIT) return RM_WAIT;
+    if (rc == RM_DONE) {
+      rm_tx_release_slot(tx);
+      return conclude(self);
+    }
+    if ((rc = lost(self)) < 0) return rc;
+  }
+  int rc = rm_tx_step_call(self, &tx->resolve, now_us);
+  if (rc == RM_WAIT) return RM_WAIT;
+  return rc == RM_DONE ? resolved(self) : unresolved(self);
+}
+
+static int exec_finish(redmoon_op *op, redmoon_error *err) {
+  (void)err;
+  rm_tx_op *self = (rm_tx_op *)op;
+  *self->reply = self->result;
+  self->result = NULL;
+  return 0;
+}
+
+static void exec_destroy(redmoon_op *op) {
+  redmoon_transaction *tx = ((rm_tx_op *)op)->tx;
+  if (op->status == RM_WAIT) { /* cancelled: EXEC may have been sent */
+    tx->ended = true;
+    tx->slot = -1;
+  }
+  rm_tx_op_destroy(op);
+}
+
+static const rm_op_class exec_class = {exec_step, exec_finish, exec_destroy};
+
+int redmoon_transaction_exec_start(redmoon_transaction *tx, redmoon_reply **replies, redmoon_op **op,
+                                   redmoon_error *err) {
+  *op = NULL;
+  *replies = NULL;
+  rm_error_clear(err);
+  int rc = rm_tx_check(tx, err);
+  if (rc != 0) return rc;
+  rm_tx_op *self = rm_tx_op_new(tx, &exec_class);
+  if (self == NULL) return rm_fail_nomem(err);
+  self->reply = replies;
+  *op = &self->op;
+  return 0;
+}
+
+int redmoon_transaction_exec(redmoon_transaction *tx, redmoon_reply **replies, redmoon_error *err) {
+  redmoon_op *op;
+  return rm_run(redmoon_transaction_exec_start(tx, replies, &op, err), &op, err);
+}

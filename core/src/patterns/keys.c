@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* The one function that builds the keys of patterns.  That no two objects share a key is seen by reading one back:
+ * the first '{' or '~' ends the prefix (in which both are escaped) and tells the form; a ':' and a part, in which
+ * there is no
+ * ':', end it; what is between is the name, escaped only in the first form. */
+#include "patterns/keys.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+int rm_name_check(const char *what, const void *name, size_t len, redmoon_error *err) {
+  if (name != NULL && len >= 1 && len <= RM_NAME_MAX) return 0;
+  return rm_fail(err, REDMOON_ECONFIG, "%s: %zu bytes are not accepted; give 1 to %d", what, name == NULL ? 0 : len,
+                 RM_NAME_MAX);
+}
+
+/* What a cluster hashes instead of the key: what is between the first '{' and the first '}' after it, unless that
+ * is nothing (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/, "Hash tags"). */
+static bool has_tag(const char *name, size_t len) {
+  const char *open = memchr(name, '{', len);
+  if (open == NULL) return false;
+  const char *close = memchr(open, '}', len - (size_t)(open - name));
+  return close != NULL && close != open + 1;
+}
+
+/* Where a key is written to; `out` NULL only counts. */
+typedef struct writer {
+  char *out;
+  size_t len;
+} writer;
+
+static void put(writer *w, char c) {
+  if (w->out != NULL) w->out[w->len] = c;
+  w->len++;
+}
+
+/* Bytes that are in `special` become %XX. */
+static void put_text(writer *w, const char *text, size_t len, const char *special) {
+  static const char digits[] = "0123456789ABCDEF";
+  for (size_t i = 0; i < len; i++) {
+    unsigned char c = (unsigned char)text[i];
+    if (memchr(special, c, strlen(special)) == NULL) {
+      put(w, text[i]);
+    } else {
+      put(w, '%');
+      put(w, digits[c >> 4]);
+      put(w, digits[c & 15]);
+    }
+  }
+}
+
+static size_t put_key(char *out, const char *prefix, const char *name, size_t len, const char *part) {
+  bool keep = has_tag(name, len);
+  writer w = {out, 0};
+  put_text(&w, prefix, strlen(prefix), "{}~%");
+  put_text(&w, keep ? ":~" : ":{", 2, "");
+  put_text(&w, name, len, keep ? "" : "{}%");
+  put_text(&w, keep ? ":" : "}:", keep ? 1 : 2, "");
+  put_text(&w, part, strlen(part), "");
+  return w.len;
+}
+
+int rm_key_build(const char *prefix, const void *name, size_t len, const char *part, redmoon_bytes *key,
+                 redmoon_error *err) {
+  size_t size = put_key(NULL, prefix, name, len, part);
+  char *bytes = rm_alloc(size);
+  if (bytes == NULL) return rm_fail_nomem(err);
+  put_key(bytes, prefix, name, len, part);
+  key->ptr = bytes;
+  key->len = size;
+  return 0;
+}
+
+void rm_key_free(redmoon_bytes *key) {
+  rm_free((void *)(uintptr_t)key->ptr);
+  key->ptr = NULL;
+  key->len = 0;
+}

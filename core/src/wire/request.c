@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests, formatted straight into one buffer that is kept. */
+#include "wire/request.h"
+
+#include "base/alloc.h"
+
+#include <redmoon/error.h>
+#include <string.h>
+
+enum { HEADER_MAX = 1 + 20 + 2 };
+
+void rm_request_init(rm_request *request) {
+  *request = (rm_request){0};
+  request->marks = &request->one;
+  request->cap = 1;
+}
+
+static void drop_marks(rm_request *r) {
+  if (r->marks != &r->one) rm_free(r->marks);
+  r->marks = &r->one;
+  r->cap = 1;
+}
+
+void rm_request_fini(rm_request *request) {
+  drop_marks(request);
+  rm_buffer_fini(&request->bytes);
+  rm_request_init(request);
+}
+
+void rm_request_reset(rm_request *request, size_t keep) {
+  rm_buffer_reset(&request->bytes, keep);
+  if (request->cap > keep / sizeof(rm_mark)) drop_marks(request);
+  request->count = 0;
+  request->status = 0;
+}
+
+static const char digit_pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+                                  "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+                                  "8081828384858687888990919293949596979899";
+
+/* Writes the digits of `value` at `out`, without NUL; returns how many. */
+static size_t put_digits(char *out, uint64_t value) {
+  char text[20];
+  size_t at = sizeof text;
+  while (value >= 100) {
+    at -= 2;
+    memcpy(text + at, digit_pairs + value % 100 * 2, 2);
+    value /= 100;
+  }
+  if (value >= 10) {
+    at -= 2;
+    memcpy(text + at, digit_pairs + value * 2, 2);
+  } else {
+    text[--at] = (char)('0' + value);
+  }
+  memcpy(out, text + at, sizeof text - at);
+  return sizeof text - at;
+}
+
+/* `type`, the number, CRLF at the tail; room was made. */
+static void put_header(rm_buffer *b, char type, size_t value) {
+  char *out = b->bytes + b->tail;
+  *out++ = type;
+  out += put_digits(out, value);
+  *out++ = '\r';
+  *out++ = '\n';
+  b->tail = (size_t)(out - b->bytes);
+}
+
+static int make_room(rm_request *r, size_t size) {
+  if (r->status != 0) return r->status;
+  if (rm_buffer_reserve(&r->bytes, size) != 0) r->status = REDMOON_ENOMEM;
+  return r->status;
+}
+
+void rm_request_begin(rm_request *request, size_t argc) {
+  if (make_room(request, HEADER_MAX) == 0) put_header(&request->bytes, '*', argc);
+}
+
+void rm_request_arg(rm_request *request, const void *ptr, size_t len) {
+  if (len > SIZE_MAX / 4) request->status = REDMOON_ENOMEM;
+  if (make_room(request, HEADER_MAX + len + 2) != 0) return;
+  rm_buffer *b = &request->bytes;
+  put_header(b, '$', len);
+  if (len > 0) memcpy(b->bytes + b->tail, ptr, len);
+  b->tail += len;
+  b->bytes[b->tail++] = '\r';
+  b->bytes[b->tail++] = '\n';
+}
+
+void rm_request_text(rm_request *request, const char *text) { rm_request_arg(request, text, strlen(text)); }
+
+void rm_request_integer(rm_request *request, int64_t value) {
+  char text[21];
+  size_t sign = value < 0 ? 1 : 0;
+  text[0] = '-';
+  size_t len = sign + put_digits(text + sign, sign != 0 ? 0 - (uint64_t)value : (uint64_t)value);
+  rm_request_arg(request, text, len);
+}
+
+void rm_request_double(rm_request *request, double value) {
+  char text[32];
+  rm_request_arg(request, text, rm_format_double(text, value));
+}
+
+static int grow_marks(rm_request *r) {
+  if (r->count < r->cap) return 0;
+  size_t cap = r->cap < 8 ? 8 : r->cap * 2;
+  if (cap > SIZE_MAX / sizeof(rm_mark)) return REDMOON_ENOMEM;
+  rm_mark *marks = rm_realloc(r->marks == &r->one ? NULL : r->marks, cap * sizeof *marks);
+  if (marks == NULL) return REDMOON_ENOMEM;
+  if (r->marks == &r->one) marks[0] = r->one;
+  r->marks = marks;
+  r->cap = cap;
+  return 0;
+}
+
+int rm_request_end(rm_request *request, uint32_t flags, uint32_t tag) {
+  if (request->status == 0) request->status = grow_marks(request);
+  if (request->status != 0) {
+    size_t before = request->count > 0 ? request->marks[request->count - 1].end : 0;
+    request->bytes.tail = request->bytes.head + before;
+    request->status = 0; /* what stands before it is whole, and others may follow */
+    return REDMOON_ENOMEM;
+  }
+  request->marks[request->count++] = (rm_mark){rm_buffer_len(&request->bytes), flags, tag};
+  return 0;
+}
+
+int rm_request_argv(rm_request *request, int argc, const char *const *argv, const size_t *lens, uint32_t flags,
+                    uint32_t tag) {
+  rm_request_begin(request, (size_t)argc);
+  for (int i = 0; i < argc; i++) rm_request_arg(request, argv[i], lens != NULL ? lens[i] : strlen(argv[i]));
+  return rm_request_end(request, flags, tag);
+}
+
+int rm_request_append(rm_request *request, const rm_request *other) {
+  size_t before = rm_buffer_len(&request->bytes), count = request->count;
+  if (rm_buffer_append(&request->bytes, rm_buffer_begin(&other->bytes), rm_buffer_len(&other->bytes)) != 0)
+    return REDMOON_ENOMEM;
+  for (size_t i = 0; i < other->count; i++) {
+    if (grow_marks(request) != 0) {
+      request->bytes.tail = request->bytes.head + before;
+      request->count = count;
+      return REDMOON_ENOMEM;
+    }
+    request->marks[request->count] = other->marks[i];
+    request->marks[request->count++].end += before;
+  }
+  return 0;
+}

@@ -1,0 +1,259 @@
+-- SPDX-License-Identifier: MIT
+-- The lock scripts: against a real server, and over all interleavings of three clients against a fake one.
+local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
+package.path = here .. "support/?.lua;" .. package.path
+local scripts = require "scripts"
+local server = require "server"
+local fake = require "fake_redis"
+
+local LOCK, FENCE = "redmoon:{n}:lock", "redmoon:{n}:fence"
+local OK, HELD, GONE = 1, 0, -1
+
+describe("lock scripts on a server", function()
+  local redis, stop
+  setup(function() redis, stop = server.start() end)
+  teardown(function() stop() end)
+  before_each(function() redis:call("FLUSHALL") end)
+
+  local function acquire(token, lease)
+    return redis:call("EVAL", scripts.expand("lock_acquire"), 2, LOCK, FENCE, token, lease or 10000)
+  end
+  local function extend(token, lease)
+    return redis:call("EVAL", scripts.expand("lock_extend"), 1, LOCK, token, lease or 10000)
+  end
+  local function release(token)
+    return redis:call("EVAL", scripts.expand("lock_release"), 1, LOCK, token)
+  end
+  local function dumps() return {redis:call("DUMP", LOCK), redis:call("DUMP", FENCE)} end
+
+  it("acquire stores owner, fence and since, with a lifetime on both keys", function()
+    local time = redis:call("TIME")
+    local answer = acquire("a\0b", 5000)
+    assert.are.equal(OK, answer[1])
+    assert.are.equal(5000, answer[3])
+    assert.is_true(answer[2] >= tonumber(time[1]) * 1000000 + tonumber(time[2]))
+    local fields = redis:call("HMGET", LOCK, "owner", "fence", "since")
+    assert.are.same({"a\0b", tostring(answer[2]), tostring(answer[2])}, fields)
+    assert.are.equal(tostring(answer[2]), redis:call("GET", FENCE))
+    local left, fence_left = redis:call("PTTL", LOCK), redis:call("PTTL", FENCE)
+    assert.is_true(left > 0 and left <= 5000)
+    assert.is_true(fence_left > 2500000000 and fence_left <= 2592000000)
+  end)
+
+  it("acquire of a held lock answers the holder's fence and changes nothing", function()
+    local first = acquire("a")
+    local before = dumps()
+    local second = acquire("b", 60000)
+    assert.are.equal(HELD, second[1])
+    assert.are.equal(first[2], second[2])
+    assert.is_true(second[3] > 0 and second[3] <= 10000)
+    assert.are.same(before, dumps())
+    assert.is_true(redis:call("PTTL", LOCK) <= 10000)
+  end)
+
+  it("acquire repeated with the same token answers the same fence and does not prolong the lease", function()
+    local first = acquire("a", 5000)
+    local before = dumps()
+    local again = acquire("a", 60000)
+    assert.are.same({OK, first[2]}, {again[1], again[2]})
+    assert.is_true(again[3] <= 5000)
+    assert.are.same(before, dumps())
+    assert.is_true(redis:call("PTTL", LOCK) <= 5000)
+  end)
+
+  it("fence rises over every holder, also after FLUSHALL", function()
+    local last = 0
+    for i = 1, 200 do
+      local answer = acquire("t" .. i)
+      assert.are.equal(OK, answer[1])
+      assert.is_true(answer[2] > last)
+      last = answer[2]
+      if i % 2 == 0 then redis:call("FLUSHALL") else assert.are.same({OK}, release("t" .. i)) end
+    end
+  end)
+
+  it("fence rises by one while the clock is behind the last fence", function()
+    redis:call("SET", FENCE, "5000000000000001")
+    assert.are.equal(5000000000000002, acquire("a")[2])
+    release("a")
+    assert.are.equal(5000000000000003, acquire("b")[2])
+    assert.are.equal("5000000000000003", redis:call("HGET", LOCK, "fence"))
+  end)
+
+  it("foreign release and extend change nothing", function()
+    acquire("a")
+    local before = dumps()
+    assert.are.same({HELD}, release("b"))
+    assert.are.same({HELD}, extend("b", 60000))
+    assert.are.same(before, dumps())
+    assert.is_true(redis:call("PTTL", LOCK) <= 10000)
+  end)
+
+  it("release and extend of a free lock answer gone and create nothing", function()
+    assert.are.same({GONE}, release("a"))
+    assert.are.same({GONE}, extend("a"))
+    assert.are.equal(0, redis:call("DBSIZE"))
+  end)
+
+  it("extend prolongs, and never shortens", function()
+    acquire("a", 5000)
+    assert.are.same({OK, 60000}, extend("a", 60000))
+    assert.is_true(redis:call("PTTL", LOCK) > 50000)
+    local answer = extend("a", 1000)
+    assert.are.equal(OK, answer[1])
+    assert.is_true(answer[2] > 50000)
+    assert.is_true(redis:call("PTTL", LOCK) > 50000)
+  end)
+
+  it("release keeps the fence", function()
+    local fence = acquire("a")[2]
+    assert.are.same({OK}, release("a"))
+    assert.are.equal(0, redis:call("EXISTS", LOCK))
+    assert.are.equal(tostring(fence), redis:call("GET", FENCE))
+  end)
+
+  it("bad input is refused before anything is written", function()
+    for _, lease in ipairs {"", "x", "0", "-5", "1.5", "86400001", "nan", "inf"} do
+      assert.is_truthy(acquire("a", lease).err:find("ARGV[2] is the lease", 1, true), lease)
+      assert.are.equal(0, redis:call("DBSIZE"))
+      assert.is_truthy(extend("a", lease).err:find("ARGV[2] is the lease", 1, true), lease)
+    end
+    for _, fence in ipairs {"x", "1.5", "9007199254740991", "inf"} do
+      redis:call("SET", FENCE, fence)
+      assert.is_truthy(acquire("a").err:find("holds no fence", 1, true), fence)
+      assert.are.equal(0, redis:call("EXISTS", LOCK))
+      assert.are.equal(fence, redis:call("GET", FENCE))
+    end
+    redis:call("SET", LOCK, "x")
+    assert.is_truthy(acquire("a").err:find("WRONGTYPE", 1, true))
+    assert.is_truthy(release("a").err:find("WRONGTYPE", 1, true))
+    assert.are.equal("x", redis:call("GET", LOCK))
+  end)
+end)
+
+-- Three clients do what they like, in every order, while time passes in thirds of a lease or stands still.
+-- A client believes that it holds the lock until a lease after its request was answered, or until it gives it back.
+describe("lock scripts in every interleaving of three clients", function()
+  local run = {}
+  for _, name in ipairs {"lock_acquire", "lock_extend", "lock_release"} do
+    run[name] = fake.compile(scripts.expand(name), name)
+  end
+  local LEASE, TICK = 3, 1000 -- ms, us
+  local KEYS2, KEYS1 = {LOCK, FENCE}, {LOCK}
+
+  local function token(id, client) return id .. "-" .. client.serial end
+
+  local function copy_world(world)
+    local out = {redis = fake.copy(world.redis), highest = world.highest, clients = {}}
+    for i, client in ipairs(world.clients) do
+      out.clients[i] = {serial = client.serial, until_us = client.until_us, fence = client.fence}
+    end
+    return out
+  end
+
+  local function check(world)
+    local holders = 0
+    for _, client in ipairs(world.clients) do
+      if client.until_us > world.redis.now then holders = holders + 1 end
+    end
+    assert(holders <= 1, "two clients hold the lock")
+  end
+
+  local actions = {}
+  for id = 1, 3 do
+    actions[#actions + 1] = function(world) -- a new acquisition, or the repetition of one whose answer was lost
+      local client = world.clients[id]
+      local fresh = client.until_us <= world.redis.now
+      if fresh then client.serial = client.serial + 1 end
+      local answer = run.lock_acquire(world.redis, KEYS2, {token(id, client), tostring(LEASE)})
+      if answer[1] ~= OK then
+        assert(fresh, "a holder was told that another holds it")
+        return
+      end
+      if not fresh then
+        assert(answer[2] == client.fence, "a repeated request got another fence")
+        return
+      end
+      assert(answer[2] > world.highest, "the fence did not rise")
+      world.highest, client.fence = answer[2], answer[2]
+      client.until_us = world.redis.now + LEASE * 1000
+    end
+    actions[#actions + 1] = function(world)
+      local client = world.clients[id]
+      local held = client.until_us > world.redis.now
+      local answer = run.lock_extend(world.redis, KEYS1, {token(id, client), tostring(LEASE)})
+      assert(held == (answer[1] == OK), "extend did not agree with the lease")
+      if held then client.until_us = world.redis.now + LEASE * 1000 end
+    end
+    actions[#actions + 1] = function(world)
+      local client = world.clients[id]
+      local held = client.until_us > world.redis.now
+      local answer = run.lock_release(world.redis, KEYS1, {token(id, client)})
+      assert(held == (answer[1] == OK), "a release was lost, or took what was not held")
+      client.until_us = 0
+    end
+  end
+  actions[#actions + 1] = function(world) world.redis.now = world.redis.now + TICK end
+  actions[#actions + 1] = function(world) -- the fence's key is lost, and time passes
+    world.redis.keys[FENCE] = nil
+    world.redis.now = world.redis.now + TICK
+  end
+
+  -- What decides the future: who holds, for how long, and what each believes.  Fences only rise, so their values do not.
+  local function fingerprint(world)
+    local now, entry = world.redis.now, fake.live(world.redis, LOCK)
+    local out = {entry and entry.ends - now or 0}
+    for id, client in ipairs(world.clients) do
+      local owns = entry and entry.hash.owner == token(id, client)
+      out[#out + 1] = math.max(client.until_us - now, 0) .. (owns and "+" or "-")
+    end
+    local fence = world.redis.keys[FENCE]
+    out[#out + 1] = fence and math.max(tonumber(fence.text) - now, 0) or "none"
+    return table.concat(out, " ")
+  end
+
+  local function first_world()
+    local clients = {}
+    for i = 1, 3 do clients[i] = {serial = 0, until_us = 0, fence = 0} end
+    return {redis = fake.new_state(), highest = 0, clients = clients}
+  end
+
+  -- Every sequence of `depth` actions.
+  local function explore(world, depth)
+    if depth == 0 then return 0 end
+    local steps = 0
+    for _, act in ipairs(actions) do
+      local after = copy_world(world)
+      act(after)
+      check(after)
+      steps = steps + 1 + explore(after, depth - 1)
+    end
+    return steps
+  end
+
+  it("at most one client believes that it holds it, fences rise, and no release is lost (all of depth 5)", function()
+    assert.are.equal(177155, explore(first_world(), 5))
+  end)
+
+  it("the same holds up to depth 40, equal situations explored once", function()
+    local frontier, seen, steps = {first_world()}, {}, 0
+    for _ = 1, 40 do
+      local reached = {}
+      for _, world in ipairs(frontier) do
+        for _, act in ipairs(actions) do
+          local after = copy_world(world)
+          act(after)
+          check(after)
+          steps = steps + 1
+          local situation = fingerprint(after)
+          if not seen[situation] then
+            seen[situation] = true
+            reached[#reached + 1] = after
+          end
+        end
+      end
+      frontier = reached
+    end
+    assert.is_true(steps > 900, "only " .. steps .. " steps")
+  end)
+end)

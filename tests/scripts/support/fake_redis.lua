@@ -1,0 +1,105 @@
+-- SPDX-License-Identifier: MIT
+-- Just enough of a server, in memory, to run the lock scripts without one: hashes, strings, lifetimes, and a clock that
+-- the test sets.  Times are microseconds; lifetimes are in milliseconds, as on the server.
+local M = {}
+
+local function new_state() return {now = 1000000000, keys = {}} end
+
+local function live(state, key)
+  local entry = state.keys[key]
+  if entry and entry.ends and entry.ends <= state.now then
+    state.keys[key] = nil
+    return nil
+  end
+  return entry
+end
+
+local commands = {}
+
+function commands.TIME(state)
+  return {tostring(state.now // 1000000), tostring(state.now % 1000000)}
+end
+
+function commands.HMGET(state, key, ...)
+  local entry, out = live(state, key), {}
+  for i, field in ipairs {...} do out[i] = entry and entry.hash[field] or false end
+  return out
+end
+
+function commands.HGET(state, key, field)
+  return commands.HMGET(state, key, field)[1]
+end
+
+function commands.HSET(state, key, ...)
+  local entry = live(state, key) or {hash = {}}
+  state.keys[key] = entry
+  local pairs_given = {...}
+  for i = 1, #pairs_given, 2 do entry.hash[pairs_given[i]] = pairs_given[i + 1] end
+  return #pairs_given // 2
+end
+
+function commands.GET(state, key)
+  local entry = live(state, key)
+  return entry and entry.text or false
+end
+
+function commands.SET(state, key, text, option, ms)
+  assert(option == "PX", "SET without PX")
+  state.keys[key] = {text = text, ends = state.now + math.tointeger(ms) * 1000}
+  return {ok = "OK"}
+end
+
+function commands.PEXPIRE(state, key, ms)
+  local entry = live(state, key)
+  if not entry then return 0 end
+  entry.ends = state.now + math.tointeger(ms) * 1000
+  return 1
+end
+
+function commands.PTTL(state, key)
+  local entry = live(state, key)
+  if not entry then return -2 end
+  return entry.ends and (entry.ends - state.now) // 1000 or -1
+end
+
+function commands.DEL(state, key)
+  local entry = live(state, key)
+  state.keys[key] = nil
+  return entry and 1 or 0
+end
+
+-- An own copy of a state, to explore from.
+function M.copy(state)
+  local keys = {}
+  for key, entry in pairs(state.keys) do
+    local hash
+    if entry.hash then
+      hash = {}
+      for field, value in pairs(entry.hash) do hash[field] = value end
+    end
+    keys[key] = {hash = hash, text = entry.text, ends = entry.ends}
+  end
+  return {now = state.now, keys = keys}
+end
+
+M.new_state, M.live = new_state, live
+
+-- Compiles a script: a function (state, keys, args) -> reply.
+function M.compile(text, name)
+  local state
+  local env = {KEYS = nil, ARGV = nil, math = math, string = string, tonumber = tonumber, tostring = tostring,
+    unpack = table.unpack, table = table}
+  env.redis = {
+    call = function(command, ...)
+      return assert(commands[command], "the fake server has no " .. command)(state, ...)
+    end,
+    error_reply = function(message) return {err = message} end,
+  }
+  local chunk = assert(load(text, "=" .. name, "t", env))
+  return function(on, keys, args)
+    state, env.KEYS, env.ARGV = on, keys, args
+    return chunk()
+  end
+end
+
+return M
