@@ -1,0 +1,20 @@
+-- SPDX-License-Identifier: MIT
+-- Redmoon: Redis, safe and fast.  The module's table; what it holds is in docs/types/redmoon.d.lua.
+
+local core = require "redmoon.core"
+local transaction = require "redmoon.transaction"
+local locking = require "redmoon.locking"
+
+local methods = core.client_methods
+methods.transaction = transaction.run
+methods.with_lock = locking.with_lock
+
+return {
+  version = core.version,
+  null = core.null,
+  is_error = core.is_error,
+  connect = core.connect,
+  embedded = core.embedded,
+  script = core.script,
+  build_info = core.build_info,
+}

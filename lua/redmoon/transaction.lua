@@ -1,0 +1,51 @@
+-- SPDX-License-Identifier: MIT
+-- client:transaction([keys,] fn [, options]): runs the body, commits, and runs it again after a conflict.
+
+local core = require("redmoon.core").transaction
+
+local M = {}
+
+-- Commits what was queued.  A body that watched and queued nothing has nothing to commit.
+local function commit(tx)
+  if core.is_queuing(tx) then return core.exec(tx) end
+  local done, message, code, detail = core.abandon(tx)
+  if not done then return nil, message, code, detail end
+  return { n = 0 }
+end
+
+local function may_repeat(code, detail)
+  return code == "CONFLICT" or (detail ~= nil and detail.retryable)
+end
+
+local function attempts(client, keys, fn, options)
+  local tx <close>, message, code, detail = core.begin(client, keys, options)
+  if not tx then return nil, message, code, detail end
+  while true do
+    if fn(tx) == false then
+      core.abandon(tx)
+      return false
+    end
+    local replies
+    replies, message, code, detail = commit(tx)
+    if replies then return replies end
+    if not may_repeat(code, detail) then return nil, message, code, detail end
+    local again, why, why_code, why_detail = core.again(tx)
+    if not again then return nil, why, why_code, why_detail end
+  end
+end
+
+-- keys: a key, or a list of keys, to be watched.  Returns the replies; `false` when the body returned false;
+-- else nil, message, code, detail.  What the body raises is raised.
+function M.run(client, keys, fn, options)
+  if type(keys) == "function" then keys, fn, options = nil, keys, fn end
+  if type(keys) == "string" or math.type(keys) == "integer" then keys = { keys } end
+  if keys ~= nil and type(keys) ~= "table" then
+    error("transaction: a key or a list of keys expected, got " .. type(keys), 2)
+  end
+  if type(fn) ~= "function" then
+    error("transaction: a function expected, got " .. type(fn), 2)
+  end
+  return attempts(client, keys, fn, options)
+end
+
+return M

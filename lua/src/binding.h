@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/** Contracts between the files of the Lua binding: check, convert, wait.  No Redis logic here.
+ *
+ *      client.c ----+                     +-- args.c     Lua values -> arguments
+ *      pipeline.c   |                     +-- options.c  option tables -> structs
+ *      transaction.c+--> op.c, wait.c ----+-- push.c     replies -> Lua values
+ *      lock.c ...   |    (the engine)     +-- error.c    failures -> nil, message, code, detail
+ *
+ *  Every userdata gets its metatable before its resource, and nothing that can raise stands between taking a
+ * resource and boxing it.  Functions that touch the stack say so: [-popped, +pushed]. */
+#ifndef RM_LUA_BINDING_H
+#define RM_LUA_BINDING_H
+
+#include "engine/call.h"
+#include "wire/config.h"
+#include "wire/reply.h"
+
+#include <lua.h>
+#include <lauxlib.h>
+#include <redmoon/redmoon.h>
+#include <redmoon/lua.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* ---- per lua_State, and references to clients ---- */
+
+/** Data of one lua_State; a userdata that its registry keeps. */
+typedef struct rm_lua_shared {
+  atomic_int pending;      /* hook events wait to be handed to their functions */
+  bool dispatching;        /* that goes on now */
+  const void *client_meta; /* identity of the metatables, for checks without a look-up by name */
+  const void *pipeline_meta;
+  const void *transaction_meta;
+} rm_lua_shared;
+
+typedef struct rm_lua_credentials rm_lua_credentials;
+
+/** What each object that talks to Redis holds of a client. */
+typedef struct rm_lua_link {
+  redmoon_client *client;          /* a reference; NULL: closed */
+  rm_lua_credentials *credentials; /* a reference; NULL: no credentials function of this state */
+  rm_lua_shared *shared;
+} rm_lua_link;
+
+/** *to becomes one more reference; it must hold none. [-0, +0], never raises */
+void rm_lua_link_set(rm_lua_link *to, const rm_lua_link *from);
+/** Drops the references; may be repeated. [-0, +0], never raises */
+void rm_lua_link_drop(lua_State *L, rm_lua_link *link);
+/** This state's data. [-0, +0] */
+rm_lua_shared *rm_lua_shared_get(lua_State *L);
+
+/* ---- credentials.c ---- */
+
+/** A function of the state that supplies user and password; `index` is the function.  [-0, +0], may raise */
+rm_lua_credentials *rm_lua_credentials_new(lua_State *L, int index);
+void rm_lua_credentials_ref(rm_lua_credentials *credentials);
+bool rm_lua_credentials_is_last(const rm_lua_credentials *credentials);
+void rm_lua_credentials_unref(lua_State *L, rm_lua_credentials *credentials);
+/** redmoon_options.credentials. */
+int rm_lua_credentials_ask(void *ctx, char username[256], char password[1024]);
+/** The state whose thread is inside the engine now (NULL: none) is replaced; returns what it was. */
+lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *L);
+
+/* ---- wait.c ---- */
+
+/** Drives the operation to its end: the one place where the binding waits.  Returns its status. [-0, +0], never
+ * raises */
+int rm_lua_wait(lua_State *L, const rm_lua_link *link, redmoon_op *op);
+/** Waits for and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
+int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
+/** Tail of every call: hands queued events to their functions and returns `count`, the results on top of the stack.
+ */
+int rm_lua_end(lua_State *L, const rm_lua_link *link, int count);
+
+/* ---- error.c ---- */
+
+/** nil, message, code, detail: returns 4. [-0, +4] */
+int rm_lua_fail(lua_State *L, const redmoon_error *err);
+/** The same for a status without more to say than a text. */
+int rm_lua_fail_text(lua_State *L, int status, const char *message);
+/** An error object, for which redmoon.is_error holds. [-0, +1] */
+void rm_lua_push_error(lua_State *L, const redmoon_error *err);
+/** The same from the text of an error reply. [-0, +1] */
+void rm_lua_push_error_reply(lua_State *L, const redmoon_reply *reply);
+/** Metatable of error objects. [-0, +0] */
+void rm_lua_error_open(lua_State *L);
+int rm_lua_is_error(lua_State *L);
+
+/* ---- push.c ---- */
+
+/** An answer as the result of a call: a nil is nil; ERROR must have been dealt with. [-0, +1] */
+void rm_lua_push_reply(lua_State *L, const redmoon_reply *reply);
+/** An answer inside a list: a nil is redmoon.null, an error is an error object. [-0, +1] */
+void rm_lua_push_element(lua_State *L, const redmoon_reply *reply);
+/** The result of a call of one command that was answered: the value, or nil, message, code, detail.  `conditional`:
+ * a nil means false.  Returns the count. */
+int rm_lua_push_answer(lua_State *L, const rm_call *call, bool conditional);
+static inline void rm_lua_push_null(lua_State *L) { lua_pushlightuserdata(L, NULL); }
+
+/* ---- args.c ---- */
+
+/** Raises unless the stack's values first..last are strings or numbers. [-0, +0] */
+void rm_lua_check_args(lua_State *L, int first, int last);
+/** Adds them to a request.  They were checked. [-0, +0], never raises */
+void rm_lua_put_args(lua_State *L, int first, int last, rm_request *request);
+/** Arguments as arrays; strings stay where they are, numbers become text of the array's own userdata. */
+typedef struct rm_lua_args {
+  size_t count, cap;
+  redmoon_bytes *bytes;
+  const char **argv;
+  size_t *lens;
+  char (*text)[32];
+} rm_lua_args;
+/** Room for `cap` arguments. [-0, +1] */
+rm_lua_args *rm_lua_args_new(lua_State *L, size_t cap);
+void rm_lua_args_add_bytes(rm_lua_args *args, const char *ptr, size_t len);
+/** Adds the checked values first..last of the stack, which must stay there. [-0, +0], never raises */
+void rm_lua_args_add(lua_State *L, rm_lua_args *args, int first, int last);
+/** Adds the elements of the list at `index`, which must stay unchanged; raises for elements that are neither string
+ * nor number. `what` names the list. [-0, +0] */
+void rm_lua_args_add_list(lua_State *L, rm_lua_args *args, int index, const char *what);
+/** Length of the list at `index`; 0 for nil; raises for anything else. [-0, +0] */
+size_t rm_lua_list_len(lua_State *L, int index, const char *what);
+
+/* ---- options.c ---- */
+
+/** More kinds of rm_option: handled by the caller; known, but refused with the text in `accepts`. */
+#define RM_LUA_OPTION_OTHER ((rm_option_kind)100)
+#define RM_LUA_OPTION_REFUSED ((rm_option_kind)101)
+/** Reads the table at `index` into the struct `out` by `table`; raises at the caller's line for what is unknown, of
+ * the wrong type or out of range. nil: nothing is read.  Texts stay the table's. [-0, +0] */
+void rm_lua_read_options(lua_State *L, int index, const rm_option *table, size_t count, void *out);
+/** The options of redmoon.connect.  *default_ttl_ms: -1 for an explicit `false`, REDMOON_UNSET when not given.
+ *  Leaves the credentials function (or nil) on top. [-0, +1] */
+void rm_lua_read_client_options(lua_State *L, int index, redmoon_options *out, int64_t *default_ttl_ms);
+/** The options of client:with. [-0, +0] */
+void rm_lua_read_call_options(lua_State *L, int index, redmoon_call_options *out);
+/** Seconds at `index` as milliseconds, rounded up; raises with the option's name outside [min, max] ms. [-0, +0] */
+int64_t rm_lua_duration_ms(lua_State *L, int index, const rm_option *option);
+/** Position of the name at `index` among `names`; raises, with the nearest. [-0, +0] */
+size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size_t count, const char *what);
+
+/* ---- op.c ---- */
+
+/** A reusable call in a userdata; each client keeps one that is not in use. */
+typedef struct rm_lua_op {
+  rm_call call;
+  rm_lua_link link;
+  bool busy; /* stays set when an error unwinds past rm_lua_op_put: the next call takes a new one, the GC ends this
+                one */
+  bool open;
+} rm_lua_op;
+/** Pushes an op of the client at `index` that is free. [-0, +1] */
+rm_lua_op *rm_lua_op_take(lua_State *L, int index, const rm_lua_link *link);
+/** Ready for the next call; its reply is gone. [-0, +0] */
+void rm_lua_op_put(rm_lua_op *op);
+void rm_lua_op_close(lua_State *L, rm_lua_op *op);
+/** Sends the one command that was formatted (`status`: how rm_call_end ended), pushes the result, puts the op back.
+ */
+int rm_lua_op_run(lua_State *L, rm_lua_op *op, int status, bool conditional);
+void rm_lua_op_open(lua_State *L);
+
+/** Owns a C object while Lua values are made of it. */
+typedef struct rm_lua_guard {
+  void *ptr;
+  void (*drop)(void *ptr);
+} rm_lua_guard;
+/** [-0, +1] */
+rm_lua_guard *rm_lua_guard_new(lua_State *L, void (*drop)(void *ptr));
+void rm_lua_guard_end(rm_lua_guard *guard);
+/** One that ends with redmoon_reply_free. [-0, +1] */
+rm_lua_guard *rm_lua_reply_guard(lua_State *L);
+
+/* ---- methods.c, set.c ---- */
+
+enum { RM_LUA_AS_WRITTEN, RM_LUA_SET, RM_LUA_GETEX };
+enum { RM_LUA_NAME_MAX = 64 };
+
+/** What a command's method knows; upvalue 1 of its closure. */
+typedef struct rm_lua_method {
+  const rm_command *command;
+  const void *meta; /* metatable of the objects it is a method of */
+  int rewrite;      /* RM_LUA_SET ...: takes a last table of options */
+  bool has_subcommands;
+  size_t len;
+  char name[RM_LUA_NAME_MAX + 1]; /* upper case */
+} rm_lua_method;
+/** Makes the table on top yield a method for each lower-case command name: a closure of `fn`. [-0, +0] */
+void rm_lua_command_methods(lua_State *L, lua_CFunction fn, const void *meta);
+/** The object at 1, if its metatable is the method's; else raises. [-0, +0] */
+void *rm_lua_receiver(lua_State *L, const rm_lua_method *method);
+/** The command behind a method called with arguments from 2 on. [-0, +0] */
+const rm_command *rm_lua_method_command(lua_State *L, const rm_lua_method *method);
+/** The command of `object:call(name, ...)`, arguments checked from 2 on. [-0, +0] */
+const rm_command *rm_lua_call_command(lua_State *L, const char **name, size_t *len);
+/** Replaces the options table behind the arguments (from 2 on) of SET and GETEX by the arguments it stands for, and
+ *  applies default_ttl.  *conditional: a nil answer means that a condition was not met. [-0, +?] */
+void rm_lua_rewrite(lua_State *L, const rm_lua_method *method, int64_t default_ttl_ms, bool *conditional);
+
+/* ---- the userdata ---- */
+
+typedef struct rm_lua_client {
+  rm_lua_link link;
+  int64_t default_ttl_ms; /* -1: none */
+} rm_lua_client;
+enum { RM_LUA_SLOT_OP = 1, RM_LUA_SLOT_HOOKS = 2, RM_LUA_SLOT_SERVER = 3, RM_LUA_CLIENT_SLOTS = 3 };
+
+/** The client at `index`; raises for anything else; it may be closed. [-0, +0] */
+rm_lua_client *rm_lua_client_check(lua_State *L, int index);
+/** A closed client box. [-0, +1] */
+rm_lua_client *rm_lua_client_new(lua_State *L);
+/** redmoon.connect; the options table at `options`, the URL at `url` (0: none). */
+int rm_lua_connect(lua_State *L, int url, int options);
+/** nil, "the client is closed", "CLOSED", detail */
+int rm_lua_fail_closed(lua_State *L);
+
+/** The script at `index`; raises for anything else.  Its source is user value 1. [-0, +0] */
+redmoon_script *rm_lua_script_check(lua_State *L, int index);
+
+/** Ends the hooks of the client at `index`. [-0, +0] */
+void rm_lua_hooks_close(lua_State *L, int index);
+/** Hands queued events to their functions. [-0, +0] */
+void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared);
+
+/* Methods of the client, each in its own file. */
+int rm_lua_client_pipeline(lua_State *L);
+int rm_lua_client_run(lua_State *L);
+int rm_lua_client_scan(lua_State *L);
+int rm_lua_client_hscan(lua_State *L);
+int rm_lua_client_sscan(lua_State *L);
+int rm_lua_client_zscan(lua_State *L);
+int rm_lua_client_lock(lua_State *L);
+int rm_lua_client_rate_limiter(lua_State *L);
+int rm_lua_client_stats(lua_State *L);
+int rm_lua_client_metrics(lua_State *L);
+int rm_lua_client_on(lua_State *L);
+int rm_lua_script_new(lua_State *L);
+int rm_lua_embedded_start(lua_State *L);
+
+/** Each makes its metatables. [-0, +0] */
+void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);
+void rm_lua_pipeline_open(lua_State *L, rm_lua_shared *shared);
+void rm_lua_script_open(lua_State *L);
+void rm_lua_scan_open(lua_State *L);
+void rm_lua_lock_open(lua_State *L);
+void rm_lua_rate_limiter_open(lua_State *L);
+void rm_lua_hooks_open(lua_State *L);
+void rm_lua_embedded_open(lua_State *L);
+/** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */
+void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared);
+
+/** Makes metatable `name` with `meta` and, as __index, a table of `methods` (NULL: none); leaves both. [-0, +2]:
+ *  metatable, method table */
+void rm_lua_new_type(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *methods);
+
+/** As luaL_requiref expects it: the C half of the module. */
+REDMOON_API int luaopen_redmoon_core(lua_State *L);
+
+#endif

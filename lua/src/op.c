@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* Boxes for C resources: references to clients, the reusable call, and the guard of whatever else is held for a
+ * moment. */
+#include "binding.h"
+
+#include <string.h>
+
+#define OP_TYPE "redmoon.op"
+#define GUARD_TYPE "redmoon.guard"
+
+void rm_lua_link_set(rm_lua_link *to, const rm_lua_link *from) {
+  to->client = redmoon_client_ref(from->client);
+  to->credentials = from->credentials;
+  to->shared = from->shared;
+  if (to->credentials != NULL) rm_lua_credentials_ref(to->credentials);
+}
+
+void rm_lua_link_drop(lua_State *L, rm_lua_link *link) {
+  redmoon_client *client = link->client;
+  rm_lua_credentials *credentials = link->credentials;
+  link->client = NULL;
+  link->credentials = NULL;
+  /* Without its function the client can dial no more, whoever still holds references. */
+  if (client != NULL && credentials != NULL && rm_lua_credentials_is_last(credentials))
+    redmoon_client_shutdown(client);
+  redmoon_client_close(client);
+  if (credentials != NULL) rm_lua_credentials_unref(L, credentials);
+}
+
+/* ---- the reusable call ---- */
+
+/* [-0, +1] */
+static rm_lua_op *new_op(lua_State *L, const rm_lua_link *link) {
+  rm_lua_op *op = lua_newuserdatauv(L, sizeof *op, 0);
+  memset(op, 0, sizeof *op);
+  luaL_setmetatable(L, OP_TYPE);
+  rm_lua_link_set(&op->link, link);
+  rm_call_init(&op->call, op->link.client, false);
+  op->open = true;
+  return op;
+}
+
+rm_lua_op *rm_lua_op_take(lua_State *L, int index, const rm_lua_link *link) {
+  if (lua_getiuservalue(L, index, RM_LUA_SLOT_OP) == LUA_TUSERDATA) {
+    rm_lua_op *op = lua_touserdata(L, -1);
+    if (!op->busy && op->open) {
+      op->busy = true;
+      return op;
+    }
+  }
+  lua_pop(L, 1);
+  rm_lua_op *op = new_op(L, link);
+  op->busy = true;
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, index, RM_LUA_SLOT_OP);
+  return op;
+}
+
+void rm_lua_op_put(rm_lua_op *op) {
+  rm_call_reset(&op->call);
+  op->busy = false;
+}
+
+void rm_lua_op_close(lua_State *L, rm_lua_op *op) {
+  if (!op->open) return;
+  op->open = false;
+  rm_call_fini(&op->call);
+  rm_lua_link_drop(L, &op->link);
+}
+
+int rm_lua_op_run(lua_State *L, rm_lua_op *op, int status, bool conditional) {
+  rm_call *call = &op->call;
+  if (status == 0) status = rm_lua_wait(L, &op->link, &call->op);
+  int count = status < 0 ? rm_lua_fail(L, &call->op.error) : rm_lua_push_answer(L, call, conditional);
+  rm_lua_op_put(op);
+  return rm_lua_end(L, &op->link, count);
+}
+
+static int op_gc(lua_State *L) {
+  rm_lua_op_close(L, lua_touserdata(L, 1));
+  return 0;
+}
+
+/* ---- guards ---- */
+
+static int guard_gc(lua_State *L) {
+  rm_lua_guard_end(lua_touserdata(L, 1));
+  return 0;
+}
+
+rm_lua_guard *rm_lua_guard_new(lua_State *L, void (*drop)(void *ptr)) {
+  rm_lua_guard *guard = lua_newuserdatauv(L, sizeof *guard, 0);
+  guard->ptr = NULL;
+  guard->drop = drop;
+  luaL_setmetatable(L, GUARD_TYPE);
+  return guard;
+}
+
+void rm_lua_guard_end(rm_lua_guard *guard) {
+  void *ptr = guard->ptr;
+  guard->ptr = NULL;
+  if (ptr != NULL) guard->drop(ptr);
+}
+
+static void drop_reply(void *ptr) { redmoon_reply_free(ptr); }
+
+rm_lua_guard *rm_lua_reply_guard(lua_State *L) { return rm_lua_guard_new(L, drop_reply); }
+
+void rm_lua_op_open(lua_State *L) {
+  static const luaL_Reg op_meta[] = {{"__gc", op_gc}, {"__close", op_gc}, {NULL, NULL}};
+  static const luaL_Reg guard_meta[] = {{"__gc", guard_gc}, {"__close", guard_gc}, {NULL, NULL}};
+  rm_lua_new_type(L, OP_TYPE, op_meta, NULL);
+  rm_lua_new_type(L, GUARD_TYPE, guard_meta, NULL);
+  lua_pop(L, 4);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* client:stats() and client:metrics(). */
+#include "binding.h"
+
+/* [-0, +0] of the table on top */
+static void set_count(lua_State *L, const char *field, uint64_t value) {
+  lua_pushinteger(L, (lua_Integer)value);
+  lua_setfield(L, -2, field);
+}
+
+int rm_lua_client_stats(lua_State *L) {
+  rm_lua_client *client = rm_lua_client_check(L, 1);
+  if (client->link.client == NULL) return rm_lua_fail_closed(L);
+  redmoon_stats stats;
+  redmoon_client_stats(client->link.client, &stats);
+  lua_createtable(L, 0, 12);
+  set_count(L, "hits", stats.hits);
+  set_count(L, "misses", stats.misses);
+  set_count(L, "timeouts", stats.timeouts);
+  set_count(L, "wait_count", stats.wait_count);
+  lua_pushnumber(L, (lua_Number)stats.wait_time_us / 1e6);
+  lua_setfield(L, -2, "wait_time");
+  set_count(L, "total", stats.total);
+  set_count(L, "idle", stats.idle);
+  set_count(L, "in_use", stats.in_use);
+  set_count(L, "waiting", stats.waiting);
+  set_count(L, "dials", stats.dials);
+  set_count(L, "dial_failures", stats.dial_failures);
+  lua_createtable(L, 0, 6);
+  set_count(L, "idle", stats.closed_idle);
+  set_count(L, "lifetime", stats.closed_lifetime);
+  set_count(L, "peer", stats.closed_peer);
+  set_count(L, "dirty", stats.closed_dirty);
+  set_count(L, "error", stats.closed_error);
+  set_count(L, "failover", stats.closed_failover);
+  lua_setfield(L, -2, "closed");
+  return 1;
+}
+
+int rm_lua_client_metrics(lua_State *L) {
+  rm_lua_client *client = rm_lua_client_check(L, 1);
+  if (client->link.client == NULL) return rm_lua_fail_closed(L);
+  rm_lua_guard *guard = rm_lua_guard_new(L, redmoon_free);
+  char *text;
+  size_t len;
+  redmoon_error err;
+  if (redmoon_client_metrics(client->link.client, &text, &len, &err) < 0) return rm_lua_fail(L, &err);
+  guard->ptr = text;
+  lua_pushlstring(L, text, len);
+  rm_lua_guard_end(guard);
+  return 1;
+}
