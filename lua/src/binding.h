@@ -82,6 +82,8 @@ int rm_lua_fail_text(lua_State *L, int status, const char *message);
 void rm_lua_push_error(lua_State *L, const redmoon_error *err);
 /** The same from the text of an error reply. [-0, +1] */
 void rm_lua_push_error_reply(lua_State *L, const redmoon_reply *reply);
+/** Raises for a misuse, at the line of the caller outside of this module; `format` as of lua_pushfstring. */
+int rm_lua_raise(lua_State *L, const char *format, ...);
 /** Metatable of error objects. [-0, +0] */
 void rm_lua_error_open(lua_State *L);
 int rm_lua_is_error(lua_State *L);

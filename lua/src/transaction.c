@@ -21,7 +21,7 @@ typedef struct transaction {
 enum { SLOT_CONDITIONAL = 1, SLOT_SERVER = 2, SLOTS = 2 };
 
 static transaction *check_open(lua_State *L, transaction *t) {
-  if (t->tx == NULL) luaL_error(L, "the transaction has ended: it is used inside its function only");
+  if (t->tx == NULL) rm_lua_raise(L, "the transaction has ended: it is used inside its function only");
   return t;
 }
 
@@ -56,7 +56,7 @@ static int send_command(lua_State *L, transaction *t, const rm_lua_args *args, b
   redmoon_error err;
   if (redmoon_transaction_is_queuing(t->tx)) {
     int64_t index = redmoon_transaction_queue(t->tx, (int)args->count, args->argv, args->lens, &err);
-    if (index < 0) return luaL_error(L, "%s", err.message);
+    if (index < 0) return rm_lua_raise(L, "%s", err.message);
     if (conditional) mark_conditional(L, (lua_Integer)index + 1);
     lua_pushinteger(L, (lua_Integer)index + 1);
     return 1;
@@ -121,7 +121,7 @@ static int transaction_run(lua_State *L) {
   redmoon_script_args run = {args->bytes + 3, keys, args->bytes + 3 + keys, values};
   redmoon_error err;
   int64_t index = redmoon_transaction_queue_script(t->tx, script, &run, &err);
-  if (index < 0) return luaL_error(L, "%s", err.message);
+  if (index < 0) return rm_lua_raise(L, "%s", err.message);
   lua_pushinteger(L, (lua_Integer)index + 1);
   return 1;
 }
