@@ -156,8 +156,10 @@ static void a_number_out_of_range_is_refused_by_name(void **state) {
 static void idle_and_pool_sizes_that_contradict_are_refused(void **state) {
   (void)state;
   expect_refused("redis://h?min_idle=21", NULL, "option 'min_idle': 21 is more than 'pool_size', which is 20");
-  expect_refused("redis://h?max_idle=6&pool_size=5", NULL, "option 'max_idle': 6 is more than 'pool_size', which is 5");
-  expect_refused("redis://h?min_idle=3&max_idle=2", NULL, "option 'min_idle': 3 is more than 'max_idle', which is 2");
+  expect_refused("redis://h?max_idle=6&pool_size=5", NULL,
+                 "option 'max_idle': 6 is more than 'pool_size', which is 5");
+  expect_refused("redis://h?min_idle=3&max_idle=2", NULL,
+                 "option 'min_idle': 3 is more than 'max_idle', which is 2");
   redmoon_options o = REDMOON_OPTIONS_INIT;
   o.pool_size = 2;
   expect_refused("redis://h?min_idle=3", &o, "more than 'pool_size', which is 2");

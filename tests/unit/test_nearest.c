@@ -12,7 +12,9 @@
 
 static const char *const names[] = {"pool_size", "pool_timeout", "timeout", "database", "min_idle", "max_idle"};
 
-static const char *near(const char *name) { return rm_nearest(name, strlen(name), names, sizeof names / sizeof names[0]); }
+static const char *near(const char *name) {
+  return rm_nearest(name, strlen(name), names, sizeof names / sizeof names[0]);
+}
 
 static void a_missing_an_extra_and_a_wrong_letter_are_forgiven(void **state) {
   (void)state;

@@ -31,11 +31,11 @@ static int64_t parsed(const char *name, const char *text) {
 static void every_option_of_the_contract_is_in_the_table(void **state) {
   (void)state;
   static const char *const names[] = {
-      "username",     "password",     "database",      "pool_size",       "min_idle",       "max_idle",
-      "max_idle_time", "max_lifetime", "pool_timeout", "connect_timeout", "read_timeout",   "write_timeout",
-      "timeout",      "max_retries",  "min_backoff",   "max_backoff",     "protocol",       "client_name",
-      "tls_ca_file",  "tls_ca_path",  "tls_cert_file", "tls_key_file",    "tls_server_name", "tls_verify",
-      "tls_min_version", "default_ttl", "key_prefix",  "multiplex",       "max_reply_size", "read_from"};
+      "username",        "password",     "database",      "pool_size",       "min_idle",        "max_idle",
+      "max_idle_time",   "max_lifetime", "pool_timeout",  "connect_timeout", "read_timeout",    "write_timeout",
+      "timeout",         "max_retries",  "min_backoff",   "max_backoff",     "protocol",        "client_name",
+      "tls_ca_file",     "tls_ca_path",  "tls_cert_file", "tls_key_file",    "tls_server_name", "tls_verify",
+      "tls_min_version", "default_ttl",  "key_prefix",    "multiplex",       "max_reply_size",  "read_from"};
   size_t count;
   rm_options_table(&count);
   assert_int_equal(count, sizeof names / sizeof names[0]);
@@ -100,8 +100,24 @@ static void a_duration_finer_than_a_millisecond_is_rounded_up_never_to_nothing(v
 
 static void malformed_and_out_of_range_values_are_refused(void **state) {
   (void)state;
-  static const char *const bad[] = {"", " 1", "1 ", "-1", "+1", "1e3", "0x1", ".5", "5.", "1.2.3", "1,5", "inf", "nan",
-                                    "0", "0.000", "31536000.001", "99999999999999999999", "1s"};
+  static const char *const bad[] = {"",
+                                    " 1",
+                                    "1 ",
+                                    "-1",
+                                    "+1",
+                                    "1e3",
+                                    "0x1",
+                                    ".5",
+                                    "5.",
+                                    "1.2.3",
+                                    "1,5",
+                                    "inf",
+                                    "nan",
+                                    "0",
+                                    "0.000",
+                                    "31536000.001",
+                                    "99999999999999999999",
+                                    "1s"};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     if (parsed("timeout", bad[i]) != -77) fail_msg("accepted '%s'", bad[i]);
   }
@@ -133,10 +149,11 @@ static void a_refusal_names_option_value_and_range(void **state) {
   assert_string_equal(err.message, "option 'pool_size': 0 is not accepted; it takes an integer from 1 to 10000");
   assert_string_equal(err.code, "CONFIG");
   assert_int_equal(rm_option_check(find("timeout"), -5, &err), REDMOON_ECONFIG);
-  assert_string_equal(err.message,
-                      "option 'timeout': -5 ms is not accepted; it takes a duration from 0.001 to 31536000 seconds");
+  assert_string_equal(
+      err.message, "option 'timeout': -5 ms is not accepted; it takes a duration from 0.001 to 31536000 seconds");
   assert_int_equal(rm_option_parse(find("pool_size"), "many", 4, &value, &err), REDMOON_ECONFIG);
-  assert_string_equal(err.message, "option 'pool_size': 'many' is not accepted; it takes an integer from 1 to 10000");
+  assert_string_equal(err.message,
+                      "option 'pool_size': 'many' is not accepted; it takes an integer from 1 to 10000");
   assert_int_equal(rm_option_parse(find("pool_size"), "", 0, &value, &err), REDMOON_ECONFIG);
   assert_non_null(strstr(err.message, "an empty text is not accepted"));
   assert_int_equal(rm_option_check(find("pool_size"), 1, &err), 0);

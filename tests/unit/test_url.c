@@ -53,10 +53,15 @@ static void expect_login(const char *text, const char *username, const char *pas
 
 static void each_scheme_means_its_topology_and_transport(void **state) {
   (void)state;
-  static const struct { const char *text; rm_topology topology; bool tls; int port; } rows[] = {
-      {"redis://h", RM_STANDALONE, false, 6379},          {"rediss://h", RM_STANDALONE, true, 6379},
-      {"valkey://h", RM_STANDALONE, false, 6379},         {"valkeys://h", RM_STANDALONE, true, 6379},
-      {"REDISS://h", RM_STANDALONE, true, 6379},          {"redis+sentinel://h/m", RM_SENTINEL, false, 26379},
+  static const struct {
+    const char *text;
+    rm_topology topology;
+    bool tls;
+    int port;
+  } rows[] = {
+      {"redis://h", RM_STANDALONE, false, 6379},           {"rediss://h", RM_STANDALONE, true, 6379},
+      {"valkey://h", RM_STANDALONE, false, 6379},          {"valkeys://h", RM_STANDALONE, true, 6379},
+      {"REDISS://h", RM_STANDALONE, true, 6379},           {"redis+sentinel://h/m", RM_SENTINEL, false, 26379},
       {"rediss+sentinel://h/m", RM_SENTINEL, true, 26379}, {"redis+cluster://h", RM_CLUSTER, false, 6379},
       {"rediss+cluster://h", RM_CLUSTER, true, 6379}};
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -316,14 +321,16 @@ static void no_message_ever_holds_a_piece_of_the_user_info(void **state) {
   const char *given = getenv("SEED");
   unsigned long seed = given != NULL ? strtoul(given, NULL, 10) : 20261122;
   print_message("SEED=%lu\n", seed);
-  static const char *const heads[] = {"redis://", "rediss://", "unix://", "redis+sentinel://", "redis:/", "redi://",
-                                      "redis+cluster://", "http://", ""};
-  static const char *const tails[] = {"h", "h:6379/0", "/tmp/x", "h1,h2/m/1", "h:x", "[::1", "h?poolsize=3", "h?a@b=c",
-                                      "h/1?database=1", "h?timeout=-1", ""};
+  static const char *const heads[] = {"redis://",          "rediss://", "unix://",
+                                      "redis+sentinel://", "redis:/",   "redi://",
+                                      "redis+cluster://",  "http://",   ""};
+  static const char *const tails[] = {"h",    "h:6379/0",     "/tmp/x",  "h1,h2/m/1",      "h:x",
+                                      "[::1", "h?poolsize=3", "h?a@b=c", "h/1?database=1", "h?timeout=-1",
+                                      ""};
   static const char strewn[] = "@:/?#%&=+[]., Q1\x01\xff";
   uint64_t x = seed;
   size_t refusals = 0;
-  for (int round = 0; round < 200000; round++) {
+  for (int round = 0; round < 50000; round++) {
     char text[128];
     size_t n = 0;
 #define NEXT(limit) ((x = x * 6364136223846793005u + 1442695040888963407u), (size_t)((x >> 33) % (limit)))
@@ -345,8 +352,8 @@ static void no_message_ever_holds_a_piece_of_the_user_info(void **state) {
       if (strchr(err.message, 'Q') != NULL) fail_msg("SEED=%lu: %s: %s", seed, text, err.message);
     }
   }
-  assert_true(refusals > 10000);
-  assert_true(refusals < 199000);
+  assert_true(refusals > 5000);
+  assert_true(refusals < 49500);
 }
 
 static void hosts_that_servers_announce_are_judged_by_the_same_rule(void **state) {

@@ -7,6 +7,8 @@
 #ifndef RM_BASE_WANTS_H
 #define RM_BASE_WANTS_H
 
+#include "base/clock.h"
+
 #include <redmoon/op.h>
 #include <stdint.h>
 

@@ -14,7 +14,8 @@ enum {
   RM_COMMAND_BLOCKING = 4,   /* may wait on the server: BLPOP, XREAD BLOCK, WAIT, ... */
   RM_COMMAND_CONNECTION = 8, /* changes the connection's state: refused on pooled connections (SELECT, SUBSCRIBE, MONITOR,
                                 AUTH, HELLO, MULTI, WATCH, CLIENT REPLY, RESET, QUIT, ...) */
-  RM_COMMAND_SECRET = 16     /* arguments hold a secret: AUTH, ACL SETUSER, CONFIG SET requirepass, MIGRATE, HELLO */
+  RM_COMMAND_SECRET = 16,    /* arguments hold a secret: AUTH, ACL SETUSER, CONFIG SET requirepass, MIGRATE, HELLO */
+  RM_COMMAND_MILLIS = 32     /* of BLOCKING: timeout_arg is in milliseconds: WAIT, WAITAOF */
 };
 
 typedef struct rm_command {
@@ -29,8 +30,8 @@ typedef struct rm_command {
 /** Number of table entries, the unknown one (index 0, name "OTHER") included. */
 REDMOON_API size_t rm_command_count(void);
 REDMOON_API const rm_command *rm_command_at(size_t index);
-/** By name and, where the command has subcommands, first argument (may be NULL); any case.  Entry 0 for one the table does
- *  not know: nothing is assumed harmless. */
+/** By name and, where the command has subcommands, first argument (may be NULL); any case.  Entry 0 for a name that the
+ *  table does not know, the command's own entry for a subcommand: nothing is assumed harmless. */
 REDMOON_API const rm_command *rm_command_find(const char *name, size_t len, const char *sub, size_t sub_len);
 
 #endif

@@ -49,8 +49,7 @@ static int64_t block_of(const rm_call *call, size_t index) {
       if (is_word(&args[i], "BLOCK")) return wait_of(&args[i + 1], 1000);
     return 0;
   }
-  /* WAIT and WAITAOF count milliseconds, the list and set commands seconds. */
-  int64_t unit_us = strncmp(command->name, "WAIT", 4) == 0 ? 1000 : 1000000;
+  int64_t unit_us = (command->flags & RM_COMMAND_MILLIS) != 0 ? 1000 : 1000000;
   size_t at = command->timeout_arg > 0 ? (size_t)command->timeout_arg : argc - (size_t)(-command->timeout_arg);
   if (at >= argc) return 0;
   if (at < stored) return wait_of(&args[at], unit_us);

@@ -99,10 +99,9 @@ static void destroy(redmoon_op *op) {
 static const rm_op_class scan_class = {rm_call_step, finish, destroy};
 
 static int format(rm_call *call, const redmoon_scan *scan, redmoon_error *err) {
-  size_t options = (size_t)(scan->match != NULL) + (size_t)(scan->count != REDMOON_UNSET) + (size_t)(scan->type != NULL);
-  size_t argc = 2 + (scan->key != NULL) + 2 * options;
+  int argc = 2 + (scan->key != NULL) + 2 * ((scan->match != NULL) + (scan->count != REDMOON_UNSET) + (scan->type != NULL));
   rm_request *request = &call->request;
-  rm_request_begin(request, argc);
+  rm_request_begin(request, (size_t)argc);
   rm_request_text(request, names[scan->kind]);
   if (scan->key != NULL) rm_request_arg(request, scan->key, scan->key_len);
   rm_request_text(request, scan->cursor);

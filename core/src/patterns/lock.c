@@ -189,8 +189,7 @@ int redmoon_lock_acquire_start(redmoon_client *client, const void *name, size_t 
 int redmoon_lock_acquire(redmoon_client *client, const void *name, size_t name_len,
                          const redmoon_lock_options *options, redmoon_lock **out, redmoon_error *err) {
   redmoon_op *op = NULL;
-  int started = redmoon_lock_acquire_start(client, name, name_len, options, out, &op, err);
-  return rm_run(started, op, err);
+  return rm_run(redmoon_lock_acquire_start(client, name, name_len, options, out, &op, err), &op, err);
 }
 
 /* Extend and release. */
@@ -226,8 +225,7 @@ int redmoon_lock_extend_start(redmoon_lock *lock, int64_t ttl_ms, redmoon_op **o
 
 int redmoon_lock_extend(redmoon_lock *lock, int64_t ttl_ms, redmoon_error *err) {
   redmoon_op *op = NULL;
-  int started = redmoon_lock_extend_start(lock, ttl_ms, &op, err);
-  return rm_run(started, op, err);
+  return rm_run(redmoon_lock_extend_start(lock, ttl_ms, &op, err), &op, err);
 }
 
 static int decode_release(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err) {
@@ -274,8 +272,7 @@ int redmoon_lock_release_start(redmoon_lock *lock, redmoon_op **op, redmoon_erro
 int redmoon_lock_release(redmoon_lock *lock, redmoon_error *err) {
   if (lock->state == LOCK_RELEASED) return 0;
   redmoon_op *op = NULL;
-  int started = redmoon_lock_release_start(lock, &op, err);
-  return rm_run(started, op, err);
+  return rm_run(redmoon_lock_release_start(lock, &op, err), &op, err);
 }
 
 /* What the handle knows. */

@@ -170,8 +170,7 @@ int redmoon_rate_limiter_allow_start(redmoon_rate_limiter *limiter, const void *
 int redmoon_rate_limiter_allow(redmoon_rate_limiter *limiter, const void *key, size_t key_len, int64_t cost,
                                redmoon_rate_result *out, redmoon_error *err) {
   redmoon_op *op = NULL;
-  int started = redmoon_rate_limiter_allow_start(limiter, key, key_len, cost, out, &op, err);
-  return rm_run(started, op, err);
+  return rm_run(redmoon_rate_limiter_allow_start(limiter, key, key_len, cost, out, &op, err), &op, err);
 }
 
 int redmoon_rate_limiter_peek_start(redmoon_rate_limiter *limiter, const void *key, size_t key_len,
@@ -185,8 +184,7 @@ int redmoon_rate_limiter_peek_start(redmoon_rate_limiter *limiter, const void *k
 int redmoon_rate_limiter_peek(redmoon_rate_limiter *limiter, const void *key, size_t key_len,
                               redmoon_rate_result *out, redmoon_error *err) {
   redmoon_op *op = NULL;
-  int started = redmoon_rate_limiter_peek_start(limiter, key, key_len, out, &op, err);
-  return rm_run(started, op, err);
+  return rm_run(redmoon_rate_limiter_peek_start(limiter, key, key_len, out, &op, err), &op, err);
 }
 
 int redmoon_rate_limiter_reset_start(redmoon_rate_limiter *limiter, const void *key, size_t key_len,
@@ -196,6 +194,5 @@ int redmoon_rate_limiter_reset_start(redmoon_rate_limiter *limiter, const void *
 
 int redmoon_rate_limiter_reset(redmoon_rate_limiter *limiter, const void *key, size_t key_len, redmoon_error *err) {
   redmoon_op *op = NULL;
-  int started = redmoon_rate_limiter_reset_start(limiter, key, key_len, &op, err);
-  return rm_run(started, op, err);
+  return rm_run(redmoon_rate_limiter_reset_start(limiter, key, key_len, &op, err), &op, err);
 }

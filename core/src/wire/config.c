@@ -72,8 +72,8 @@ static void fill_defaults(redmoon_options *m) {
 static int check_order(const char *low_name, int64_t low, const char *high_name, int64_t high, const char *unit,
                        redmoon_error *err) {
   if (low <= high) return 0;
-  return rm_fail(err, REDMOON_ECONFIG, "option '%s': %" PRId64 "%s is more than '%s', which is %" PRId64 "%s", low_name,
-                 low, unit, high_name, high, unit);
+  return rm_fail(err, REDMOON_ECONFIG, "option '%s': %" PRId64 "%s is more than '%s', which is %" PRId64 "%s",
+                 low_name, low, unit, high_name, high, unit);
 }
 
 static int check_numbers(const redmoon_options *m, const rm_url *url, redmoon_error *err) {
@@ -85,8 +85,8 @@ static int check_numbers(const redmoon_options *m, const rm_url *url, redmoon_er
   if (m->multiplex != 0)
     return rm_fail(err, REDMOON_ECONFIG, "option 'multiplex': multiplexing is not available in this version");
   if (url->topology == RM_CLUSTER && m->database != 0)
-    return rm_fail(err, REDMOON_ECONFIG, "option 'database': %" PRId64 " is not accepted; a cluster has only database 0",
-                   m->database);
+    return rm_fail(err, REDMOON_ECONFIG,
+                   "option 'database': %" PRId64 " is not accepted; a cluster has only database 0", m->database);
   return 0;
 }
 
@@ -97,11 +97,12 @@ static int check_tls(const redmoon_options *m, const rm_url *url, redmoon_error 
   for (size_t i = 0; i < count && !url->tls; i++) {
     if (strncmp(table[i].name, "tls_", 4) != 0 || !is_set(&table[i], m)) continue;
     if (strcmp(url->scheme, "unix") == 0)
-      return rm_fail(err, REDMOON_ECONFIG, "option '%s' is for TLS, which a unix socket does not speak", table[i].name);
+      return rm_fail(err, REDMOON_ECONFIG, "option '%s' is for TLS, which a unix socket does not speak",
+                     table[i].name);
     const char *plus = strchr(url->scheme, '+');
     const char *tls_scheme = url->scheme[0] == 'v' ? "valkeys" : "rediss";
-    return rm_fail(err, REDMOON_ECONFIG, "option '%s' is for TLS, and %s:// speaks plain; use %s%s://", table[i].name,
-                   url->scheme, tls_scheme, plus != NULL ? plus : "");
+    return rm_fail(err, REDMOON_ECONFIG, "option '%s' is for TLS, and %s:// speaks plain; use %s%s://",
+                   table[i].name, url->scheme, tls_scheme, plus != NULL ? plus : "");
   }
   if ((m->tls.cert_file == NULL) == (m->tls.key_file == NULL)) return 0;
   bool key = m->tls.key_file == NULL;
@@ -111,7 +112,8 @@ static int check_tls(const redmoon_options *m, const rm_url *url, redmoon_error 
 
 /* ---- secrets */
 
-static int take_secret(const char *name, const char *given, rm_secret *from_url, rm_secret *out, redmoon_error *err) {
+static int take_secret(const char *name, const char *given, rm_secret *from_url, rm_secret *out,
+                       redmoon_error *err) {
   if (given == NULL) {
     *out = *from_url;
     *from_url = (rm_secret){0};
@@ -233,8 +235,10 @@ void rm_config_free(rm_config *config) {
     rm_free(config->addresses[i].host);
     rm_free(config->addresses[i].path);
   }
-  char *texts[] = {config->sentinel_name, config->tls_ca_file,     config->tls_ca_path, config->tls_cert_file,
-                   config->tls_key_file,  config->tls_server_name, config->client_name, config->key_prefix,
+  char *texts[] = {config->sentinel_name, config->tls_ca_file,
+                   config->tls_ca_path,   config->tls_cert_file,
+                   config->tls_key_file,  config->tls_server_name,
+                   config->client_name,   config->key_prefix,
                    config->read_from,     config->url};
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) rm_free(texts[i]);
   rm_free(config->addresses);

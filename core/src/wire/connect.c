@@ -31,7 +31,7 @@ struct rm_connect {
   char name[128];    /* "host:port" or the path, shortened */
 };
 
-static void name_address(char *out, size_t cap, const rm_address *address) {
+void rm_address_name(char *out, size_t cap, const rm_address *address) {
   if (address->path != NULL)
     snprintf(out, cap, "%s", address->path);
   else if (strchr(address->host, ':') != NULL)
@@ -79,7 +79,7 @@ int rm_connect_start(const rm_dialer *dialer, const rm_address *address, int64_t
                      rm_connect **out, redmoon_error *err) {
   *out = NULL;
   char name[sizeof((rm_connect *)0)->name];
-  name_address(name, sizeof name, address);
+  rm_address_name(name, sizeof name, address);
   rm_connect *c = rm_calloc(1, sizeof *c);
   int status = c == NULL ? rm_fail_nomem(err) : 0;
   if (status != 0) return fail_with_address(status, name, err);

@@ -22,6 +22,8 @@ typedef struct rm_dialer {
   rm_resolver *resolver;
 } rm_dialer;
 
+/** "host:port", "[v6]:port" or the path, shortened to fit. */
+void rm_address_name(char *out, size_t cap, const rm_address *address);
 /** Begins at `now_us`; `deadline_us` bounds all phases together. */
 int rm_connect_start(const rm_dialer *dialer, const rm_address *address, int64_t now_us, int64_t deadline_us,
                      rm_connect **out, redmoon_error *err);

@@ -11,6 +11,7 @@
  * Each flight is one write.  It may hold a password, so it is formatted in secret memory and wiped when it is sent. */
 #include "wire/handshake.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "wire/reply.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* "Did you mean": the most similar of a list of names, by edit distance (insert, delete, replace, swap neighbours). */
+/* "Did you mean": the most similar of a list of names, by edit distance (insert, delete, replace, swap neighbours).
+ */
 #include "wire/config.h"
 
 #include <stdint.h>

@@ -35,7 +35,8 @@ static const rm_option table[] = {
      "a duration from 0.001 to 31536000 seconds"},
     {"max_retries", RM_OPTION_INTEGER, FIELD(max_retries), 0, 1000, 3, "an integer from 0 to 1000"},
     {"min_backoff", RM_OPTION_DURATION, FIELD(min_backoff_ms), 0, 3600000, 8, "a duration from 0 to 3600 seconds"},
-    {"max_backoff", RM_OPTION_DURATION, FIELD(max_backoff_ms), 0, 3600000, 512, "a duration from 0 to 3600 seconds"},
+    {"max_backoff", RM_OPTION_DURATION, FIELD(max_backoff_ms), 0, 3600000, 512,
+     "a duration from 0 to 3600 seconds"},
     {"protocol", RM_OPTION_INTEGER, FIELD(protocol), 2, 3, 3, "2 or 3"},
     {"client_name", RM_OPTION_TEXT, FIELD(client_name), 1, 256, 0,
      "1 to 256 printable ASCII characters without blanks"},
@@ -54,8 +55,7 @@ static const rm_option table[] = {
     {"multiplex", RM_OPTION_BOOL, FIELD(multiplex), 0, 1, 0, "true or false"},
     {"max_reply_size", RM_OPTION_INTEGER, FIELD(max_reply_size), 1024, INT64_C(1) << 40, 536870912,
      "bytes, an integer from 1024 to 1099511627776"},
-    {"read_from", RM_OPTION_TEXT, FIELD(read_from), 1, 16, 0,
-     "\"primary\", \"replica\", \"any\" or \"nearest\""},
+    {"read_from", RM_OPTION_TEXT, FIELD(read_from), 1, 16, 0, "\"primary\", \"replica\", \"any\" or \"nearest\""},
 };
 enum { COUNT = sizeof table / sizeof table[0] };
 
@@ -99,8 +99,8 @@ void rm_option_set_text(const rm_option *option, redmoon_options *options, const
 int rm_option_check(const rm_option *option, int64_t value, redmoon_error *err) {
   if (value >= option->min && value <= option->max) return 0;
   const char *unit = option->kind == RM_OPTION_DURATION ? " ms" : "";
-  return rm_fail(err, REDMOON_ECONFIG, "option '%s': %" PRId64 "%s is not accepted; it takes %s", option->name, value,
-                 unit, option->accepts);
+  return rm_fail(err, REDMOON_ECONFIG, "option '%s': %" PRId64 "%s is not accepted; it takes %s", option->name,
+                 value, unit, option->accepts);
 }
 
 static bool is_one_of(const char *ptr, size_t len, const char *const *words) {
@@ -129,12 +129,18 @@ static bool has_form(const rm_option *option, const char *ptr, size_t len) {
   static const char *const sources[] = {"primary", "replica", "any", "nearest", NULL};
   if (memchr(ptr, '\0', len) != NULL) return false;
   switch (option->offset) {
-  case FIELD(client_name): return is_client_name(ptr, len);
-  case FIELD(key_prefix): return is_key_prefix(ptr, len);
-  case FIELD(tls.server_name): return rm_host_is_valid(ptr, len);
-  case FIELD(tls.min_version): return is_one_of(ptr, len, versions);
-  case FIELD(read_from): return is_one_of(ptr, len, sources);
-  default: return true;
+  case FIELD(client_name):
+    return is_client_name(ptr, len);
+  case FIELD(key_prefix):
+    return is_key_prefix(ptr, len);
+  case FIELD(tls.server_name):
+    return rm_host_is_valid(ptr, len);
+  case FIELD(tls.min_version):
+    return is_one_of(ptr, len, versions);
+  case FIELD(read_from):
+    return is_one_of(ptr, len, sources);
+  default:
+    return true;
   }
 }
 

@@ -12,7 +12,8 @@ void rm_option_set_number(const rm_option *option, redmoon_options *options, int
 const char *rm_option_text(const rm_option *option, const redmoon_options *options);
 void rm_option_set_text(const rm_option *option, redmoon_options *options, const char *value);
 
-/** Whether a number lies in the option's range: 0, or REDMOON_ECONFIG with the option, the value and what it accepts. */
+/** Whether a number lies in the option's range: 0, or REDMOON_ECONFIG with the option, the value and what it
+ * accepts. */
 int rm_option_check(const rm_option *option, int64_t value, redmoon_error *err);
 /** The same for a text: its length and, where the option has a grammar, its form.  A SECRET is never shown. */
 int rm_option_check_text(const rm_option *option, const char *ptr, size_t len, redmoon_error *err);

@@ -8,11 +8,11 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "wire/plain_locale.h"
 #include "wire/scanner.h"
 
 #include <hiredis/alloc.h>
 #include <hiredis/read.h>
-#include <locale.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -208,12 +208,10 @@ static void *parse(rm_reader *reader) {
 
 /* hiredis reads doubles with strtod, whose decimal point depends on the thread's locale. */
 static void *parse_doubles(rm_reader *reader) {
-  locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-  if (plain == (locale_t)0) return NULL;
-  locale_t before = uselocale(plain);
+  rm_plain_locale scope;
+  if (!rm_plain_locale_enter(&scope)) return NULL;
   void *reply = parse(reader);
-  uselocale(before);
-  freelocale(plain);
+  rm_plain_locale_leave(&scope);
   return reply;
 }
 

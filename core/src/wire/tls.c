@@ -160,7 +160,8 @@ static int set_up(rm_tls *tls, const rm_config *config, redmoon_error *err) {
   SSL_CTX *ctx = tls->ctx;
   int version = config->tls_min_version == 13 ? TLS1_3_VERSION : TLS1_2_VERSION;
   if (SSL_CTX_set_min_proto_version(ctx, version) != 1)
-    return rm_fail(err, REDMOON_ETLS, "OpenSSL cannot be set to TLS %s or later", version == TLS1_3_VERSION ? "1.3" : "1.2");
+    return rm_fail(err, REDMOON_ETLS, "OpenSSL cannot be set to TLS %s or later",
+                   version == TLS1_3_VERSION ? "1.3" : "1.2");
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
@@ -183,8 +184,7 @@ int rm_tls_new(const rm_config *config, rm_tls **out, redmoon_error *err) {
   if (config->tls_server_name != NULL) tls->server_name = rm_strdup(config->tls_server_name);
   if (tls->ctx == NULL || tls->method == NULL || (config->tls_server_name != NULL && tls->server_name == NULL))
     rm_fail_nomem(err);
-  else
-    rc = set_up(tls, config, err);
+  else rc = set_up(tls, config, err);
   ERR_clear_error();
   if (rc == 0) *out = tls;
   else rm_tls_free(tls);
@@ -265,8 +265,12 @@ static int fail_verify(const sock *s, long result, redmoon_phase phase, redmoon_
   case X509_V_ERR_HOSTNAME_MISMATCH:
   case X509_V_ERR_IP_ADDRESS_MISMATCH:
     return rm_fail_phase(err, REDMOON_ETLS, phase, "the server's certificate is not for '%s'", s->name);
-  case X509_V_ERR_CERT_HAS_EXPIRED: why = "the server's certificate has expired"; break;
-  case X509_V_ERR_CERT_NOT_YET_VALID: why = "the server's certificate is not yet valid"; break;
+  case X509_V_ERR_CERT_HAS_EXPIRED:
+    why = "the server's certificate has expired";
+    break;
+  case X509_V_ERR_CERT_NOT_YET_VALID:
+    why = "the server's certificate is not yet valid";
+    break;
   case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     why = "the server's certificate is self-signed and not trusted (tls_ca_file may name it)";
     break;
@@ -292,8 +296,10 @@ static bool is_about_client_certificate(int reason) {
   case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
   case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
   case SSL_R_TLSV1_ALERT_ACCESS_DENIED:
-  case SSL_R_TLSV1_ALERT_DECRYPT_ERROR: return true;
-  default: return false;
+  case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
+    return true;
+  default:
+    return false;
   }
 }
 
@@ -306,7 +312,8 @@ static int fail_protocol(SSL *ssl, unsigned long code, redmoon_phase phase, redm
   case SSL_R_PACKET_LENGTH_TOO_LONG:
   case SSL_R_ENCRYPTED_LENGTH_TOO_LONG:
     if (phase != REDMOON_PHASE_TLS) break;
-    return rm_fail_phase(err, REDMOON_ETLS, phase, "the server answered something that is not TLS: is it a plain port?");
+    return rm_fail_phase(err, REDMOON_ETLS, phase,
+                         "the server answered something that is not TLS: is it a plain port?");
   case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
   case SSL_R_UNSUPPORTED_PROTOCOL:
   case SSL_R_WRONG_SSL_VERSION:
@@ -319,7 +326,8 @@ static int fail_protocol(SSL *ssl, unsigned long code, redmoon_phase phase, redm
     return rm_fail_phase(err, REDMOON_ETLS, phase,
                          "the server refused the TLS handshake: it asks for a client certificate (tls_cert_file, "
                          "tls_key_file) or shares no cipher");
-  default: break;
+  default:
+    break;
   }
   if (is_about_client_certificate(reason))
     return rm_fail_phase(err, REDMOON_ETLS, phase, "the server refused the client certificate: %s", text);
@@ -348,15 +356,11 @@ static bool is_end_of_stream(unsigned long code) {
 int rm_tls_fail(SSL *ssl, int ssl_error, redmoon_phase phase, redmoon_error *err) {
   const sock *s = BIO_get_data(SSL_get_rbio(ssl));
   unsigned long code = ERR_peek_error();
-  bool verify_failed =
-      ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
+  bool verify_failed = ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
   int rc;
-  if (verify_failed)
-    rc = fail_verify(s, SSL_get_verify_result(ssl), phase, err);
-  else if (ssl_error != SSL_ERROR_SSL || is_end_of_stream(code))
-    rc = fail_socket(s, phase, err);
-  else
-    rc = fail_protocol(ssl, code, phase, err);
+  if (verify_failed) rc = fail_verify(s, SSL_get_verify_result(ssl), phase, err);
+  else if (ssl_error != SSL_ERROR_SSL || is_end_of_stream(code)) rc = fail_socket(s, phase, err);
+  else rc = fail_protocol(ssl, code, phase, err);
   ERR_clear_error();
   return rc;
 }

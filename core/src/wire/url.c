@@ -20,10 +20,10 @@ typedef struct scheme {
   bool tls;
 } scheme;
 static const scheme schemes[] = {
-    {"redis", RM_STANDALONE, false},          {"rediss", RM_STANDALONE, true},
-    {"unix", RM_STANDALONE, false},           {"redis+sentinel", RM_SENTINEL, false},
-    {"rediss+sentinel", RM_SENTINEL, true},   {"redis+cluster", RM_CLUSTER, false},
-    {"rediss+cluster", RM_CLUSTER, true},     {"valkey", RM_STANDALONE, false},
+    {"redis", RM_STANDALONE, false},        {"rediss", RM_STANDALONE, true},
+    {"unix", RM_STANDALONE, false},         {"redis+sentinel", RM_SENTINEL, false},
+    {"rediss+sentinel", RM_SENTINEL, true}, {"redis+cluster", RM_CLUSTER, false},
+    {"rediss+cluster", RM_CLUSTER, true},   {"valkey", RM_STANDALONE, false},
     {"valkeys", RM_STANDALONE, true},
 };
 enum { SCHEMES = sizeof schemes / sizeof schemes[0] };
@@ -59,7 +59,8 @@ static slice cut(slice *text, char separator) {
 static bool holds(slice text, char c) { return text.len > 0 && memchr(text.ptr, c, text.len) != NULL; }
 
 static bool is_word(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
+         c == '_';
 }
 
 static bool is_words(const char *ptr, size_t len) {
@@ -158,7 +159,8 @@ static int refuse_unknown(const parser *p, slice name, const char *nearest) {
   char shown[65], known[512] = "";
   rm_escape(shown, sizeof shown, name.ptr, name.len);
   if (nearest != NULL)
-    return rm_fail(p->err, REDMOON_ECONFIG, "%s: unknown option '%s'; did you mean '%s'?", p->source, shown, nearest);
+    return rm_fail(p->err, REDMOON_ECONFIG, "%s: unknown option '%s'; did you mean '%s'?", p->source, shown,
+                   nearest);
   size_t count, used = 0;
   const rm_option *table = rm_options_table(&count);
   for (size_t i = 0; i < count && used < sizeof known; i++)
@@ -225,8 +227,9 @@ static int parse_port(const parser *p, slice text, int *port) {
     else *port = *port * 10 + (text.ptr[i] - '0');
   }
   if (*port >= 1 && *port <= 65535) return 0;
-  return refuse(p, "a port is not accepted; it takes an integer from 1 to 65535 (and a password with ':', '/' or '?' "
-                   "in it has to be percent-encoded)");
+  return refuse(p,
+                "a port is not accepted; it takes an integer from 1 to 65535 (and a password with ':', '/' or '?' "
+                "in it has to be percent-encoded)");
 }
 
 /* "[literal]:port" -> literal and ":port". */
@@ -366,7 +369,8 @@ static int parse_scheme(parser *p, slice *text) {
     return 0;
   }
   const char *nearest = rm_nearest(name.ptr, name.len, names, SCHEMES);
-  return rm_fail(p->err, REDMOON_ECONFIG, "%s: its scheme is not known%s%s%s; known are redis, rediss, unix, "
+  return rm_fail(p->err, REDMOON_ECONFIG,
+                 "%s: its scheme is not known%s%s%s; known are redis, rediss, unix, "
                  "redis+sentinel, rediss+sentinel, redis+cluster, rediss+cluster, valkey and valkeys",
                  p->source, nearest != NULL ? " (did you mean '" : "", nearest != NULL ? nearest : "",
                  nearest != NULL ? "'?)" : "");

@@ -26,8 +26,8 @@ int rm_url_parse(const char *text, const char *source, rm_url *out, redmoon_erro
 void rm_url_fini(rm_url *url);
 /** The printable form, without user info and query.  NULL when memory is short. */
 char *rm_url_print(const rm_url *url, int64_t database);
-/** Whether it may be a host: a name of 1 to 255 letters, digits, '.', '-' and '_', or an IPv4 or IPv6 literal without
- *  brackets, with or without a zone.  Also for what a server announces. */
+/** Whether it may be a host: a name of 1 to 255 letters, digits, '.', '-' and '_', or an IPv4 or IPv6 literal
+ * without brackets, with or without a zone.  Also for what a server announces. */
 bool rm_host_is_valid(const char *host, size_t len);
 
 #endif

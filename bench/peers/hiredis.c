@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* The yardstick: a plain loop of hiredis' blocking calls, as its documentation shows it. */
+#include "shared/bench.h"
+
+#include <hiredis/hiredis.h>
+
+static redisContext *context;
+
+static void open_connection(const char *host, int port) {
+  context = port ? redisConnect(host, port) : redisConnectUnix(host);
+  if (!context || context->err) bench_fail("connect", context ? context->errstr : "no memory");
+}
+
+static void expect_string(const redisReply *reply, size_t len) {
+  bench_expect(reply && reply->type == REDIS_REPLY_STRING && reply->len == len, "a string of the stored length");
+}
+
+static redisReply *command(int argc, const char **argv) {
+  redisReply *reply = redisCommandArgv(context, argc, argv, NULL);
+  if (!reply || reply->type == REDIS_REPLY_ERROR) bench_fail("command", reply ? reply->str : context->errstr);
+  return reply;
+}
+
+static void get(bool full) {
+  (void)full;
+  redisReply *reply = command(2, (const char *[]){"GET", bench_keys[0]});
+  expect_string(reply, BENCH_SMALL);
+  freeReplyObject(reply);
+}
+
+static void get_big(bool full) {
+  (void)full;
+  redisReply *reply = command(2, (const char *[]){"GET", "bench:big"});
+  expect_string(reply, BENCH_BIG);
+  freeReplyObject(reply);
+}
+
+static void set(bool full) {
+  (void)full;
+  redisReply *reply = command(3, (const char *[]){"SET", "bench:set", BENCH_SMALL_VALUE});
+  bench_expect(reply->type == REDIS_REPLY_STATUS && strcmp(reply->str, "OK") == 0, "OK");
+  freeReplyObject(reply);
+}
+
+static void pipeline(size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (redisAppendCommandArgv(context, 2, (const char *[]){"GET", bench_keys[i]}, NULL) != REDIS_OK)
+      bench_fail("append", context->errstr);
+  for (size_t i = 0; i < count; i++) {
+    void *reply = NULL;
+    if (redisGetReply(context, &reply) != REDIS_OK) bench_fail("pipeline", context->errstr);
+    expect_string(reply, BENCH_SMALL);
+    freeReplyObject(reply);
+  }
+}
+
+static void pipeline_100(bool full) {
+  (void)full;
+  pipeline(100);
+}
+
+static void pipeline_1000(bool full) {
+  (void)full;
+  pipeline(1000);
+}
+
+static void expect_elements(redisReply *reply, size_t count, size_t len, bool full, size_t stride) {
+  bench_expect(reply->type == REDIS_REPLY_ARRAY && reply->elements == count, "an array of the stored size");
+  for (size_t i = stride - 1; full && i < count; i += stride) expect_string(reply->element[i], len);
+  expect_string(reply->element[stride - 1], len);
+  expect_string(reply->element[count - 1], len);
+  freeReplyObject(reply);
+}
+
+static void list(bool full) {
+  redisReply *reply = command(4, (const char *[]){"LRANGE", "bench:list", "0", "-1"});
+  expect_elements(reply, BENCH_LIST, BENCH_ITEM, full, 1);
+}
+
+static void hash(bool full) {
+  redisReply *reply = command(2, (const char *[]){"HGETALL", "bench:hash"});
+  expect_elements(reply, 2 * (size_t)BENCH_KEYS, BENCH_SMALL, full, 2);
+}
+
+static void many(bool full) {
+  const char *argv[BENCH_KEYS + 1] = {"MGET"};
+  for (int i = 0; i < BENCH_KEYS; i++) argv[i + 1] = bench_keys[i];
+  expect_elements(command(BENCH_KEYS + 1, argv), BENCH_KEYS, BENCH_SMALL, full, 1);
+}
+
+static const bench_work works[] = {
+    {"get", get, 1},
+    {"set", set, 1},
+    {"get64k", get_big, 1},
+    {"pipe100", pipeline_100, 100},
+    {"pipe1000", pipeline_1000, 1000},
+    {"lrange", list, 1},
+    {"hgetall", hash, 1},
+    {"mget", many, 1},
+};
+
+int main(int argc, char **argv) {
+  return bench_main(argc, argv, works, sizeof works / sizeof works[0], open_connection);
+}

@@ -1,0 +1,23 @@
+# Benchmarks: bench/*.c, one program each, with the core and with plain hiredis (its blocking API) beside it.
+find_package(PkgConfig REQUIRED)
+if(redmoon_hiredis_sources)
+  set(h ${hiredis_SOURCE_DIR})
+  add_library(redmoon_plain_hiredis STATIC ${h}/alloc.c ${h}/async.c ${h}/hiredis.c ${h}/net.c ${h}/read.c ${h}/sds.c
+    ${h}/sockcompat.c)
+  set_target_properties(redmoon_plain_hiredis PROPERTIES C_STANDARD 99 POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(redmoon_plain_hiredis PRIVATE -w)
+  target_include_directories(redmoon_plain_hiredis SYSTEM INTERFACE ${redmoon_hiredis_include})
+else()
+  add_library(redmoon_plain_hiredis INTERFACE)
+  target_link_libraries(redmoon_plain_hiredis INTERFACE redmoon_hiredis)
+endif()
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
+foreach(source ${sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(bench_${name} ${source})
+  redmoon_compile(bench_${name})
+  target_include_directories(bench_${name} PRIVATE ${PROJECT_SOURCE_DIR}/core/src ${PROJECT_SOURCE_DIR}/bench)
+  target_link_libraries(bench_${name} PRIVATE redmoon-static redmoon_plain_hiredis Threads::Threads)
+  set_target_properties(bench_${name} PROPERTIES OUTPUT_NAME ${name}
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+endforeach()

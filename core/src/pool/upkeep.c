@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* Upkeep: connections that are idle too long or too old go, missing ones are asked for; and when the next is due.
+ */
+#include "pool/pool_internal.h"
+
+/* How many connections are missing for min_idle and have a slot; who may dial them, and when, is another question.
+ */
+static int missing(const rm_pool *pool) {
+  int wanted = pool->min_idle - pool->idle_count - pool->warming;
+  int room = pool->size - rm_pool_total(pool);
+  if (pool->closed || pool->waiting > 0 || wanted <= 0) return 0;
+  return wanted < room ? wanted : room;
+}
+
+/* Of those, how many may be dialled now. */
+static int dialable(const rm_pool *pool, int64_t now_us) {
+  int count = missing(pool);
+  if (count == 0 || !rm_backoff_allows(pool, now_us)) return 0;
+  return pool->backoff.failures > 0 ? 1 : count;
+}
+
+/* When the longest idle connection is idle too long. */
+static int64_t idle_due(const rm_pool *pool) {
+  if (pool->max_idle_time_us == 0 || pool->idle_count <= pool->min_idle) return RM_FOREVER;
+  const rm_conn *oldest = RM_CONTAINER_OF(pool->idle.prev, rm_conn, link);
+  return oldest->idle_since_us + pool->max_idle_time_us;
+}
+
+bool rm_upkeep_note(rm_pool *pool, const rm_conn *fresh, int64_t now_us) {
+  int64_t due = fresh != NULL ? rm_min64(fresh->expires_us, idle_due(pool)) : RM_FOREVER;
+  if (pool->min_idle > pool->idle_count && missing(pool) > 0)
+    due = rm_min64(due, rm_backoff_allows(pool, now_us) ? now_us : rm_backoff_gate(pool));
+  if (due >= pool->upkeep_at_us) return false;
+  pool->upkeep_at_us = due;
+  return true;
+}
+
+static void reap(rm_pool *pool, rm_list *old, rm_list *idle, int64_t now_us) {
+  for (rm_list *node = pool->idle.next; node != &pool->idle;) {
+    rm_conn *conn = RM_CONTAINER_OF(node, rm_conn, link);
+    node = node->next;
+    if (conn->expires_us <= now_us) rm_pool_doom(pool, conn, old, RM_CLOSE_LIFETIME);
+  }
+  while (idle_due(pool) <= now_us)
+    rm_pool_doom(pool, RM_CONTAINER_OF(pool->idle.prev, rm_conn, link), idle, RM_CLOSE_IDLE);
+}
+
+static int64_t next_due(const rm_pool *pool, int64_t now_us) {
+  int64_t due = idle_due(pool);
+  for (const rm_list *node = pool->idle.next; node != &pool->idle; node = node->next)
+    due = rm_min64(due, RM_CONTAINER_OF(node, rm_conn, link)->expires_us);
+  /* What may be dialled now, the caller has just been told. */
+  if (missing(pool) > 0 && !rm_backoff_allows(pool, now_us)) due = rm_min64(due, rm_backoff_gate(pool));
+  return due;
+}
+
+/* Closes the connections that the parent of this process left idle. */
+static void close_orphans(rm_pool *pool) {
+  rm_list orphans;
+  rm_list_init(&orphans);
+  rm_pool_lock(pool);
+  while (!rm_list_is_empty(&pool->orphans)) {
+    rm_list *node = pool->orphans.next;
+    rm_list_remove(node);
+    rm_list_push_back(&orphans, node);
+  }
+  rm_pool_unlock(pool);
+  (void)rm_pool_close_all(pool, &orphans, RM_CLOSE_SHUTDOWN); /* no slots of theirs exist here */
+}
+
+int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials) {
+  rm_list old, idle;
+  rm_list_init(&old);
+  rm_list_init(&idle);
+  close_orphans(pool);
+  rm_pool_lock(pool);
+  reap(pool, &old, &idle, now_us);
+  rm_pool_unlock(pool);
+  int closed = rm_pool_close_all(pool, &old, RM_CLOSE_LIFETIME);
+  closed += rm_pool_close_all(pool, &idle, RM_CLOSE_IDLE);
+  rm_pool_lock(pool);
+  pool->in_use -= closed;
+  rm_queue_serve(pool, now_us);
+  *dials = dialable(pool, now_us);
+  int64_t due = next_due(pool, now_us);
+  pool->upkeep_at_us = due;
+  rm_pool_unlock(pool);
+  return due;
+}
+
+int rm_pool_acquire_permit(rm_pool *pool, rm_lease *lease, int64_t now_us) {
+  if (lease->pool != NULL) return RM_POOL_WAIT;
+  rm_pool_lock(pool);
+  bool granted = dialable(pool, now_us) > 0;
+  if (granted) {
+    lease->pool = pool;
+    lease->owner = 0;
+    lease->generation = pool->generation;
+    lease->warming = true;
+    rm_lease_permit(pool, lease, now_us);
+  }
+  rm_pool_unlock(pool);
+  return granted ? RM_POOL_DIAL : RM_POOL_WAIT;
+}
