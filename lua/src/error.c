@@ -59,7 +59,7 @@ void rm_lua_push_error_reply(lua_State *L, const redmoon_reply *reply) {
   rm_lua_push_error(L, &err);
 }
 
-/* Whether it is one of lua/redmoon/*.lua, from disk or from the library. */
+/* Whether it is one of the Lua files of this module, from disk or from the library. */
 static bool is_own(const char *source) {
   if (source[0] == '=') return strncmp(source, "=redmoon.", 9) == 0;
   const char *name = strrchr(source, '/');

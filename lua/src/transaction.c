@@ -152,6 +152,7 @@ static int begin(lua_State *L) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   transaction *t = lua_newuserdatauv(L, sizeof *t, SLOTS);
   memset(t, 0, sizeof *t);
+  t->link.shared = client->link.shared;
   luaL_setmetatable(L, TRANSACTION_TYPE);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
@@ -233,6 +234,7 @@ static int transaction_end(lua_State *L) {
   transaction *t = lua_touserdata(L, 1);
   redmoon_transaction *tx = t->tx;
   t->tx = NULL;
+  rm_lua_forget(&t->link.shared->transaction, t);
   redmoon_transaction_free(tx);
   rm_lua_link_drop(L, &t->link);
   return 0;
@@ -256,8 +258,8 @@ void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared) {
                                        {"again", again},           {"abandon", abandon},
                                        {"is_queuing", is_queuing}, {NULL, NULL}};
   rm_lua_new_type(L, TRANSACTION_TYPE, meta, methods);
-  shared->transaction_meta = lua_topointer(L, -2);
-  rm_lua_command_methods(L, transaction_command, shared->transaction_meta);
+  shared->transaction.meta = lua_topointer(L, -2);
+  rm_lua_command_methods(L, transaction_command, &shared->transaction);
   lua_pop(L, 2);
   luaL_newlib(L, functions);
 }
