@@ -1,19 +1,17 @@
 -- SPDX-License-Identifier: MIT
--- Every server-side script says in its header what it is given, what it returns, what it costs and whether it writes.
+-- Every server-side script says in its header what it is given and returns, what it costs and whether it writes.
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 
 local function header_and_body(text)
-  local header = text:match("^[^\n]*\n((%-%-[^\n]*\n)+)") or ""
   local lines, rest = {}, text
   while rest:sub(1, 2) == "--" and not rest:find("^%-%-%- @include") do
     local line
     line, rest = rest:match("^([^\n]*)\n(.*)$")
     lines[#lines + 1] = line
   end
-  header = table.concat(lines, "\n")
-  return header, rest, lines
+  return table.concat(lines, "\n"), rest, lines
 end
 
 local WRITES = {HSET = true, SET = true, DEL = true, PEXPIRE = true, RPUSH = true, LTRIM = true}

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A redis-server of the test's own on a unix socket, and a raw connection to it.  The server ends when the test process
--- does, however that ends: a shell holds the other end of a pipe.
+-- A redis-server of the test's own on a unix socket, and a raw connection to it.  The server ends when the test
+-- process does, however that ends: a shell holds the other end of a pipe.
 local socket = require "socket"
 local unix = require "socket.unix"
 
