@@ -3,6 +3,7 @@
 #   scripts/<name>.lua          -> scripts_generated.{h,c}: const rm_builtin rm_script_<name>, and all of them in a row
 #   scripts/include/status.lua  -> status_generated.h: `local LOCK_HELD = 0 -- why` becomes RM_STATUS_LOCK_HELD = 0
 #
+# With -DEXPANDED=folder each script is also written there as it is sent (for tools/lint).
 # A line `--- @include "clock"` is replaced by scripts/include/clock.lua; each include may come once in a script.
 cmake_minimum_required(VERSION 3.21)
 include(${CMAKE_CURRENT_LIST_DIR}/bytes.cmake)
@@ -50,6 +51,9 @@ list(SORT files)
 foreach(file ${files})
   get_filename_component(name ${file} NAME_WE)
   expand(text ${file})
+  if(EXPANDED)
+    file(WRITE ${EXPANDED}/${name}.lua "${text}")
+  endif()
   string(SHA1 sha1 "${text}")
   redmoon_bytes(bytes "${text}")
   string(APPEND declarations "extern const rm_builtin rm_script_${name};\n")

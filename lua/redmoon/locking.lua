@@ -16,6 +16,9 @@ function M.with_lock(client, name, options, fn, ...)
   if type(options) == "function" then
     return M.with_lock(client, name, nil, options, fn, ...)
   end
+  if type(name) ~= "string" then
+    error("with_lock: the lock's name expected, got " .. type(name), 2)
+  end
   if type(fn) ~= "function" then
     error("with_lock: a function expected, got " .. type(fn), 2)
   end

@@ -32,7 +32,7 @@ void rm_lua_put_args(lua_State *L, int first, int last, rm_request *request) {
 
 rm_lua_args *rm_lua_args_new(lua_State *L, size_t cap) {
   const size_t each = sizeof(redmoon_bytes) + sizeof(const char *) + sizeof(size_t) + sizeof(char[32]);
-  if (cap > (SIZE_MAX - sizeof(rm_lua_args)) / each) luaL_error(L, "too many arguments");
+  if (cap > (SIZE_MAX - sizeof(rm_lua_args)) / each) rm_lua_raise(L, "too many arguments");
   rm_lua_args *args = lua_newuserdatauv(L, sizeof *args + cap * each, 0);
   args->count = 0;
   args->cap = cap;
@@ -77,7 +77,7 @@ void rm_lua_args_add(lua_State *L, rm_lua_args *args, int first, int last) {
 size_t rm_lua_list_len(lua_State *L, int index, const char *what) {
   if (lua_isnoneornil(L, index)) return 0;
   if (!lua_istable(L, index))
-    luaL_error(L, "%s: a list of strings or numbers expected, got %s", what, luaL_typename(L, index));
+    rm_lua_raise(L, "%s: a list of strings or numbers expected, got %s", what, luaL_typename(L, index));
   return (size_t)lua_rawlen(L, index);
 }
 
@@ -86,7 +86,7 @@ void rm_lua_args_add_list(lua_State *L, rm_lua_args *args, int index, const char
   for (size_t i = 1; i <= len; i++) {
     int type = lua_rawgeti(L, index, (lua_Integer)i);
     if (type != LUA_TSTRING && type != LUA_TNUMBER)
-      luaL_error(L, "%s[%d]: " ACCEPTED " expected, got %s", what, (int)i, lua_typename(L, type));
+      rm_lua_raise(L, "%s[%d]: " ACCEPTED " expected, got %s", what, (int)i, lua_typename(L, type));
     add_value(L, args, -1); /* the list keeps the string alive */
     lua_pop(L, 1);
   }

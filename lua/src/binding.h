@@ -24,13 +24,17 @@
 
 /* ---- per lua_State, and references to clients ---- */
 
+/** A type of objects that have commands as methods: checked without a look-up by name. */
+typedef struct rm_lua_type {
+  const void *meta;  /* identity of the metatable */
+  const void *known; /* the object checked last; its __gc takes it out of here */
+} rm_lua_type;
+
 /** Data of one lua_State; a userdata that its registry keeps. */
 typedef struct rm_lua_shared {
   atomic_int pending;      /* hook events wait to be handed to their functions */
   bool dispatching;        /* that goes on now */
-  const void *client_meta; /* identity of the metatables, for checks without a look-up by name */
-  const void *pipeline_meta;
-  const void *transaction_meta;
+  rm_lua_type client, pipeline, transaction;
 } rm_lua_shared;
 
 typedef struct rm_lua_credentials rm_lua_credentials;
@@ -82,6 +86,8 @@ int rm_lua_fail_text(lua_State *L, int status, const char *message);
 void rm_lua_push_error(lua_State *L, const redmoon_error *err);
 /** The same from the text of an error reply. [-0, +1] */
 void rm_lua_push_error_reply(lua_State *L, const redmoon_reply *reply);
+/** Raises for a misuse, at the line of the caller outside of this module; `format` as of lua_pushfstring. */
+int rm_lua_raise(lua_State *L, const char *format, ...);
 /** Metatable of error objects. [-0, +0] */
 void rm_lua_error_open(lua_State *L);
 int rm_lua_is_error(lua_State *L);
@@ -179,16 +185,19 @@ enum { RM_LUA_NAME_MAX = 64 };
 /** What a command's method knows; upvalue 1 of its closure. */
 typedef struct rm_lua_method {
   const rm_command *command;
-  const void *meta; /* metatable of the objects it is a method of */
+  rm_lua_type *type; /* of the objects it is a method of */
   int rewrite;      /* RM_LUA_SET ...: takes a last table of options */
   bool has_subcommands;
   size_t len;
   char name[RM_LUA_NAME_MAX + 1]; /* upper case */
 } rm_lua_method;
 /** Makes the table on top yield a method for each lower-case command name: a closure of `fn`. [-0, +0] */
-void rm_lua_command_methods(lua_State *L, lua_CFunction fn, const void *meta);
-/** The object at 1, if its metatable is the method's; else raises. [-0, +0] */
+void rm_lua_command_methods(lua_State *L, lua_CFunction fn, rm_lua_type *type);
+/** The object at 1, if it is of the method's type; else raises. [-0, +0] */
 void *rm_lua_receiver(lua_State *L, const rm_lua_method *method);
+static inline void rm_lua_forget(rm_lua_type *type, const void *object) {
+  if (type->known == object) type->known = NULL;
+}
 /** The command behind a method called with arguments from 2 on. [-0, +0] */
 const rm_command *rm_lua_method_command(lua_State *L, const rm_lua_method *method);
 /** The command of `object:call(name, ...)`, arguments checked from 2 on. [-0, +0] */

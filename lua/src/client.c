@@ -17,8 +17,8 @@ rm_lua_client *rm_lua_client_new(lua_State *L) {
   rm_lua_client *client = lua_newuserdatauv(L, sizeof *client, RM_LUA_CLIENT_SLOTS);
   memset(client, 0, sizeof *client);
   client->default_ttl_ms = -1;
-  luaL_setmetatable(L, CLIENT_TYPE);
   client->link.shared = rm_lua_shared_get(L);
+  luaL_setmetatable(L, CLIENT_TYPE);
   return client;
 }
 
@@ -97,6 +97,7 @@ static int client_close(lua_State *L) {
 
 static int client_gc(lua_State *L) {
   rm_lua_client *client = lua_touserdata(L, 1);
+  rm_lua_forget(&client->link.shared->client, client);
   rm_lua_link_drop(L, &client->link); /* op and hooks are collected on their own */
   return 0;
 }
@@ -165,7 +166,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"zscan", rm_lua_client_zscan},
                                      {NULL, NULL}};
   rm_lua_new_type(L, CLIENT_TYPE, meta, methods);
-  shared->client_meta = lua_topointer(L, -2);
-  rm_lua_command_methods(L, client_command, shared->client_meta);
+  shared->client.meta = lua_topointer(L, -2);
+  rm_lua_command_methods(L, client_command, &shared->client);
   lua_pop(L, 2);
 }

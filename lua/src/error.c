@@ -4,6 +4,9 @@
 
 #include "base/error.h"
 
+#include <stdarg.h>
+#include <string.h>
+
 #define ERROR_TYPE "redmoon.error"
 
 /* [-0, +0] of the table on top */
@@ -54,6 +57,27 @@ void rm_lua_push_error_reply(lua_State *L, const redmoon_reply *reply) {
   rm_fail_server(&err, reply->as.text, reply->len);
   err.attempts = 1;
   rm_lua_push_error(L, &err);
+}
+
+/* Whether it is one of the Lua files of this module, from disk or from the library. */
+static bool is_own(const char *source) {
+  if (source[0] == '=') return strncmp(source, "=redmoon.", 9) == 0;
+  const char *name = strrchr(source, '/');
+  if (name == NULL || name - source < 8 || strncmp(name - 8, "/redmoon", 8) != 0) return false;
+  return strcmp(name, "/transaction.lua") == 0 || strcmp(name, "/locking.lua") == 0;
+}
+
+int rm_lua_raise(lua_State *L, const char *format, ...) {
+  lua_Debug where;
+  int level = 1;
+  while (lua_getstack(L, level, &where) && lua_getinfo(L, "S", &where) && is_own(where.source)) level++;
+  luaL_where(L, level);
+  va_list args;
+  va_start(args, format);
+  lua_pushvfstring(L, format, args);
+  va_end(args);
+  lua_concat(L, 2);
+  return lua_error(L);
 }
 
 int rm_lua_is_error(lua_State *L) {

@@ -18,10 +18,14 @@ void rm_lua_new_type(lua_State *L, const char *name, const luaL_Reg *meta, const
 
 void *rm_lua_receiver(lua_State *L, const rm_lua_method *method) {
   void *object = lua_touserdata(L, 1);
+  if (object != NULL && object == method->type->known) return object;
   if (object != NULL && lua_getmetatable(L, 1)) {
-    bool ours = lua_topointer(L, -1) == method->meta;
+    bool ours = lua_topointer(L, -1) == method->type->meta;
     lua_pop(L, 1);
-    if (ours) return object;
+    if (ours) {
+      method->type->known = object;
+      return object;
+    }
   }
   luaL_error(L, "call it as a method: object:%s(...), with a colon", lua_tostring(L, lua_upvalueindex(2)));
   return NULL;
@@ -53,7 +57,7 @@ const rm_command *rm_lua_call_command(lua_State *L, const char **name, size_t *l
   return rm_command_find(*name, *len, sub, sub_len);
 }
 
-/* methods.__index(methods, name): upvalues: the function, the metatable's identity. */
+/* methods.__index(methods, name): upvalues: the function, the type. */
 static int make_method(lua_State *L) {
   if (lua_type(L, 2) != LUA_TSTRING) return 0;
   size_t len;
@@ -72,7 +76,7 @@ static int make_method(lua_State *L) {
   for (size_t i = 0; i < len; i++) method->name[i] = (char)toupper((unsigned char)name[i]);
   method->command = rm_command_find(method->name, len, NULL, 0);
   method->has_subcommands = has_subcommands(method->name, len);
-  method->meta = lua_touserdata(L, lua_upvalueindex(2));
+  method->type = lua_touserdata(L, lua_upvalueindex(2));
   if (strcmp(method->name, "SET") == 0) method->rewrite = RM_LUA_SET;
   if (strcmp(method->name, "GETEX") == 0) method->rewrite = RM_LUA_GETEX;
   lua_pushvalue(L, 2);
@@ -83,10 +87,10 @@ static int make_method(lua_State *L) {
   return 1;
 }
 
-void rm_lua_command_methods(lua_State *L, lua_CFunction fn, const void *meta) {
+void rm_lua_command_methods(lua_State *L, lua_CFunction fn, rm_lua_type *type) {
   lua_createtable(L, 0, 2);
   lua_pushcfunction(L, fn);
-  lua_pushlightuserdata(L, (void *)(uintptr_t)meta);
+  lua_pushlightuserdata(L, type);
   lua_pushcclosure(L, make_method, 2);
   lua_setfield(L, -2, "__index");
   lua_setmetatable(L, -2);

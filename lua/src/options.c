@@ -11,7 +11,7 @@ enum { NAMES_MAX = 64 };
 /* Raises: no option of that name. */
 static int unknown(lua_State *L, const char *name, size_t len, const char *const *names, size_t count) {
   const char *nearest = rm_nearest(name, len, names, count);
-  if (nearest != NULL) return luaL_error(L, "unknown option '%s' (did you mean '%s'?)", name, nearest);
+  if (nearest != NULL) return rm_lua_raise(L, "unknown option '%s' (did you mean '%s'?)", name, nearest);
   luaL_Buffer list;
   luaL_buffinit(L, &list);
   for (size_t i = 0; i < count; i++) {
@@ -19,17 +19,17 @@ static int unknown(lua_State *L, const char *name, size_t len, const char *const
     luaL_addstring(&list, names[i]);
   }
   luaL_pushresult(&list);
-  return luaL_error(L, "unknown option '%s' (known are: %s)", name, lua_tostring(L, -1));
+  return rm_lua_raise(L, "unknown option '%s' (known are: %s)", name, lua_tostring(L, -1));
 }
 
 static int refuse_type(lua_State *L, int index, const rm_option *option) {
-  return luaL_error(L, "option '%s': a %s is not accepted; it takes %s", option->name, luaL_typename(L, index),
+  return rm_lua_raise(L, "option '%s': a %s is not accepted; it takes %s", option->name, luaL_typename(L, index),
                     option->accepts);
 }
 
 static int refuse_value(lua_State *L, int index, const rm_option *option) {
   const char *shown = lua_isnumber(L, index) ? luaL_tolstring(L, index, NULL) : "this value";
-  return luaL_error(L, "option '%s': %s is not accepted; it takes %s", option->name, shown, option->accepts);
+  return rm_lua_raise(L, "option '%s': %s is not accepted; it takes %s", option->name, shown, option->accepts);
 }
 
 int64_t rm_lua_duration_ms(lua_State *L, int index, const rm_option *option) {
@@ -51,7 +51,7 @@ static const char *read_text(lua_State *L, int index, const rm_option *option) {
   if (lua_type(L, index) != LUA_TSTRING) refuse_type(L, index, option);
   size_t len;
   const char *text = lua_tolstring(L, index, &len);
-  if (memchr(text, '\0', len) != NULL) luaL_error(L, "option '%s': a NUL byte is not accepted", option->name);
+  if (memchr(text, '\0', len) != NULL) rm_lua_raise(L, "option '%s': a NUL byte is not accepted", option->name);
   return text;
 }
 
@@ -77,7 +77,7 @@ static void read_value(lua_State *L, const rm_option *option, void *out) {
     number = lua_toboolean(L, -1);
     break;
   case (int)RM_LUA_OPTION_REFUSED:
-    luaL_error(L, "option '%s' %s", option->name, option->accepts);
+    rm_lua_raise(L, "option '%s' %s", option->name, option->accepts);
     return;
   default:
     return;
@@ -93,7 +93,7 @@ void rm_lua_read_options(lua_State *L, int index, const rm_option *table, size_t
   lua_pushnil(L);
   while (lua_next(L, index)) {
     if (lua_type(L, -2) != LUA_TSTRING)
-      luaL_error(L, "options are given by name; got a key of type %s", luaL_typename(L, -2));
+      rm_lua_raise(L, "options are given by name; got a key of type %s", luaL_typename(L, -2));
     size_t len;
     const char *name = lua_tolstring(L, -2, &len);
     size_t i = 0;
@@ -115,7 +115,7 @@ size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size
   for (size_t i = 0; i < count; i++)
     if (strcmp(names[i], name) == 0) return i;
   const char *nearest = rm_nearest(name, len, names, count);
-  if (nearest != NULL) luaL_error(L, "unknown %s '%s' (did you mean '%s'?)", what, name, nearest);
+  if (nearest != NULL) rm_lua_raise(L, "unknown %s '%s' (did you mean '%s'?)", what, name, nearest);
   luaL_Buffer list;
   luaL_buffinit(L, &list);
   for (size_t i = 0; i < count; i++) {
@@ -123,7 +123,7 @@ size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size
     luaL_addstring(&list, names[i]);
   }
   luaL_pushresult(&list);
-  return (size_t)luaL_error(L, "unknown %s '%s' (known are: %s)", what, name, lua_tostring(L, -1));
+  return (size_t)rm_lua_raise(L, "unknown %s '%s' (known are: %s)", what, name, lua_tostring(L, -1));
 }
 
 /* ---- options of redmoon.connect ---- */
@@ -149,7 +149,7 @@ static void check_loop(lua_State *L, int index) {
   bool blocking =
       lua_isnil(L, -1) || (lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "blocking") == 0);
   if (!blocking)
-    luaL_error(L, "option 'loop': only \"blocking\" is in this version; event loops come with a later one");
+    rm_lua_raise(L, "option 'loop': only \"blocking\" is in this version; event loops come with a later one");
   lua_pop(L, 1);
 }
 
@@ -182,13 +182,13 @@ void rm_lua_read_client_options(lua_State *L, int index, redmoon_options *out, i
   check_loop(L, index);
   if (lua_getfield(L, index, "tls") != LUA_TNIL) {
     if (!lua_istable(L, -1))
-      luaL_error(L, "option 'tls': a table of options expected, got %s", luaL_typename(L, -1));
+      rm_lua_raise(L, "option 'tls': a table of options expected, got %s", luaL_typename(L, -1));
     rm_lua_read_options(L, -1, tls, tls_count, out);
   }
   lua_pop(L, 1);
   int type = lua_getfield(L, index, "credentials");
   if (type != LUA_TNIL && type != LUA_TFUNCTION)
-    luaL_error(L, "option 'credentials': a function that returns user and password expected, got %s",
+    rm_lua_raise(L, "option 'credentials': a function that returns user and password expected, got %s",
                lua_typename(L, type));
 }
 

@@ -13,6 +13,7 @@
 typedef struct pipeline {
   rm_lua_op *op; /* the client's, in user value 1; NULL: ended */
   int64_t default_ttl_ms;
+  rm_lua_shared *shared;
   lua_Integer count; /* commands that have a place among the replies */
 } pipeline;
 enum { SLOT_OP = 1, SLOT_CONDITIONAL = 2, SLOT_LOADED = 3, SLOTS = 3 };
@@ -170,7 +171,7 @@ int rm_lua_client_pipeline(lua_State *L) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   lua_settop(L, 2);
   pipeline *p = lua_newuserdatauv(L, sizeof *p, SLOTS);
-  *p = (pipeline){NULL, client->default_ttl_ms, 0};
+  *p = (pipeline){NULL, client->default_ttl_ms, client->link.shared, 0};
   luaL_setmetatable(L, PIPELINE_TYPE);
   rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
   lua_setiuservalue(L, 3, SLOT_OP);
@@ -187,6 +188,7 @@ static int pipeline_end(lua_State *L) {
   pipeline *p = lua_touserdata(L, 1);
   rm_lua_op *op = p->op;
   p->op = NULL;
+  rm_lua_forget(&p->shared->pipeline, p);
   if (op != NULL && op->open) rm_lua_op_put(op);
   return 0;
 }
@@ -203,7 +205,7 @@ void rm_lua_pipeline_open(lua_State *L, rm_lua_shared *shared) {
       {"__gc", pipeline_end}, {"__close", pipeline_end}, {"__tostring", pipeline_tostring}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"call", pipeline_call}, {"run", pipeline_run}, {NULL, NULL}};
   rm_lua_new_type(L, PIPELINE_TYPE, meta, methods);
-  shared->pipeline_meta = lua_topointer(L, -2);
-  rm_lua_command_methods(L, pipeline_command, shared->pipeline_meta);
+  shared->pipeline.meta = lua_topointer(L, -2);
+  rm_lua_command_methods(L, pipeline_command, &shared->pipeline);
   lua_pop(L, 2);
 }

@@ -38,19 +38,6 @@ static double ceil_field(lua_State *L, const char *field) {
   return seconds;
 }
 
-/* The name as a quoted string of RFC 9651: printable ASCII, with \" and \\. [-0, +1] */
-static void push_quoted(lua_State *L, const char *name) {
-  luaL_Buffer out;
-  luaL_buffinit(L, &out);
-  luaL_addchar(&out, '"');
-  for (; *name != '\0'; name++) {
-    if (*name == '"' || *name == '\\') luaL_addchar(&out, '\\');
-    luaL_addchar(&out, *name >= 0x20 && *name < 0x7f ? *name : '?');
-  }
-  luaL_addchar(&out, '"');
-  luaL_pushresult(&out);
-}
-
 /* result:headers(). Upvalues: quoted name, window in whole seconds. */
 static int result_headers(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -81,7 +68,7 @@ static int result_headers(lua_State *L) {
 static void push_result_meta(lua_State *L, const redmoon_rate_limiter_options *options) {
   lua_createtable(L, 0, 2);
   lua_createtable(L, 0, 1);
-  push_quoted(L, options->name != NULL ? options->name : "rl");
+  lua_pushfstring(L, "\"%s\"", options->name != NULL ? options->name : "rl"); /* of [A-Za-z0-9._-]: nothing to escape */
   lua_pushinteger(L, (lua_Integer)((options->window_ms + 999) / 1000));
   lua_pushcclosure(L, result_headers, 2);
   lua_setfield(L, -2, "headers");
@@ -156,6 +143,7 @@ int rm_lua_client_rate_limiter(lua_State *L) {
   redmoon_error err;
   if (redmoon_rate_limiter_new(client->link.client, &options, &l->limiter, &err) < 0) {
     end_limiter(L, l);
+    if (err.status == REDMOON_ECONFIG) return luaL_error(L, "%s", err.message);
     return rm_lua_fail(L, &err);
   }
   return 1;

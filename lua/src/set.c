@@ -54,8 +54,8 @@ static void rewrite_set(lua_State *L, int index, int64_t default_ttl_ms, bool *c
   if (index > 0) {
     rm_lua_read_options(L, index, set_table, OPTIONS, &options);
     options.ttl_ms = read_ttl(L, index);
-    if (options.nx && options.xx) luaL_error(L, "options 'nx' and 'xx' exclude each other");
-    if (options.keep_ttl && options.ttl_ms > 0) luaL_error(L, "options 'ttl' and 'keep_ttl' exclude each other");
+    if (options.nx && options.xx) rm_lua_raise(L, "options 'nx' and 'xx' exclude each other");
+    if (options.keep_ttl && options.ttl_ms > 0) rm_lua_raise(L, "options 'ttl' and 'keep_ttl' exclude each other");
     lua_settop(L, index - 1);
   }
   if (options.ttl_ms == 0 && !options.keep_ttl && default_ttl_ms > 0) options.ttl_ms = default_ttl_ms;

@@ -21,7 +21,7 @@ typedef struct transaction {
 enum { SLOT_CONDITIONAL = 1, SLOT_SERVER = 2, SLOTS = 2 };
 
 static transaction *check_open(lua_State *L, transaction *t) {
-  if (t->tx == NULL) luaL_error(L, "the transaction has ended: it is used inside its function only");
+  if (t->tx == NULL) rm_lua_raise(L, "the transaction has ended: it is used inside its function only");
   return t;
 }
 
@@ -56,7 +56,7 @@ static int send_command(lua_State *L, transaction *t, const rm_lua_args *args, b
   redmoon_error err;
   if (redmoon_transaction_is_queuing(t->tx)) {
     int64_t index = redmoon_transaction_queue(t->tx, (int)args->count, args->argv, args->lens, &err);
-    if (index < 0) return luaL_error(L, "%s", err.message);
+    if (index < 0) return rm_lua_raise(L, "%s", err.message);
     if (conditional) mark_conditional(L, (lua_Integer)index + 1);
     lua_pushinteger(L, (lua_Integer)index + 1);
     return 1;
@@ -121,7 +121,7 @@ static int transaction_run(lua_State *L) {
   redmoon_script_args run = {args->bytes + 3, keys, args->bytes + 3 + keys, values};
   redmoon_error err;
   int64_t index = redmoon_transaction_queue_script(t->tx, script, &run, &err);
-  if (index < 0) return luaL_error(L, "%s", err.message);
+  if (index < 0) return rm_lua_raise(L, "%s", err.message);
   lua_pushinteger(L, (lua_Integer)index + 1);
   return 1;
 }
@@ -152,6 +152,7 @@ static int begin(lua_State *L) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   transaction *t = lua_newuserdatauv(L, sizeof *t, SLOTS);
   memset(t, 0, sizeof *t);
+  t->link.shared = client->link.shared;
   luaL_setmetatable(L, TRANSACTION_TYPE);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
@@ -233,6 +234,7 @@ static int transaction_end(lua_State *L) {
   transaction *t = lua_touserdata(L, 1);
   redmoon_transaction *tx = t->tx;
   t->tx = NULL;
+  rm_lua_forget(&t->link.shared->transaction, t);
   redmoon_transaction_free(tx);
   rm_lua_link_drop(L, &t->link);
   return 0;
@@ -256,8 +258,8 @@ void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared) {
                                        {"again", again},           {"abandon", abandon},
                                        {"is_queuing", is_queuing}, {NULL, NULL}};
   rm_lua_new_type(L, TRANSACTION_TYPE, meta, methods);
-  shared->transaction_meta = lua_topointer(L, -2);
-  rm_lua_command_methods(L, transaction_command, shared->transaction_meta);
+  shared->transaction.meta = lua_topointer(L, -2);
+  rm_lua_command_methods(L, transaction_command, &shared->transaction);
   lua_pop(L, 2);
   luaL_newlib(L, functions);
 }

@@ -1,0 +1,88 @@
+-- SPDX-License-Identifier: MIT
+-- redmoon.script and client:run.
+
+local redmoon = require "redmoon"
+local helper = require "tests.lua.helper"
+
+describe("a script", function()
+  local client
+  local source = "return {KEYS[1] or false, ARGV[1] or false, #KEYS, #ARGV}"
+
+  before_each(function()
+    client = helper.client()
+    client:script("FLUSH")
+  end)
+  after_each(function()
+    client:close()
+  end)
+
+  it("is known by the SHA-1 of its source", function()
+    local script = redmoon.script(source)
+    assert.equal(client:script("LOAD", source), script.sha1)
+    assert.equal("redmoon.script (" .. script.sha1 .. ")", tostring(script))
+  end)
+
+  it("runs with keys and arguments, strings and numbers", function()
+    local script = redmoon.script(source)
+    assert.same({ "k", "1", 1, 2 }, client:run(script, { "k" }, { 1, 2.5 }))
+    assert.same({ redmoon.null, redmoon.null, 0, 0 }, client:run(script))
+    assert.same({ "\0\r\n", redmoon.null, 1, 0 }, client:run(script, { "\0\r\n" }))
+  end)
+
+  it("runs after SCRIPT FLUSH, on one connection and in one call", function()
+    local script = redmoon.script("return 'ran'")
+    assert.equal("ran", client:run(script))
+    client:script("FLUSH")
+    assert.equal("ran", client:run(script))
+    client:script("FLUSH")
+    local replies = assert(client:pipeline(function(p)
+      p:echo("before")
+      assert.equal(2, p:run(script))
+      assert.equal(3, p:run(script, {}, {}))
+      p:echo("after")
+    end))
+    assert.same({ "before", "ran", "ran", "after", n = 4 }, replies)
+  end)
+
+  it("is sent by its hash when the server has it", function()
+    local script = redmoon.script("return 1 -- " .. ("x"):rep(1000))
+    client:run(script)
+    client:config("RESETSTAT")
+    client:run(script)
+    client:run(script)
+    local stats = client:info("commandstats")
+    assert.equal("2", stats:match("cmdstat_evalsha:calls=(%d+)"))
+    assert.is_nil(stats:match("cmdstat_eval:"))
+  end)
+
+  it("gives errors of the server as failures", function()
+    helper.assert_failure("MINE", client:run(redmoon.script("return {err = 'MINE broken'}")))
+    helper.assert_failure("ERR", client:run(redmoon.script("this is no Lua")))
+  end)
+
+  it("raises for bad arguments", function()
+    local script = redmoon.script(source)
+    helper.assert_raises("bad argument #1 to 'run' %(redmoon.script expected, got string%)", function()
+      client:run(source)
+    end)
+    helper.assert_raises("script_spec.lua:%d+: keys: a list of strings or numbers expected, got string", function()
+      client:run(script, "k")
+    end)
+    helper.assert_raises("args%[2%]: string or number expected, got boolean", function()
+      client:run(script, {}, { 1, true })
+    end)
+    helper.assert_raises("bad argument #1 to 'script'", function()
+      redmoon.script(nil)
+    end)
+    helper.assert_failure("CONFIG", redmoon.script(""))
+  end)
+
+  it("is dead once it is closed", function()
+    local script = redmoon.script(source)
+    assert.is_true(script:close())
+    assert.is_true(script:close())
+    helper.assert_raises("the script is closed", function()
+      client:run(script)
+    end)
+  end)
+end)

@@ -1,0 +1,175 @@
+#!/bin/sh
+# An installed tree: what it shows, and that programs build against it.   install.sh SOURCE WORK
+set -eu
+src=$1 work=$2
+export LC_ALL=C
+passed=0 failed=0
+rm -rf "$work/prefix" "$work/programs"
+mkdir -p "$work/programs"
+
+check() { # check "what must hold" command...
+  what=$1
+  shift
+  if "$@" >"$work/output" 2>&1; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'FAILED: %s\n' "$what"
+    cat "$work/output"
+  fi
+}
+
+finish() {
+  echo "$passed passed, $failed failed, 0 skipped"
+  [ "$failed" -eq 0 ] || exit 1
+  exit 0
+}
+
+build() {
+  cmake -S "$src" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DREDMOON_WERROR=ON \
+    -DCMAKE_INSTALL_PREFIX="$work/prefix" && cmake --build "$work/build" && cmake --install "$work/build"
+}
+check "it builds without warnings and installs" build
+[ "$failed" -eq 0 ] || finish
+
+prefix=$work/prefix
+lib=$(dirname "$(find "$prefix" -name libredmoon.so | head -n 1)")
+export PKG_CONFIG_PATH="$lib/pkgconfig" LD_LIBRARY_PATH="$lib"
+
+cat >"$work/programs/main.c" <<'C'
+#include <redmoon/redmoon.h>
+#include <stdio.h>
+#include <string.h>
+int main(void) {
+  redmoon_error err;
+  redmoon_embedded *server = NULL;
+  if (redmoon_embedded_start(NULL, &server, &err) != 0) return fprintf(stderr, "%s\n", err.message), 1;
+  puts(redmoon_embedded_url(server));
+  redmoon_embedded_close(server);
+  return strcmp(redmoon_status_code(REDMOON_ETIMEOUT), "TIMEOUT") != 0;
+}
+C
+cat >"$work/programs/CMakeLists.txt" <<'CMAKE'
+cmake_minimum_required(VERSION 3.21)
+project(consumer C)
+find_package(redmoon 0.1 REQUIRED)
+add_executable(shared main.c)
+target_link_libraries(shared PRIVATE redmoon::redmoon)
+add_executable(static main.c)
+target_link_libraries(static PRIVATE redmoon::redmoon-static)
+CMAKE
+
+by_pkg_config() {
+  # shellcheck disable=SC2046 # a list of words
+  cc -std=c11 -Wall -Wextra -Wpedantic -Werror "$work/programs/main.c" -o "$work/programs/by-pkg-config" \
+    $(pkg-config --cflags --libs redmoon) && "$work/programs/by-pkg-config"
+}
+by_find_package() {
+  cmake -S "$work/programs" -B "$work/programs/build" -DCMAKE_PREFIX_PATH="$prefix" &&
+    cmake --build "$work/programs/build" && "$work/programs/build/$1"
+}
+check "a C program builds by pkg-config and runs" by_pkg_config
+check "a C program builds by find_package, shared, and runs" by_find_package shared
+check "a C program builds by find_package, static, and runs" by_find_package static
+
+each_header_alone() {
+  for header in "$prefix"/include/redmoon/*.h; do
+    printf '#include <redmoon/%s>\n' "$(basename "$header")" >"$work/programs/header.c"
+    cc -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I "$prefix/include" "$work/programs/header.c" || return 1
+    cc -x c++ -std=c++11 -fsyntax-only -I "$prefix/include" "$work/programs/header.c" 2>"$work/cxx" ||
+      grep -q 'cc1plus' "$work/cxx" || { cat "$work/cxx"; return 1; }
+  done
+}
+check "each header compiles by itself" each_header_alone
+
+# shown FILE: names that others can see.
+shown() { nm -D --defined-only "$1" | awk '$2 ~ /[TDBRVWi]/ { sub(/@.*/, "", $3); print $3 }' | sort -u; }
+shows_only_ours() { ! shown "$lib/libredmoon.so" | grep -vE '^(redmoon_|rm_[a-z]|REDMOON)' | grep .; }
+check "libredmoon.so shows names of ours alone, none of hiredis" shows_only_ours
+shows_every_declared_function() {
+  cat "$prefix"/include/redmoon/*.h | tr '\n' ' ' | grep -oE 'REDMOON_API [^;]*;' | grep -oE 'redmoon_[a-z0-9_]+\(' |
+    tr -d '(' | grep -vE '^redmoon_lua_' | sort -u >"$work/declared"
+  shown "$lib/libredmoon.so" >"$work/shown"
+  comm -23 "$work/declared" "$work/shown" >"$work/absent"
+  ! grep . "$work/absent"
+}
+check "every declared function is in libredmoon.so" shows_every_declared_function
+archive_is_ours() {
+  ! nm -g --defined-only "$lib/libredmoon.a" | awk 'NF == 3 { print $3 }' | grep -vE '^(redmoon_|rm_)' | grep .
+}
+check "libredmoon.a defines names of ours alone" archive_is_ours
+is_hardened() {
+  readelf -Wl "$1" >"$work/segments"
+  readelf -Wd "$1" >"$work/dynamic"
+  grep -q 'GNU_STACK.* RW ' "$work/segments" && grep -q GNU_RELRO "$work/segments" && grep -q BIND_NOW "$work/dynamic" &&
+    ! grep -qE 'RPATH|RUNPATH|TEXTREL' "$work/dynamic" && ! grep -q ' RWE ' "$work/segments"
+}
+check "libredmoon.so has read-only relocations, no executable stack and no run path" is_hardened "$lib/libredmoon.so"
+
+core=$(find "$prefix" -path '*/lua/5.4/redmoon/core.so' | head -n 1)
+share=$prefix/share/lua/5.4
+LUA_CPATH="${core%/redmoon/core.so}/?.so"
+LUA_PATH="$share/?.lua;$share/?/init.lua"
+export LUA_CPATH LUA_PATH
+shows_entry_alone() { [ "$(shown "$core")" = luaopen_redmoon_core ]; }
+check "redmoon/core.so shows luaopen_redmoon_core alone" shows_entry_alone
+check "redmoon/core.so is hardened too" is_hardened "$core"
+check "lua5.4 loads the installed module" lua5.4 -e 'assert(require("redmoon").connect)'
+lua_needs_nothing_else() {
+  shown "$lib/libredmoon.so" >"$work/shown"
+  nm -D --undefined-only "$lib/libredmoon-lua.so" | awk '{ sub(/@.*/, "", $2); print $2 }' | grep -E '^(redmoon_|rm_)' |
+    sort -u | comm -23 - "$work/shown" >"$work/absent"
+  ! grep . "$work/absent"
+}
+check "libredmoon-lua.so finds all it needs in libredmoon.so" lua_needs_nothing_else
+
+cat >"$work/programs/host.c" <<'C'
+#include <lauxlib.h>
+#include <lualib.h>
+#include <redmoon/lua.h>
+#include <stdio.h>
+int main(void) {
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  luaL_dostring(L, "package.path, package.cpath = '', ''");
+  luaL_requiref(L, "redmoon", luaopen_redmoon, 1);
+  redmoon_client *client = NULL;
+  redmoon_error err;
+  if (redmoon_client_open("redis://localhost", NULL, &client, &err) != 0) return fprintf(stderr, "%s\n", err.message), 1;
+  redmoon_lua_push_client(L, client);
+  if (redmoon_lua_check_client(L, -1) != client) return 2;
+  lua_setglobal(L, "client");
+  if (luaL_dostring(L, "assert(tostring(client):find('localhost'))")) return fprintf(stderr, "%s\n", lua_tostring(L, -1)), 3;
+  lua_close(L);
+  redmoon_client_close(client);
+  return 0;
+}
+C
+host() { # host NAME FLAGS...
+  name=$1
+  shift
+  # shellcheck disable=SC2046 # a list of words
+  cc -std=c11 -Wall -Wextra "$work/programs/host.c" -o "$work/programs/$name" $(pkg-config --cflags lua5.4) \
+    "$@" $(pkg-config --libs lua5.4) && "$work/programs/$name"
+}
+# shellcheck disable=SC2046
+check "a C host embeds the module without files on disk, shared" host host-shared \
+  $(pkg-config --cflags --libs redmoon-lua)
+# shellcheck disable=SC2046
+check "a C host embeds the module without files on disk, static" host host-static -DREDMOON_STATIC \
+  -I"$prefix/include" "$lib/libredmoon-lua.a" "$lib/libredmoon.a" \
+  $(pkg-config --libs libsodium openssl) $(pkg-config --exists 'hiredis >= 1.2' && pkg-config --libs hiredis) -lpthread -lm
+
+# luarocks builds in the folder it is called in, so it gets a copy.
+rock() {
+  rm -rf "$work/rock" "$work/tree"
+  mkdir -p "$work/rock"
+  (cd "$src" && tar cf - --exclude=./build --exclude=./.git .) | tar xf - -C "$work/rock" &&
+    (cd "$work/rock" && luarocks --lua-version=5.4 --tree="$work/tree" make redmoon-scm-1.rockspec) &&
+    LUA_PATH="$work/tree/share/lua/5.4/?.lua;$work/tree/share/lua/5.4/?/init.lua" \
+      LUA_CPATH="$work/tree/lib/lua/5.4/?.so" lua5.4 -e 'assert(require("redmoon").connect)' &&
+    [ -z "$(find "$work/tree" -name '*.h' -o -name 'libredmoon*')" ]
+}
+unset LUA_PATH LUA_CPATH
+check "luarocks make installs a module that loads, and nothing else" rock
+finish
