@@ -150,6 +150,8 @@ static void a_successful_probe_lets_all_waiters_dial(void **state) {
   assert_int_equal(acquire(&f, &a, 1 * SEC), RM_POOL_DIAL);
   for (int i = 0; i < 3; i++) assert_int_equal(acquire(&f, &w[i], 1 * SEC), RM_POOL_WAIT);
   dial(&a, 1 * SEC);
+  assert_true(is_readable(&w[0]));
+  assert_true(is_readable(&w[1]));
   assert_int_equal(rm_pool_poll(&w[0], 1 * SEC, NULL), RM_POOL_DIAL);
   assert_int_equal(rm_pool_poll(&w[1], 1 * SEC, NULL), RM_POOL_DIAL);
   assert_int_equal(rm_pool_poll(&w[2], 1 * SEC, NULL), RM_POOL_WAIT); /* size 3 */
@@ -187,6 +189,49 @@ static void the_first_waiter_wakes_at_the_gate_and_probes_and_its_successor_is_t
   close_pool(&f);
   rm_lease_fini(&w1);
   rm_lease_fini(&w2);
+}
+
+static void a_waiter_that_becomes_the_first_by_a_hand_over_is_told_the_gate(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease held = {0}, a = {0}, w1 = {0}, w2 = {0};
+  open_sized(&f, 2);
+  borrow_new(&f, &held, 0);
+  assert_int_equal(acquire(&f, &a, 0), RM_POOL_DIAL);
+  fail_dial(&a, 0);
+  assert_int_equal(acquire(&f, &w1, 0), RM_POOL_WAIT);
+  assert_int_equal(acquire(&f, &w2, 0), RM_POOL_WAIT);
+  assert_int_equal(w2.wake_us, RM_FOREVER);
+  rm_pool_release(&held, 0); /* to w1, who may keep it for ever */
+  assert_true(is_readable(&w2));
+  assert_int_equal(rm_pool_poll(&w2, 0, NULL), RM_POOL_WAIT);
+  assert_int_equal(w2.wake_us, w1.wake_us);
+  rm_pool_cancel(&w2, 0);
+  assert_int_equal(rm_pool_poll(&w1, 0, NULL), RM_POOL_CONN);
+  rm_pool_release(&w1, 0);
+  close_pool(&f);
+  rm_lease_fini(&w1);
+  rm_lease_fini(&w2);
+}
+
+static void when_the_gate_opens_the_waiter_probes_and_not_the_newcomer(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease held = {0}, a = {0}, w = {0}, late = {0};
+  open_sized(&f, 2);
+  borrow_new(&f, &held, 0);
+  assert_int_equal(acquire(&f, &a, 0), RM_POOL_DIAL);
+  fail_dial(&a, 0);
+  assert_int_equal(acquire(&f, &w, 0), RM_POOL_WAIT);
+  assert_int_equal(acquire(&f, &late, w.wake_us), RM_POOL_WAIT);
+  assert_true(is_readable(&w));
+  assert_int_equal(rm_pool_poll(&w, w.wake_us, NULL), RM_POOL_DIAL);
+  rm_pool_cancel(&late, 1 * SEC);
+  rm_pool_cancel(&w, 1 * SEC);
+  rm_pool_release(&held, 1 * SEC);
+  close_pool(&f);
+  rm_lease_fini(&w);
+  rm_lease_fini(&late);
 }
 
 static void waiters_are_refused_when_the_last_connection_that_could_come_back_is_gone(void **state) {
@@ -241,6 +286,8 @@ int main(void) {
       cmocka_unit_test(while_dials_fail_there_is_one_probe_at_a_time_whoever_asks),
       cmocka_unit_test(a_successful_probe_lets_all_waiters_dial),
       cmocka_unit_test(the_first_waiter_wakes_at_the_gate_and_probes_and_its_successor_is_told),
+      cmocka_unit_test(a_waiter_that_becomes_the_first_by_a_hand_over_is_told_the_gate),
+      cmocka_unit_test(when_the_gate_opens_the_waiter_probes_and_not_the_newcomer),
       cmocka_unit_test(waiters_are_refused_when_the_last_connection_that_could_come_back_is_gone),
       cmocka_unit_test(a_permit_given_back_is_nobodys_failure),
       cmocka_unit_test(a_thousand_callers_of_a_dead_server_dial_a_few_times_a_second),
