@@ -272,10 +272,11 @@ static void without_descriptors_it_is_unavailable(void **state) {
   assert_string_equal(err.message, "connect to redis.example:6379 (127.0.0.1): Too many open files");
 }
 
-/* In a network of its own, whose only port for outgoing connections is 40000.  0: as it should be; 77: no such network
- * can be had here. */
+/* In a network of its own, whose only port for outgoing connections is 40000.  0: as it should be; 77: no such
+ * network can be had here. */
 static int run_with_one_port(void) {
-  if (syscall(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNET) != 0) return 77;
+  /* Who may, needs no namespace of users; others have none else. */
+  if (syscall(SYS_unshare, CLONE_NEWNET) != 0 && syscall(SYS_unshare, CLONE_NEWUSER | CLONE_NEWNET) != 0) return 77;
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   struct ifreq loopback = {.ifr_flags = IFF_UP | IFF_RUNNING};
   strcpy(loopback.ifr_name, "lo");
