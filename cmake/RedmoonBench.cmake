@@ -1,4 +1,4 @@
-# Benchmarks: bench/*.c, one program each, with the core and with plain hiredis (its blocking API) beside it.
+# Benchmarks: bench/peers/*.c, one program each, with the core and with plain hiredis (its blocking API) beside it.
 find_package(PkgConfig REQUIRED)
 if(redmoon_hiredis_sources)
   set(h ${hiredis_SOURCE_DIR})
@@ -11,7 +11,7 @@ else()
   add_library(redmoon_plain_hiredis INTERFACE)
   target_link_libraries(redmoon_plain_hiredis INTERFACE redmoon_hiredis)
 endif()
-file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/peers/*.c)
 foreach(source ${sources})
   get_filename_component(name ${source} NAME_WE)
   add_executable(bench_${name} ${source})

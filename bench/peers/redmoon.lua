@@ -6,7 +6,7 @@ local bench = require "bench"
 local function open(host, port)
   local url = port and ("redis://%s:%d"):format(host, port) or "unix://" .. host
   local client = assert(redmoon.connect(url))
-  local key, keys, is_string = bench.keys[1], bench.keys, bench.string
+  local key, keys, value, wrong = bench.keys[1], bench.keys, bench.value, bench.wrong
 
   local function pipeline(count)
     return function(full)
@@ -20,9 +20,9 @@ local function open(host, port)
   end
 
   return {
-    get = function() is_string(client:get(key), bench.small) end,
-    get64k = function() is_string(client:get("bench:big"), bench.big) end,
-    set = function() assert(client:set("bench:set", bench.value) == true, "SET was not OK") end,
+    get = function() if #client:get(key) ~= 16 then wrong(16) end end,
+    get64k = function() if #client:get("bench:big") ~= 65536 then wrong(65536) end end,
+    set = function() if client:set("bench:set", value) ~= true then wrong(0) end end,
     pipe100 = pipeline(100),
     pipe1000 = pipeline(1000),
     lrange = function(full)

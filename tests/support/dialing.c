@@ -3,6 +3,7 @@
 #include "support/dialing.h"
 
 #include "base/clock.h"
+#include "base/random.h"
 
 #include <dirent.h>
 #include <poll.h>
@@ -12,6 +13,7 @@
 
 void dialing_init(dialing *d) {
   *d = (dialing){.timeout_ms = 5000};
+  if (rm_random_init() != 0) abort();
   d->config.protocol = 3;
   d->config.read_timeout_ms = d->config.write_timeout_ms = 2000;
   d->config.max_reply_size = 1 << 20;

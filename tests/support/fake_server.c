@@ -7,9 +7,9 @@
 
 #include "support/fake_peer.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
@@ -43,15 +43,17 @@ static void *zeroed(size_t size) {
 /* --- listening ---------------------------------------------------------------------------------------------------- */
 
 static void listen_tcp(fake_server *s, int backlog) {
-  struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
-  struct sockaddr *address = s->options.tcp6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4;
-  socklen_t len = s->options.tcp6 ? sizeof v6 : sizeof v4;
-  s->listener = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (s->listener < 0 || bind(s->listener, address, len) != 0 || listen(s->listener, backlog) != 0 ||
-      getsockname(s->listener, address, &len) != 0)
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->options.port)};
+  socklen_t len = sizeof address;
+  const char *host = s->options.host != NULL ? s->options.host : "127.0.0.1";
+  int one = 1;
+  s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (s->listener < 0 || inet_pton(AF_INET, host, &address.sin_addr) != 1 ||
+      setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
+      bind(s->listener, (struct sockaddr *)&address, len) != 0 || listen(s->listener, backlog) != 0 ||
+      getsockname(s->listener, (struct sockaddr *)&address, &len) != 0)
     fake_die("listening on TCP");
-  s->port = ntohs(s->options.tcp6 ? v6.sin6_port : v4.sin_port);
+  s->port = ntohs(address.sin_port);
 }
 
 static struct sockaddr_un unix_address(const fake_server *s) {
@@ -92,7 +94,7 @@ static fake_server *server_new(const fake_options *options, int backlog) {
   pthread_condattr_destroy(&attr);
   s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (s->stop_fd < 0) fake_die("eventfd");
-  if (options->tcp || options->tcp6)
+  if (options->tcp)
     listen_tcp(s, backlog);
   else
     listen_unix(s, backlog);

@@ -31,8 +31,9 @@ typedef struct fake_peer fake_peer;
 typedef void (*fake_script_fn)(fake_peer *peer, void *ctx);
 
 typedef struct fake_options {
-  bool tcp;              /* 127.0.0.1 and a free port; else a unix socket in a 0700 folder */
-  bool tcp6;             /* ::1 instead */
+  bool tcp;              /* TCP; else a unix socket in a 0700 folder */
+  const char *host;      /* of TCP: an IPv4 loopback address; NULL: 127.0.0.1 */
+  int port;              /* of TCP; 0: any free one */
   fake_script_fn script; /* NULL: connections are accepted and left alone */
   void *ctx;
   const char *cert_file, *key_file; /* PEM: speak TLS */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FIXTURE(bytes, text)                                                                                         \
+#define FIXTURE(bytes, text)                                                                                       \
   { bytes, sizeof(bytes) - 1, text }
 #define ATTRIBUTE "|1\r\n+ttl\r\n:3600\r\n"
 
@@ -116,19 +116,45 @@ static void put_map(writer *w, const redmoon_reply *reply) {
 
 static void put_reply(writer *w, const redmoon_reply *reply) {
   switch (redmoon_reply_type(reply)) {
-  case REDMOON_NIL: put(w, "nil"); break;
-  case REDMOON_STATUS: put_string(w, reply, "+", ""); break;
-  case REDMOON_ERROR: put_string(w, reply, "-", ""); break;
-  case REDMOON_INTEGER: put(w, "%lld", (long long)redmoon_reply_integer(reply)); break;
-  case REDMOON_DOUBLE: put(w, ",%.17g", redmoon_reply_double(reply)); break;
-  case REDMOON_BOOLEAN: put(w, redmoon_reply_integer(reply) ? "true" : "false"); break;
-  case REDMOON_STRING: put_string(w, reply, "\"", "\""); break;
-  case REDMOON_BIGNUM: put_string(w, reply, "(", ""); break;
-  case REDMOON_VERBATIM: put_string(w, reply, "=\"", "\""); break;
-  case REDMOON_ARRAY: put_list(w, reply, "["); break;
-  case REDMOON_SET: put_list(w, reply, "~["); break;
-  case REDMOON_PUSH: put_list(w, reply, ">["); break;
-  case REDMOON_MAP: put_map(w, reply); break;
+  case REDMOON_NIL:
+    put(w, "nil");
+    break;
+  case REDMOON_STATUS:
+    put_string(w, reply, "+", "");
+    break;
+  case REDMOON_ERROR:
+    put_string(w, reply, "-", "");
+    break;
+  case REDMOON_INTEGER:
+    put(w, "%lld", (long long)redmoon_reply_integer(reply));
+    break;
+  case REDMOON_DOUBLE:
+    put(w, ",%.17g", redmoon_reply_double(reply));
+    break;
+  case REDMOON_BOOLEAN:
+    put(w, redmoon_reply_integer(reply) ? "true" : "false");
+    break;
+  case REDMOON_STRING:
+    put_string(w, reply, "\"", "\"");
+    break;
+  case REDMOON_BIGNUM:
+    put_string(w, reply, "(", "");
+    break;
+  case REDMOON_VERBATIM:
+    put_string(w, reply, "=\"", "\"");
+    break;
+  case REDMOON_ARRAY:
+    put_list(w, reply, "[");
+    break;
+  case REDMOON_SET:
+    put_list(w, reply, "~[");
+    break;
+  case REDMOON_PUSH:
+    put_list(w, reply, ">[");
+    break;
+  case REDMOON_MAP:
+    put_map(w, reply);
+    break;
   }
 }
 

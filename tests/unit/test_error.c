@@ -47,7 +47,7 @@ static void outcomes_and_phases_have_names(void **state) {
   assert_string_equal(redmoon_outcome_name(REDMOON_NOT_SENT), "not_sent");
   assert_string_equal(redmoon_outcome_name(REDMOON_ANSWERED), "answered");
   assert_string_equal(redmoon_outcome_name(REDMOON_UNKNOWN), "unknown");
-  static const char *const names[] = {"",    "pool",      "resolve", "dial",    "tls",
+  static const char *const names[] = {"",          "pool", "resolve", "dial",   "tls",
                                       "handshake", "send", "receive", "backoff"};
   for (int i = 0; i <= REDMOON_PHASE_BACKOFF; i++)
     assert_string_equal(redmoon_phase_name((redmoon_phase)i), names[i]);

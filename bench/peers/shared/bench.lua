@@ -12,10 +12,12 @@ end
 
 M.commands = {pipe100 = 100, pipe1000 = 1000} -- in one operation; others: 1
 
+function M.wrong(length)
+  error(("unexpected reply: not OK, or a string of %d bytes"):format(length), 2)
+end
+
 function M.string(value, length)
-  if type(value) ~= "string" or #value ~= length then
-    error(("unexpected reply: %s instead of a string of %d bytes"):format(type(value), length), 2)
-  end
+  if type(value) ~= "string" or #value ~= length then M.wrong(length) end
 end
 
 function M.strings(values, count, length, full)

@@ -203,20 +203,9 @@ static int answered(rm_call *call, int64_t now_us) {
   return RM_DONE;
 }
 
-static void report(rm_call *call, int status, int64_t now_us) {
-  rm_core *core = call->op.client->core;
-  size_t visible = 0;
-  for (size_t i = 0; i < call->request.count; i++) visible += (call->request.marks[i].flags & RM_CALL_HIDDEN) == 0;
-  const rm_mark *last = NULL;
-  for (size_t i = 0; i < call->request.count; i++) {
-    const rm_mark *mark = &call->request.marks[i];
-    if ((mark->flags & RM_CALL_HIDDEN) != 0) continue;
-    const redmoon_reply *reply = call->results[i].reply;
-    bool failed = reply == NULL || reply->type == REDMOON_ERROR;
-    rm_metrics_command(&core->metrics, mark->tag, visible == 1 ? now_us - call->started_us : -1, failed);
-    last = mark;
-  }
-  if (last == NULL || !rm_hooks_wants(&core->hooks, REDMOON_EVENT_COMMAND)) return;
+static bool is_failure(const redmoon_reply *reply) { return reply == NULL || reply->type == REDMOON_ERROR; }
+
+static void emit_command(rm_call *call, const rm_mark *last, size_t visible, int status, int64_t now_us) {
   redmoon_event event = {.kind = REDMOON_EVENT_COMMAND, .reason = "", .attempt = call->attempt};
   event.command = visible == 1 ? rm_command_at(last->tag)->name : "PIPELINE";
   event.address = call->borrow.node != NULL ? call->borrow.node->name : "";
@@ -224,11 +213,29 @@ static void report(rm_call *call, int status, int64_t now_us) {
   redmoon_error answer;
   event.error = status < 0 ? &call->op.error : NULL;
   if (status == RM_DONE && visible == 1 && call->saw_error) {
-    const redmoon_reply *reply = call->results[call->request.count - 1].reply;
-    rm_fail_server(&answer, reply->as.text, reply->len);
-    event.error = &answer;
+    const redmoon_reply *reply = call->results[last - call->request.marks].reply;
+    if (is_failure(reply)) {
+      rm_fail_server(&answer, reply->as.text, reply->len);
+      event.error = &answer;
+    }
   }
-  rm_hooks_emit(&core->hooks, &event);
+  rm_hooks_emit(&call->op.client->core->hooks, &event);
+}
+
+/* Counts what ended.  A latency belongs to a command that travelled alone. */
+static void report(rm_call *call, int status, int64_t now_us) {
+  rm_core *core = call->op.client->core;
+  const rm_mark *marks = call->request.marks, *last = NULL;
+  size_t count = call->request.count, visible = 0;
+  for (size_t i = 0; i < count; i++) {
+    if ((marks[i].flags & RM_CALL_HIDDEN) != 0) continue;
+    visible++;
+    last = &marks[i];
+    if (count > 1) rm_metrics_command(&core->metrics, last->tag, -1, is_failure(call->results[i].reply));
+  }
+  if (last == NULL) return;
+  if (count == 1) rm_metrics_command(&core->metrics, last->tag, now_us - call->started_us, is_failure(call->results[0].reply));
+  if (rm_hooks_wants(&core->hooks, REDMOON_EVENT_COMMAND)) emit_command(call, last, visible, status, now_us);
 }
 
 static int end(rm_call *call, int status, int64_t now_us) {

@@ -177,7 +177,7 @@ int redmoon_lock_acquire_start(redmoon_client *client, const void *name, size_t 
   int64_t ttl_ms = options == NULL || options->ttl_ms == REDMOON_UNSET ? DEFAULT_TTL_MS : options->ttl_ms;
   int status = rm_name_check("lock name", name, name_len, err);
   if (status == 0) status = check_ttl(ttl_ms, err);
-  redmoon_lock *lock;
+  redmoon_lock *lock = NULL;
   if (status == 0) status = lock_new(client, name, name_len, ttl_ms, &lock, err);
   if (status < 0) return status;
   lock_call fields = {.out = out};

@@ -43,6 +43,7 @@ bool rm_queue_hand_over(rm_pool *pool, rm_conn *conn, int64_t now_us) {
   rm_lease_lend(pool, lease, conn, now_us);
   lease->state = RM_LEASE_GIVEN_CONN;
   rm_lease_signal(lease);
+  rm_queue_serve(pool, now_us); /* the next is the first now, and may have a gate to look out for */
   return true;
 }
 

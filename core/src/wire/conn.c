@@ -43,26 +43,23 @@ static ssize_t fail_io(const rm_conn *conn, redmoon_phase phase, int code, redmo
   return RM_IO_ERROR;
 }
 
-/* What a failed SSL call means. */
+/* What a failed SSL call means; errno was 0 before it. */
 static ssize_t tls_result(rm_conn *conn, int result, redmoon_phase phase, redmoon_error *err) {
-  int code = errno;
+  bool no_errno = errno == 0;
   int kind = SSL_get_error(conn->ssl, result);
-  unsigned long detail = ERR_peek_last_error();
-  ERR_clear_error();
   if (kind == SSL_ERROR_WANT_READ) return RM_IO_AGAIN_READ;
   if (kind == SSL_ERROR_WANT_WRITE) return RM_IO_AGAIN_WRITE;
-  bool ended = kind == SSL_ERROR_ZERO_RETURN || (kind == SSL_ERROR_SYSCALL && code == 0);
+  bool ended = kind == SSL_ERROR_ZERO_RETURN || (kind == SSL_ERROR_SYSCALL && no_errno);
 #ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
-  if (kind == SSL_ERROR_SSL && ERR_GET_REASON(detail) == SSL_R_UNEXPECTED_EOF_WHILE_READING) ended = true;
+  unsigned long code = ERR_peek_error();
+  if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING) ended = true;
 #endif
   if (ended && phase == REDMOON_PHASE_RECEIVE) {
+    ERR_clear_error();
     conn->peer_closed = true;
     return RM_IO_EOF;
   }
-  if (ended) code = EPIPE;
-  if (ended || kind == SSL_ERROR_SYSCALL) return fail_io(conn, phase, code, err);
-  const char *reason = ERR_reason_error_string(detail);
-  rm_fail_phase(err, REDMOON_ETLS, phase, "TLS with %s: %s", conn->address, reason != NULL ? reason : "failed");
+  rm_tls_fail(conn->ssl, kind, phase, err);
   return RM_IO_ERROR;
 }
 

@@ -161,7 +161,6 @@ static int step_tls(rm_connect *c, rm_wants *wants, redmoon_error *err) {
   int status = rm_tls_handshake(c->conn->ssl, c->host != NULL ? c->host : "localhost", &events, err);
   if (status == RM_DONE) return start_handshake(c, err);
   if (status == RM_WAIT) *wants = (rm_wants){.fd = c->conn->fd, .events = events, .until_us = RM_FOREVER};
-  if (status < 0 && err != NULL) err->phase = REDMOON_PHASE_TLS;
   return status;
 }
 

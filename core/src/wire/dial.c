@@ -200,7 +200,7 @@ int rm_dial_step(rm_dial *dial, int64_t now_us, rm_wants *wants, int *fd, redmoo
     /* The last address may use all that is left, so for it the deadline itself is the limit. */
     if (now_us < dial->try_by_us || dial->left == 0) return wait_for(dial, wants);
     char reason[64];
-    snprintf(reason, sizeof reason, "no answer within %lld ms", (long long)(dial->share_us / 1000));
+    snprintf(reason, sizeof reason, "no answer within %lld ms", (long long)((dial->share_us + 999) / 1000));
     note_failure(dial, reason, false);
   }
   return fail_dial(dial, err);

@@ -147,13 +147,14 @@ static int ask_credentials(rm_handshake *h, redmoon_error *err) {
 }
 
 static int in_handshake(int status, redmoon_error *err) {
-  if (err == NULL) return status;
   err->phase = REDMOON_PHASE_HANDSHAKE;
   err->outcome = REDMOON_NOT_SENT;
   return status;
 }
 
 int rm_handshake_start(rm_handshake *handshake, const rm_config *config, rm_conn *conn, redmoon_error *err) {
+  redmoon_error own;
+  if (err == NULL) err = &own;
   *handshake = (rm_handshake){.config = config, .conn = conn};
   int status = ask_credentials(handshake, err);
   if (status == 0) status = prepare_flight(handshake, config->protocol != 2, err);
@@ -192,11 +193,10 @@ static int refused(const rm_handshake *h, const redmoon_reply *reply, redmoon_er
   int shown = len < 400 ? (int)len : 400;
   if (begins_with(reply, "ERR max number of clients")) {
     rm_fail(err, REDMOON_EUNAVAILABLE, "%s has too many clients: %.*s", h->conn->address, shown, reply->as.text);
-    if (err != NULL) err->retryable = 1;
+    err->retryable = 1;
     return REDMOON_EUNAVAILABLE;
   }
   rm_fail_server(err, reply->as.text, len);
-  if (err == NULL) return REDMOON_ESERVER;
   bool no_credentials = h->password == NULL && h->username == NULL;
   if (rm_reply_is_error(reply, "NOAUTH") && no_credentials)
     snprintf(err->message, sizeof err->message, "NOAUTH the server at %s wants a password and none was given",
@@ -304,7 +304,8 @@ static int receive_more(rm_handshake *h, rm_wants *wants, redmoon_error *err) {
   if (n > 0) return RM_DONE;
   if (n == RM_IO_EOF) return ended(h, "the server closed the connection", err);
   if (n == RM_IO_ERROR) {
-    if (err != NULL && err->status == REDMOON_ENOMEM) return REDMOON_ENOMEM;
+    /* Under TLS 1.3 a server refuses the client's certificate only now. */
+    if (err->status == REDMOON_ENOMEM || err->status == REDMOON_ETLS) return err->status;
     return ended(h, "the connection broke", err);
   }
   if (h->send_status != 0) return ended(h, "the connection broke", err);
@@ -317,7 +318,7 @@ static int receive_more(rm_handshake *h, rm_wants *wants, redmoon_error *err) {
 static int next_reply(rm_handshake *h, redmoon_error *err) {
   redmoon_reply *reply = NULL;
   int found = rm_conn_next(h->conn, &h->arena, &reply, err);
-  if (found < 0 && err != NULL && found != REDMOON_ENOMEM)
+  if (found < 0 && found != REDMOON_ENOMEM)
     rm_fail(err, found, "handshake with %s: %.300s%s", h->conn->address, err->message,
             h->conn->ssl == NULL && h->answered == 0 ? " (is it a TLS port?)" : "");
   if (found <= 0) return found;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The reader: received bytes -> whole frames (scanner) -> nodes (hiredis' parser, our object functions).
+/* The reader: received bytes -> whole frames (scanner) -> nodes (hiredis' parser, our object functions).  A frame that
+ * is one value alone takes the short way of lone.c past both.
  *
  * One frame costs one piece of the arena: first all its nodes, then all its texts.  The children of an aggregate
  * are taken from the nodes in one run, so they are contiguous.  hiredis is fed one frame at a time and consumes all
@@ -8,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "wire/lone.h"
 #include "wire/plain_locale.h"
 #include "wire/scanner.h"
 
@@ -30,7 +32,9 @@ struct rm_reader {
   rm_buffer buffer;
   rm_scanner *scanner;
   redisReader *parser;
-  size_t max_elements;
+  rm_limits limits;
+  size_t known;   /* length of a lone bulk that is still arriving; 0: none */
+  bool scanning;  /* the scanner has begun with the frame that is arriving */
   size_t largest; /* frame given to the parser since it was made */
   int status;     /* the error that ended it */
   build build;
@@ -129,7 +133,7 @@ static redisReader *new_parser(rm_reader *reader) {
   redisReader *parser = redisReaderCreateWithFunctions((redisReplyObjectFunctions *)&functions);
   if (parser == NULL) return NULL;
   parser->maxbuf = 0; /* its buffer is kept until rm_reader_trim */
-  parser->maxelements = (long long)reader->max_elements;
+  parser->maxelements = (long long)reader->limits.max_elements;
   parser->privdata = &reader->build;
   return parser;
 }
@@ -137,7 +141,7 @@ static redisReader *new_parser(rm_reader *reader) {
 rm_reader *rm_reader_new(const rm_limits *limits) {
   rm_reader *reader = rm_calloc(1, sizeof *reader);
   if (reader == NULL) return NULL;
-  reader->max_elements = limits->max_elements;
+  reader->limits = *limits;
   reader->scanner = rm_scanner_new(limits);
   reader->parser = new_parser(reader);
   if (reader->scanner == NULL || reader->parser == NULL) {
@@ -165,7 +169,8 @@ char *rm_reader_space(rm_reader *reader, size_t min, size_t *room) {
 void rm_reader_added(rm_reader *reader, size_t len) { reader->buffer.tail += len; }
 
 size_t rm_reader_want(const rm_reader *reader) {
-  size_t known = rm_scanner_known_length(reader->scanner), have = rm_buffer_len(&reader->buffer);
+  size_t known = reader->known != 0 ? reader->known : rm_scanner_known_length(reader->scanner);
+  size_t have = rm_buffer_len(&reader->buffer);
   return known > have && known - have > USUAL_RECEIVE ? known - have : USUAL_RECEIVE;
 }
 
@@ -232,13 +237,44 @@ static int build_frame(rm_reader *reader, size_t len, rm_arena *arena, redmoon_r
   return 1;
 }
 
+/* A copy of a lone value in the arena: 1, or NOMEM. */
+static int build_lone(const redmoon_reply *node, rm_arena *arena, redmoon_reply **out, redmoon_error *err) {
+  bool text = node->type == REDMOON_STRING || node->type == REDMOON_STATUS || node->type == REDMOON_ERROR;
+  redmoon_reply *reply = rm_arena_alloc(arena, sizeof *reply + (text ? node->len + 1 : 0));
+  if (reply == NULL) return rm_fail_nomem(err);
+  *reply = *node;
+  if (text) {
+    char *copy = (char *)(reply + 1);
+    memcpy(copy, node->as.text, node->len);
+    copy[node->len] = '\0';
+    reply->as.text = copy;
+  }
+  *out = reply;
+  return 1;
+}
+
+/* The frame at the front of the buffer: 1 with its length in *end, 0, or negative. */
+static int next_frame(rm_reader *reader, size_t have, size_t *end, rm_arena *arena, redmoon_reply **out,
+                      redmoon_error *err) {
+  const char *bytes = rm_buffer_begin(&reader->buffer);
+  if (!reader->scanning) {
+    redmoon_reply node;
+    rm_lone_result lone = rm_lone_read(bytes, have, &reader->limits, &node, end);
+    reader->known = lone == RM_LONE_MORE ? *end : 0;
+    if (lone == RM_LONE_MORE) return 0;
+    if (lone == RM_LONE_WHOLE) return build_lone(&node, arena, out, err);
+  }
+  int rc = rm_scanner_scan(reader->scanner, bytes, have, end, err);
+  reader->scanning = rc == 0;
+  return rc == 1 ? build_frame(reader, *end, arena, out, err) : rc;
+}
+
 int rm_reader_next(rm_reader *reader, rm_arena *arena, redmoon_reply **out, redmoon_error *err) {
   if (reader->status != 0)
     return rm_fail_phase(err, reader->status, REDMOON_PHASE_RECEIVE, "an earlier reply on this connection was bad");
   size_t have = rm_buffer_len(&reader->buffer), end;
   if (have == 0) return 0;
-  int rc = rm_scanner_scan(reader->scanner, rm_buffer_begin(&reader->buffer), have, &end, err);
-  if (rc == 1) rc = build_frame(reader, end, arena, out, err);
+  int rc = next_frame(reader, have, &end, arena, out, err);
   if (rc == 1) rm_buffer_consume(&reader->buffer, end);
   if (rc < 0) reader->status = rc;
   return rc;

@@ -61,7 +61,10 @@ static size_t put_digits(char *out, uint64_t value) {
 static void put_header(rm_buffer *b, char type, size_t value) {
   char *out = b->bytes + b->tail;
   *out++ = type;
-  out += put_digits(out, value);
+  if (value < 10)
+    *out++ = (char)('0' + value);
+  else
+    out += put_digits(out, value);
   *out++ = '\r';
   *out++ = '\n';
   b->tail = (size_t)(out - b->bytes);

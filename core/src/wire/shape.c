@@ -84,7 +84,7 @@ static const rm_shape document = {.kind = RM_SHAPE_MAP, FIELDS(document_fields)}
 static const rm_shape document_map = {.kind = RM_SHAPE_MAP, .inner = &document};
 
 /* COMMAND, COMMAND INFO: [name, arity, flags, first, last, step, categories, tips, key specs, subcommands] */
-static const rm_shape command_list;
+static const rm_shape subcommands;
 static const rm_shape_field search_fields[] = {{"spec", 0, &map}};
 static const rm_shape search = {.kind = RM_SHAPE_MAP, FIELDS(search_fields)};
 static const rm_shape_field key_spec_fields[] = {
@@ -92,8 +92,9 @@ static const rm_shape_field key_spec_fields[] = {
 static const rm_shape key_spec = {.kind = RM_SHAPE_MAP, FIELDS(key_spec_fields)};
 static const rm_shape key_specs = {.kind = RM_SHAPE_SET, .inner = &key_spec};
 static const rm_shape_field command_fields[] = {
-    {NULL, 2, &set}, {NULL, 6, &set}, {NULL, 7, &set}, {NULL, 8, &key_specs}, {NULL, 9, &command_list}};
+    {NULL, 2, &set}, {NULL, 6, &set}, {NULL, 7, &set}, {NULL, 8, &key_specs}, {NULL, 9, &subcommands}};
 static const rm_shape command = {.kind = RM_SHAPE_TUPLE, FIELDS(command_fields)};
+static const rm_shape subcommands = {.kind = RM_SHAPE_LIST_OR_SET, .inner = &command};
 static const rm_shape command_list = {.kind = RM_SHAPE_LIST, .inner = &command};
 static const rm_shape last_set = {.kind = RM_SHAPE_LAST, .inner = &set};
 static const rm_shape keys_and_flags = {.kind = RM_SHAPE_LIST, .inner = &last_set};

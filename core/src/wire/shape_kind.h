@@ -6,16 +6,17 @@
 #include "wire/reply.h"
 
 typedef enum rm_shape_kind {
-  RM_SHAPE_DOUBLE,    /* string -> double */
-  RM_SHAPE_VERBATIM,  /* string -> verbatim */
-  RM_SHAPE_STATISTIC, /* string -> double, flat array -> map */
-  RM_SHAPE_SET,       /* array -> set */
-  RM_SHAPE_LIST,      /* array stays; its elements from number `from` on become `inner` */
-  RM_SHAPE_LAST,      /* array stays; its last element becomes `inner` */
-  RM_SHAPE_TUPLE,     /* array stays; the elements named by `fields[].index` change */
-  RM_SHAPE_MAP,       /* flat array -> map; values become `inner`, or what `fields` says for their key */
-  RM_SHAPE_ENTRIES,   /* array of [key, value] -> map */
-  RM_SHAPE_PAIRS      /* flat array -> array of [first, second]; the second becomes `inner` */
+  RM_SHAPE_DOUBLE,      /* string -> double */
+  RM_SHAPE_VERBATIM,    /* string -> verbatim */
+  RM_SHAPE_STATISTIC,   /* string -> double, flat array -> map */
+  RM_SHAPE_SET,         /* array -> set */
+  RM_SHAPE_LIST,        /* array stays; its elements from number `from` on become `inner` */
+  RM_SHAPE_LIST_OR_SET, /* as LIST; but an empty array -> set, as the server has it for COMMAND INFO */
+  RM_SHAPE_LAST,        /* array stays; its last element becomes `inner` */
+  RM_SHAPE_TUPLE,       /* array stays; the elements named by `fields[].index` change */
+  RM_SHAPE_MAP,         /* flat array -> map; values become `inner`, or what `fields` says for their key */
+  RM_SHAPE_ENTRIES,     /* array of [key, value] -> map */
+  RM_SHAPE_PAIRS        /* flat array -> array of [first, second]; the second becomes `inner` */
 } rm_shape_kind;
 
 typedef struct rm_shape rm_shape;

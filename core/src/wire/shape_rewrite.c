@@ -96,6 +96,9 @@ static int rewrite_array(const rm_shape *shape, redmoon_reply *reply, rm_arena *
   case RM_SHAPE_SET:
     reply->type = REDMOON_SET;
     return rewrite_items(shape->inner, reply, 0, 1, arena);
+  case RM_SHAPE_LIST_OR_SET:
+    if (reply->len == 0) reply->type = REDMOON_SET;
+    return rewrite_items(shape->inner, reply, shape->from, 1, arena);
   case RM_SHAPE_LIST:
     return rewrite_items(shape->inner, reply, shape->from, 1, arena);
   case RM_SHAPE_LAST:

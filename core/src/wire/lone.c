@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* Lone frames, in the one form that servers send them. */
+#include "wire/lone.h"
+
+#include <string.h>
+
+/* More digits than this go the long way, so that nothing can overflow here. */
+enum { MAX_DIGITS = 18 };
+
+/* `digits CRLF` at `at`, without needless zeros: the byte behind it, or NULL. */
+static const char *read_digits(const char *at, const char *end, int64_t *value) {
+  const char *begin = at;
+  int64_t n = 0;
+  while (at < end && (unsigned char)(*at - '0') < 10 && at - begin < MAX_DIGITS) n = n * 10 + (*at++ - '0');
+  if (at == begin || (*begin == '0' && at - begin > 1)) return NULL;
+  if (end - at < 2 || at[0] != '\r' || at[1] != '\n') return NULL;
+  *value = n;
+  return at + 2;
+}
+
+static rm_lone_result read_bulk(const char *bytes, size_t len, const rm_limits *limits, redmoon_reply *node, size_t *end) {
+  if (len >= 5 && memcmp(bytes, "$-1\r\n", 5) == 0) {
+    node->type = REDMOON_NIL;
+    node->len = 0;
+    node->as.integer = 0;
+    *end = 5;
+    return RM_LONE_WHOLE;
+  }
+  int64_t size;
+  const char *text = read_digits(bytes + 1, bytes + len, &size);
+  if (text == NULL || (uint64_t)size > limits->max_reply) return RM_LONE_NO;
+  size_t header = (size_t)(text - bytes), total = header + (size_t)size + 2;
+  if (total > limits->max_reply) return RM_LONE_NO;
+  *end = total;
+  if (len < total) return RM_LONE_MORE;
+  if (bytes[total - 2] != '\r' || bytes[total - 1] != '\n') return RM_LONE_NO;
+  node->type = REDMOON_STRING;
+  node->len = (size_t)size;
+  node->as.text = (char *)bytes + header;
+  return RM_LONE_WHOLE;
+}
+
+static rm_lone_result read_line(const char *bytes, size_t len, const rm_limits *limits, redmoon_reply *node, size_t *end) {
+  const char *cr = memchr(bytes, '\r', len);
+  if (cr == NULL || cr + 1 == bytes + len || cr[1] != '\n') return RM_LONE_NO;
+  size_t size = (size_t)(cr - bytes) - 1;
+  if (size > limits->max_line || size + 3 > limits->max_reply || memchr(bytes, '\n', size + 1) != NULL) return RM_LONE_NO;
+  node->type = bytes[0] == '+' ? REDMOON_STATUS : REDMOON_ERROR;
+  node->len = size;
+  node->as.text = (char *)bytes + 1;
+  *end = size + 3;
+  return RM_LONE_WHOLE;
+}
+
+static rm_lone_result read_integer(const char *bytes, size_t len, const rm_limits *limits, redmoon_reply *node,
+                                   size_t *end) {
+  bool negative = len > 1 && bytes[1] == '-';
+  int64_t value;
+  const char *behind = read_digits(bytes + 1 + negative, bytes + len, &value);
+  if (behind == NULL || (negative && value == 0) || (size_t)(behind - bytes) > limits->max_reply) return RM_LONE_NO;
+  node->type = REDMOON_INTEGER;
+  node->len = 0;
+  node->as.integer = negative ? -value : value;
+  *end = (size_t)(behind - bytes);
+  return RM_LONE_WHOLE;
+}
+
+rm_lone_result rm_lone_read(const char *bytes, size_t len, const rm_limits *limits, redmoon_reply *node, size_t *end) {
+  switch (bytes[0]) {
+    case '$': return read_bulk(bytes, len, limits, node, end);
+    case ':': return read_integer(bytes, len, limits, node, end);
+    case '+':
+    case '-': return read_line(bytes, len, limits, node, end);
+    case '_':
+      if (len < 3 || bytes[1] != '\r' || bytes[2] != '\n') return RM_LONE_NO;
+      node->type = REDMOON_NIL;
+      node->len = 0;
+      node->as.integer = 0;
+      *end = 3;
+      return RM_LONE_WHOLE;
+    default: return RM_LONE_NO;
+  }
+}
