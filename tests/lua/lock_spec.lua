@@ -116,6 +116,15 @@ describe("a lock", function()
     assert.equal(0, client:dbsize())
   end)
 
+  it("has keys that begin with key_prefix", function()
+    local prefixed <close> = helper.client { key_prefix = "app" }
+    local lock <close> = assert(prefixed:lock("l"))
+    assert.is_true(lock:held())
+    local keys = prefixed:keys("*")
+    table.sort(keys)
+    assert.same({ "app:{l}:fence", "app:{l}:lock" }, keys)
+  end)
+
   it("outlives its client's handle", function()
     local lock = assert(client:lock("l"))
     client:close()

@@ -96,10 +96,10 @@ describe("set with options", function()
     end))
     assert.same({ false, true, n = 2 }, replies)
     assert.equal(30, client:ttl("a"))
-    assert(client:transaction("a", function(tx)
+    assert.is_false(client:transaction("a", function(tx)
       assert.is_false(tx:set("a", 6, { nx = true }))
       return false
-    end) == false)
+    end))
   end)
 
   it("getex sets or drops a lifetime", function()

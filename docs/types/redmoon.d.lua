@@ -1,0 +1,405 @@
+---@meta redmoon
+-- SPDX-License-Identifier: MIT
+-- Definitions for the Lua language server: everything that `require "redmoon"` offers.
+--
+-- Failure is `nil, message, code, detail` throughout; a misuse raises. Times are seconds.
+
+---What else is known of a failure: the fourth result.
+---@class redmoon.detail
+---@field outcome "not_sent"|"answered"|"unknown" whether the command was executed
+---@field phase? "pool"|"resolve"|"dial"|"tls"|"handshake"|"send"|"receive"|"backoff" what was going on
+---@field retryable boolean the same call may succeed later, and repeating it cannot act twice
+---@field address? string
+---@field attempts integer
+---@field replies? redmoon.replies of a pipeline: how each command ended
+
+---An error inside a list of replies; `redmoon.is_error` knows it.
+---@class redmoon.error : redmoon.detail
+---@field message string
+---@field code string
+
+---@alias redmoon.argument string|number
+---@alias redmoon.value string|number|boolean|table|userdata|redmoon.error
+
+---@class redmoon.replies
+---@field n integer
+---@field [integer] redmoon.value `redmoon.null` for what is absent
+
+---@class redmoon.tls_options
+---@field ca_file? string PEM; default: the system's store
+---@field ca_path? string directory of hashed PEM files
+---@field cert_file? string
+---@field key_file? string
+---@field server_name? string the name to verify and to send
+---@field verify? boolean default true
+---@field min_version? "1.2"|"1.3"
+
+---@class redmoon.options
+---@field username? string
+---@field password? string
+---@field credentials? fun(): string|nil, string asked at each new connection, instead of username and password
+---@field database? integer
+---@field pool_size? integer default 20, a hard limit per node
+---@field min_idle? integer default 0
+---@field max_idle? integer default pool_size
+---@field max_idle_time? number default 300; 0: for ever
+---@field max_lifetime? number default 3600; 0: for ever
+---@field pool_timeout? number default 3
+---@field connect_timeout? number default 3, per attempt
+---@field read_timeout? number default 2, per attempt
+---@field write_timeout? number default 2, per attempt
+---@field timeout? number default 10, the whole call
+---@field max_retries? integer default 3
+---@field min_backoff? number default 0.008
+---@field max_backoff? number default 0.512
+---@field protocol? 2|3 default 3
+---@field client_name? string
+---@field tls? redmoon.tls_options
+---@field default_ttl? number|false lifetime for client:set without one
+---@field key_prefix? string default "redmoon": first part of the keys of all patterns
+---@field loop? "blocking"
+---@field multiplex? boolean
+---@field max_reply_size? integer default 512 MiB
+---@field read_from? "primary"
+
+---@class redmoon.call_options
+---@field timeout? number
+---@field pool_timeout? number
+---@field read_timeout? number
+---@field write_timeout? number
+---@field max_retries? integer
+---@field min_backoff? number
+---@field max_backoff? number
+---@field idempotent? boolean the caller declares that repeating these calls is harmless
+
+---@class redmoon.set_options
+---@field ttl? number|false seconds; false: for ever
+---@field nx? boolean only if absent
+---@field xx? boolean only if present
+---@field get? boolean return the old value
+---@field keep_ttl? boolean
+
+---@class redmoon.getex_options
+---@field ttl? number|false seconds; false: for ever
+
+---@class redmoon.scan_options
+---@field match? string glob
+---@field count? integer hint of work per round trip
+---@field type? string of keys only
+
+---@class redmoon.transaction_options
+---@field max_attempts? integer default 10
+
+---@class redmoon.lock_options
+---@field ttl? number default 10, from 0.01 to 86400
+
+---@class redmoon.rate_limiter_options
+---@field algorithm "sliding_log"
+---@field limit integer from 1 to 100000
+---@field window number from 0.001 to 31622400
+---@field name? string default "rl"
+
+---@class redmoon.embedded_options
+---@field dir? string keep data here; else nothing is kept
+---@field server? string the program; else redis-server or valkey-server of $PATH
+---@field config? redmoon.argument[] more arguments
+---@field start_timeout? number default 5
+
+---@class redmoon.stats
+---@field hits integer borrows served by an idle connection
+---@field misses integer borrows that had to dial
+---@field timeouts integer
+---@field wait_count integer
+---@field wait_time number
+---@field total integer
+---@field idle integer
+---@field in_use integer
+---@field waiting integer
+---@field dials integer
+---@field dial_failures integer
+---@field closed { idle: integer, lifetime: integer, peer: integer, dirty: integer, error: integer, failover: integer }
+
+---@class redmoon.event
+---@field kind "command"|"retry"|"connect"|"close"|"redirect"
+---@field command? string name, never arguments
+---@field address? string
+---@field reason? string of a close
+---@field duration number
+---@field delay number of a retry: the back-off before the next attempt
+---@field attempt integer
+---@field error? redmoon.error
+
+---@class redmoon.hook
+local hook = {}
+---@return true
+function hook:close() end
+---@return { dropped: integer, errors: integer, queued: integer }
+function hook:stats() end
+
+---@class redmoon.script
+---@field sha1 string
+local script = {}
+---@return true
+function script:close() end
+
+---What commands are called on: a client, a pipeline or a transaction. Every lower-case name is a command.
+---@class redmoon.commands
+---@field [string] fun(self, ...: redmoon.argument): redmoon.value?, string?, string?, redmoon.detail?
+local commands = {}
+---Any command, by name.
+---@param name string
+---@param ... redmoon.argument
+---@return redmoon.value? reply
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function commands:call(name, ...) end
+---@param key redmoon.argument
+---@return redmoon.value? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function commands:get(key) end
+---With a condition that is not met: false. With `get`: the old value.
+---@param key redmoon.argument
+---@param value redmoon.argument
+---@param options? redmoon.set_options
+---@return redmoon.value? ok
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function commands:set(key, value, options) end
+---@param key redmoon.argument
+---@param options? redmoon.getex_options
+---@return redmoon.value? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function commands:getex(key, options) end
+---@param code redmoon.script
+---@param keys? redmoon.argument[]
+---@param args? redmoon.argument[]
+---@return redmoon.value? reply
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function commands:run(code, keys, args) end
+
+---Commands return their index into the replies.
+---@class redmoon.pipeline : redmoon.commands
+
+---Commands run at once while keys are watched; from multi() on they return their index into the replies.
+---@class redmoon.transaction : redmoon.commands
+local transaction = {}
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function transaction:multi() end
+
+---An iterator: `for key in scan do`. In a loop an error raises.
+---@class redmoon.scan
+---@overload fun(): string?, redmoon.value?
+local scan = {}
+---nil alone at the end.
+---@return string? element
+---@return redmoon.value? value_or_message
+---@return string? code
+---@return redmoon.detail? detail
+function scan:next() end
+---@return true
+function scan:close() end
+
+---@class redmoon.lock
+---@field token string
+---@field fence integer rises over every holder: hand it to the resource
+local lock = {}
+---By the local clock, no round trip.
+---@return boolean
+function lock:held() end
+---@return number seconds
+function lock:remaining() end
+---@param ttl? number
+---@return true?
+---@return string? message
+---@return string? code LOST when it is held no more
+---@return redmoon.detail? detail
+function lock:extend(ttl) end
+---@return true?
+---@return string? message
+---@return string? code LOST when it had been lost
+---@return redmoon.detail? detail
+function lock:release() end
+---Releases it, whatever became of it.
+---@return true
+function lock:close() end
+
+---@class redmoon.rate_result
+---@field allowed boolean
+---@field limit integer
+---@field remaining integer
+---@field retry_after number seconds; math.huge: never
+---@field reset_after number
+local rate_result = {}
+---Fields RateLimit-Policy, RateLimit and, when it was refused, Retry-After.
+---@return table<string, string>
+function rate_result:headers() end
+
+---@class redmoon.rate_limiter
+local rate_limiter = {}
+---@param key redmoon.argument
+---@param cost? integer from 1 to 1000
+---@return redmoon.rate_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function rate_limiter:allow(key, cost) end
+---What allow(key) would answer; writes nothing.
+---@param key redmoon.argument
+---@return redmoon.rate_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function rate_limiter:peek(key) end
+---@param key redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function rate_limiter:reset(key) end
+---@return true
+function rate_limiter:close() end
+
+---What a transaction runs; false abandons it.
+---@alias redmoon.body fun(tx: redmoon.transaction): false?
+---@alias redmoon.committed redmoon.replies|false
+
+---@class redmoon.client : redmoon.commands
+local client = {}
+---A view with other call options; same pool.
+---@param options redmoon.call_options
+---@return redmoon.client?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:with(options) end
+---@return true
+function client:close() end
+---@param fn fun(p: redmoon.pipeline)
+---@return redmoon.replies?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `replies`: how each command ended
+function client:pipeline(fn) end
+---The function may be run several times; returning false abandons it, and false is returned.
+---@overload fun(self: redmoon.client, fn: redmoon.body, options?: redmoon.transaction_options): redmoon.committed?
+---@param keys redmoon.argument|redmoon.argument[] to be watched
+---@param fn redmoon.body
+---@param options? redmoon.transaction_options
+---@return redmoon.committed?
+---@return string? message
+---@return string? code CONFLICT when the attempts are used up
+---@return redmoon.detail? detail
+function client:transaction(keys, fn, options) end
+---@param options? redmoon.scan_options
+---@return redmoon.scan
+function client:scan(options) end
+---@param key redmoon.argument
+---@param options? redmoon.scan_options
+---@return redmoon.scan
+function client:hscan(key, options) end
+---@param key redmoon.argument
+---@param options? redmoon.scan_options
+---@return redmoon.scan
+function client:sscan(key, options) end
+---@param key redmoon.argument
+---@param options? redmoon.scan_options
+---@return redmoon.scan
+function client:zscan(key, options) end
+---@return redmoon.stats?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:stats() end
+---Prometheus text.
+---@return string?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:metrics() end
+---The function is called at the end of the next call that this state makes.
+---@param event "command"|"retry"|"connect"|"close"|"redirect"
+---@param fn fun(event: redmoon.event)
+---@return redmoon.hook?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:on(event, fn) end
+---@param name string 1 to 512 bytes
+---@param options? redmoon.lock_options
+---@return redmoon.lock?
+---@return string? message
+---@return string? code LOCKED when another holds it
+---@return redmoon.detail? detail
+function client:lock(name, options) end
+---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.
+---@param name string
+---@param options redmoon.lock_options|nil
+---@param fn fun(lock: redmoon.lock, ...): ...
+---@param ... any
+---@return any
+function client:with_lock(name, options, fn, ...) end
+---@param options redmoon.rate_limiter_options
+---@return redmoon.rate_limiter?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:rate_limiter(options) end
+
+---A private server that ends with the process.
+---@class redmoon.embedded
+---@field url string
+---@field pid integer
+local embedded = {}
+---@param options? redmoon.options
+---@return redmoon.client?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function embedded:connect(options) end
+---@return true
+function embedded:close() end
+
+---@class redmoon
+---@field version string
+---@field null userdata what is absent inside a list; equals cjson.null
+local redmoon = {}
+---Dials lazily. Without a URL: $REDIS_URL, else redis://127.0.0.1:6379/0.
+---@overload fun(options: redmoon.options): redmoon.client?, string?, string?, redmoon.detail?
+---@param url? string
+---@param options? redmoon.options
+---@return redmoon.client?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.connect(url, options) end
+---@param value any
+---@return boolean
+function redmoon.is_error(value) end
+---@param source string
+---@return redmoon.script?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.script(source) end
+---@param options? redmoon.embedded_options
+---@return redmoon.embedded?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.embedded(options) end
+---What a bug report should say.
+---@return { version: string, module_version: string, lua: string, libsodium: string, openssl: string }
+function redmoon.build_info() end
+
+return redmoon

@@ -1,0 +1,135 @@
+-- SPDX-License-Identifier: MIT
+-- A guided tour of Redmoon in a few seconds.
+--
+--     tools/demo                          on a private server that ends with the tour
+--     REDIS_URL=redis://... tools/demo    on yours: keys begin with "redmoon-tour:" and are removed
+
+local redmoon = require "redmoon"
+
+local keep_plain = os.getenv "NO_COLOR" or os.getenv "TERM" == "dumb"
+local coloured = os.getenv "FORCE_COLOR" or (not keep_plain and os.execute "test -t 1")
+
+local function paint(code, text)
+  return coloured and ("\27[%sm%s\27[0m"):format(code, text) or text
+end
+
+local function title(text)
+  print("\n" .. paint("1;31", "* ") .. paint("1", text))
+end
+
+local function show(what, value)
+  print(("  %-46s %s"):format(what, paint("36", tostring(value))))
+end
+
+local function good(text) print("  " .. paint("32", text)) end
+local function bad(text) print("  " .. paint("33", text)) end
+
+local prefix = "redmoon-tour:"
+local function key(name) return prefix .. name end
+
+-- Where the tour takes place ------------------------------------------------------------------------
+
+local function open()
+  local options = { key_prefix = "redmoon-tour", client_name = "redmoon-tour" }
+  if os.getenv "REDIS_URL" then return assert(redmoon.connect(options)) end
+  local server = assert(redmoon.embedded())
+  return assert(server:connect(options)), server
+end
+
+local function clean(client)
+  for name in client:scan { match = prefix .. "*" } do assert(client:del(name)) end
+end
+
+local client, server = open()
+clean(client)
+
+print(paint("1;31", "Redmoon " .. redmoon.version) .. ", a guided tour")
+print(server and "A private server was started for it; it ends with the tour." or "On the server of $REDIS_URL.")
+show("connected to", client)
+
+-- Values --------------------------------------------------------------------------------------------
+
+title("Values, and values that end")
+assert(client:set(key "greeting", "hello", { ttl = 60 }))
+show("a value, set for 60 seconds", client:get(key "greeting"))
+show("seconds it still has", client:ttl(key "greeting"))
+show("a key that does not exist", client:get(key "nothing"))
+show("set only if absent, but it is there", client:set(key "greeting", "bye", { nx = true }))
+show("64-bit integers are exact", client:incrby(key "big", math.maxinteger))
+
+-- Errors --------------------------------------------------------------------------------------------
+
+title("An error says what happened, and whether the command was executed")
+local _, message, code, detail = client:lpush(key "greeting", "x")
+show("message", message)
+show("code, outcome", code .. ", " .. detail.outcome)
+
+-- Pipelines -----------------------------------------------------------------------------------------
+
+title("A pipeline: a thousand commands, one round trip")
+local replies = assert(client:pipeline(function(p)
+  for i = 1, 999 do p:set(key("item:" .. i), i, { ttl = 60 }) end
+  p:get(key "item:500")
+end))
+show("replies", replies.n)
+show("the last one", replies[replies.n])
+
+-- Transactions --------------------------------------------------------------------------------------
+
+title("A transaction: two people withdraw at once, nobody overdraws")
+assert(client:set(key "balance", 100))
+local runs = 0
+local done = assert(client:transaction(key "balance", function(tx)
+  runs = runs + 1
+  local balance = tonumber(tx:get(key "balance"))
+  if runs == 1 then assert(client:decrby(key "balance", 30)) end -- somebody else, just now
+  if balance < 60 then return false end
+  tx:multi()
+  tx:decrby(key "balance", 60)
+end))
+show("the body was run", runs .. " times, because the first balance was stale")
+show("balance: 100 - 30 - 60", done[1])
+
+-- Rate limits ---------------------------------------------------------------------------------------
+
+title("A rate limit that bites: 3 in 10 seconds")
+local limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 3, window = 10, name = "login" })
+for attempt = 1, 4 do
+  local result = assert(limiter:allow "user:42")
+  local text = ("request %d: %s, %d left"):format(attempt, result.allowed and "allowed" or "refused", result.remaining)
+  if result.allowed then
+    good(text)
+  else
+    bad(("%s; again in %.1f s"):format(text, result.retry_after))
+    show("header for the client", "Retry-After: " .. result:headers()["Retry-After"])
+  end
+end
+
+-- Locks ---------------------------------------------------------------------------------------------
+
+title("A lock that two clients want")
+local rival = client:with { timeout = 2 }
+do
+  local lock <close> = assert(client:lock("report", { ttl = 5 }))
+  good(("the first has it, fence %d, %.1f s left"):format(lock.fence, lock:remaining()))
+  local _, why, refusal = rival:lock("report", { ttl = 5 })
+  bad(("the second is told %s: %s"):format(refusal, why))
+end
+do
+  local lock <close> = assert(rival:lock("report", { ttl = 5 }))
+  good(("released: now the second has it, with a higher fence, %d"):format(lock.fence))
+end
+
+-- The pool ------------------------------------------------------------------------------------------
+
+title("The pool did all of this")
+local stats = client:stats()
+show("connections dialled", stats.dials)
+show("borrowed from the idle ones", stats.hits)
+show("idle now, in use now", stats.idle .. ", " .. stats.in_use)
+
+clean(client)
+rival:close()
+client:close()
+if server then server:close() end
+print("\n" .. paint("32", "Done.") .. " Nothing was left behind.")
