@@ -116,6 +116,7 @@ static void push_event(lua_State *L, const entry *e) {
 
 typedef struct delivery {
   hook *hook;
+  bool taken; /* an event, since the last look */
   entry entry;
 } delivery;
 
@@ -123,6 +124,7 @@ typedef struct delivery {
 static int deliver(lua_State *L) {
   delivery *d = lua_touserdata(L, 2);
   while (d->hook->open && take(d->hook, &d->entry)) {
+    d->taken = true;
     lua_getiuservalue(L, 1, SLOT_FUNCTION);
     push_event(L, &d->entry);
     lua_call(L, 1, 0);
@@ -130,48 +132,57 @@ static int deliver(lua_State *L) {
   return 0;
 }
 
-/* A function that raises does not disturb the call that is just ending: it is counted, and said by warn(). [-1, +0]
- */
-static void deliver_all(lua_State *L) {
-  delivery d;
-  d.hook = lua_touserdata(L, -1);
+/* A function that raises does not disturb the call that is just ending: it is counted, and said by warn().  Returns false
+ * when events stay behind, because there was not even the memory or the C stack to begin. [-1, +0] */
+static bool deliver_all(lua_State *L) {
+  delivery d = {.hook = lua_touserdata(L, -1)};
+  int status;
   do {
+    d.taken = false;
     lua_pushcfunction(L, deliver);
     lua_pushvalue(L, -2);
     lua_pushlightuserdata(L, &d);
-    if (lua_pcall(L, 2, 0, 0) == LUA_OK) break;
+    status = lua_pcall(L, 2, 0, 0);
+    if (status == LUA_OK) break;
     d.hook->errors++;
-    const char *message = lua_tostring(L, -1);
     lua_warning(L, "redmoon: a function given to client:on raised: ", 1);
-    lua_warning(L, message != NULL ? message : "(no text)", 0);
+    lua_warning(L, lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no text", 0);
     lua_pop(L, 1);
-  } while (true);
+  } while (d.taken);
   lua_pop(L, 1);
+  return status == LUA_OK || d.taken;
+}
+
+/* The handles of this state, each once, above the table of them; a list of its own, because functions may add and end
+ * hooks.  Returns how many. [-0, +?] */
+static int push_handles(lua_State *L) {
+  int count = 0;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &hooks_key);
+  int table = lua_gettop(L);
+  lua_pushnil(L);
+  while (lua_next(L, table)) {
+    lua_pop(L, 1);
+    if (!lua_checkstack(L, 12)) {
+      lua_pop(L, 1);
+      break;
+    }
+    lua_pushvalue(L, -1);
+    count++;
+  }
+  return count;
 }
 
 void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared) {
   if (shared->dispatching) return; /* the outer one takes what came meanwhile */
   if (!lua_checkstack(L, 12)) return;
   shared->dispatching = true;
-  while (atomic_exchange(&shared->pending, 0) != 0) {
-    /* A list of its own, because functions may add and end hooks. */
+  bool whole = true;
+  while (whole && atomic_exchange(&shared->pending, 0) != 0) {
     int top = lua_gettop(L);
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &hooks_key) != LUA_TTABLE) {
-      lua_settop(L, top);
-      break;
-    }
-    lua_pushnil(L);
-    while (lua_next(L, top + 1)) {
-      lua_pop(L, 1);
-      if (!lua_checkstack(L, 12)) break;
-      lua_pushvalue(L, -1);
-    }
-    for (int i = lua_gettop(L); i > top + 1; i--) {
-      lua_pushvalue(L, i);
-      deliver_all(L);
-    }
+    for (int count = push_handles(L); count > 0; count--) whole = deliver_all(L) && whole;
     lua_settop(L, top);
   }
+  if (!whole) atomic_store(&shared->pending, 1); /* for the end of the next call */
   shared->dispatching = false;
 }
 
