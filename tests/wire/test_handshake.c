@@ -93,7 +93,7 @@ static void the_first_flight_is_complete_before_anything_is_answered(void **stat
   assert_int_equal(s.conn->protocol, 3);
   assert_int_equal(s.conn->client_id, 42);
   assert_string_equal(s.conn->address, fake_server_path(s.server));
-  assert_int_equal(s.conn->receive_timeout_us, 2000000);
+  assert_int_equal(s.conn->receive_timeout_us, 2000000 / 2);
   scene_fini(&s);
 }
 
