@@ -2,6 +2,7 @@
 /* Doubles as text. */
 #include "wire/request.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,8 @@ size_t rm_format_double(char *out, double value) {
   if (fabs(value) < 9223372036854775808.0 && value == trunc(value))
     return (size_t)snprintf(out, 32, "%lld", (long long)value);
   char text[64]; /* 17 digits, sign, exponent, and a long decimal point */
-  for (int digits = 15; digits <= 17; digits++) {
+  /* 15 digits always survive, except in the subnormal numbers, which have fewer. */
+  for (int digits = fabs(value) < DBL_MIN ? 1 : 15; digits <= 17; digits++) {
     snprintf(text, sizeof text, "%.*g", digits, value);
     if (strtod(text, NULL) == value) break;
   }

@@ -2,6 +2,11 @@
 /* Checks of RESP lines. */
 #include "wire/line.h"
 
+#include "wire/plain_locale.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Longer than any 64-bit number: what has more digits is nonsense, not large. */
@@ -25,9 +30,11 @@ rm_line_result rm_line_number(const char *line, size_t len, rm_number *number, s
   size_t first = at;
   uint64_t value = 0;
   while (at < len && is_digit(line[at])) {
-    if (at - first == MAX_DIGITS) return RM_LINE_BAD;
     unsigned digit = (unsigned)(line[at] - '0');
-    value = value > (UINT64_MAX - digit) / 10 ? UINT64_MAX : value * 10 + digit;
+    if (at - first == MAX_DIGITS) return RM_LINE_BAD;
+    if (at - first < MAX_DIGITS - 1) /* cannot overflow */
+      value = value * 10 + digit;
+    else value = value > (UINT64_MAX - digit) / 10 ? UINT64_MAX : value * 10 + digit;
     at++;
   }
   if (at == first) return at == len ? RM_LINE_MORE : RM_LINE_BAD;
@@ -71,4 +78,42 @@ bool rm_line_is_double(const char *line, size_t len) {
 bool rm_line_is_big_number(const char *line, size_t len) {
   size_t at = len > 0 && line[0] == '-' ? 1 : 0;
   return at < len && skip_digits(line, len, at) == len;
+}
+
+/* What both a double and a power of ten hold exactly needs one rounding, at most: no strtod. */
+static bool short_double(const char *line, size_t len, double *value) {
+#if FLT_EVAL_METHOD == 0
+  static const double powers[] = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                  1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+  size_t at = line[0] == '-' ? 1 : 0, first = at, point = len;
+  if (len - first > 16) return false;
+  uint64_t digits = 0;
+  for (; at < len; at++) {
+    if (line[at] == '.') point = at;
+    else if (is_digit(line[at])) digits = digits * 10 + (unsigned)(line[at] - '0');
+    else return false;
+  }
+  if (digits > (UINT64_C(1) << 53)) return false;
+  double whole = (double)digits / powers[point < len ? len - point - 1 : 0];
+  *value = first == 1 ? -whole : whole;
+  return true;
+#else
+  (void)line;
+  (void)len;
+  (void)value;
+  return false;
+#endif
+}
+
+bool rm_line_double(const char *line, size_t len, double *value) {
+  if (!rm_line_is_double(line, len)) return false;
+  if (short_double(line, len, value)) return true;
+  char text[326]; /* rm_line_is_double bounds it */
+  memcpy(text, line, len);
+  text[len] = '\0';
+  rm_plain_locale scope;
+  if (!rm_plain_locale_enter(&scope)) return false;
+  *value = strtod(text, NULL);
+  rm_plain_locale_leave(&scope);
+  return isfinite(*value) || line[len - 1] == 'f' || line[len - 1] == 'n';
 }

@@ -21,6 +21,17 @@ typedef struct rm_scanner_blob_error {
   size_t offset, node;
 } rm_scanner_blob_error;
 
+/** What is known of a frame that was found. */
+typedef struct rm_frame {
+  rm_frame_kind kind;
+  bool has_double;
+  size_t nodes; /* values in it, aggregates included */
+  size_t text;  /* bytes of all its texts, a NUL for each included */
+  const rm_scanner_gap *gaps;
+  const rm_scanner_blob_error *blob_errors;
+  size_t gap_count, blob_error_count;
+} rm_frame;
+
 typedef struct rm_scanner rm_scanner;
 
 rm_scanner *rm_scanner_new(const rm_limits *limits);
@@ -30,13 +41,8 @@ void rm_scanner_free(rm_scanner *scanner);
  *  ready for the next frame), 0 (incomplete), or negative (PROTOCOL, TOO_LARGE, NOMEM) with `err`. */
 int rm_scanner_scan(rm_scanner *scanner, const char *bytes, size_t len, size_t *end, redmoon_error *err);
 
-/* Of the frame found last: */
-rm_frame_kind rm_scanner_kind(const rm_scanner *scanner);
-size_t rm_scanner_nodes(const rm_scanner *scanner); /* values in it, aggregates included */
-size_t rm_scanner_text(const rm_scanner *scanner);  /* bytes of all its texts, a NUL for each included */
-bool rm_scanner_has_double(const rm_scanner *scanner);
-const rm_scanner_gap *rm_scanner_gaps(const rm_scanner *scanner, size_t *count);
-const rm_scanner_blob_error *rm_scanner_blob_errors(const rm_scanner *scanner, size_t *count);
+/** The frame found last; valid until the next scan. */
+const rm_frame *rm_scanner_frame(const rm_scanner *scanner);
 /** Of the unfinished frame: its length as far as known from headers (0: unknown). */
 size_t rm_scanner_known_length(const rm_scanner *scanner);
 
