@@ -127,6 +127,16 @@ static bool write_pair(const char *name, const recipe *r, const identity *issuer
   return ok;
 }
 
+static bool write_other_key(void) {
+  EVP_PKEY *key = NULL;
+  EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_id(EVP_PKEY_ED25519, NULL);
+  bool ok = ctx != NULL && EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_keygen(ctx, &key) == 1 &&
+            write_key(made.other_key, key, NULL);
+  EVP_PKEY_CTX_free(ctx);
+  EVP_PKEY_free(key);
+  return ok;
+}
+
 static bool write_ca(X509 *ca) {
   char hashed[160];
   snprintf(hashed, sizeof hashed, "%s/%08lx.0", made.ca_path, X509_NAME_hash(X509_get_subject_name(ca)));
@@ -139,12 +149,12 @@ static bool make_all(identity *ca, identity *other) {
   const recipe stranger = {"Another CA", NULL, NULL, true, -DAY, 10 * DAY};
   const recipe good = {"localhost", names, server, false, -DAY, DAY};
   const recipe wrong_name = {"other.example", "DNS:other.example,IP:192.0.2.1", server, false, -DAY, DAY};
-  const recipe wildcard = {"wild", "DNS:*.wild.example,DNS:part*.example", server, false, -DAY, DAY};
+  const recipe wildcard = {"wild", "DNS:*.wild.example,DNS:part*.half.example", server, false, -DAY, DAY};
   const recipe expired = {"localhost", names, server, false, -2 * DAY, -DAY};
   const recipe not_yet = {"localhost", names, server, false, DAY, 2 * DAY};
   const recipe client = {"client", NULL, "clientAuth", false, -DAY, DAY};
   return issue(&authority, NULL, 1, ca) && issue(&stranger, NULL, 1, other) && write_ca(ca->cert) &&
-         write_pair("good", &good, ca, 2, &made.good) &&
+         write_other_key() && write_pair("good", &good, ca, 2, &made.good) &&
          write_pair("wrong_name", &wrong_name, ca, 3, &made.wrong_name) &&
          write_pair("wildcard", &wildcard, ca, 4, &made.wildcard) &&
          write_pair("expired", &expired, ca, 5, &made.expired) &&
@@ -165,6 +175,7 @@ const certs *certs_get(void) {
   snprintf(made.ca_file, sizeof made.ca_file, "%s/ca.crt", made.dir);
   snprintf(made.ca_path, sizeof made.ca_path, "%s/hashed", made.dir);
   snprintf(made.encrypted_key, sizeof made.encrypted_key, "%s/encrypted.key", made.dir);
+  snprintf(made.other_key, sizeof made.other_key, "%s/other.key", made.dir);
   owner = getpid();
   atexit(clean_up);
   is_made = make_all(&ca, &other);

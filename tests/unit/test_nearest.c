@@ -26,13 +26,11 @@ static void a_missing_an_extra_and_a_wrong_letter_are_forgiven(void **state) {
 
 static void swapped_neighbours_count_as_one_slip(void **state) {
   (void)state;
-  const char *const two[] = {"abcx", "badc"};
-  /* two swaps away from the second, three replacements from the first */
-  assert_string_equal(rm_nearest("abcd", 4, two, 1), "abcx");
-  const char *const swapped[] = {"get", "xat", "teg"};
-  assert_string_equal(rm_nearest("gte", 3, swapped, 1), "get");
-  const char *const one[] = {"ab"};
-  assert_string_equal(rm_nearest("ba", 2, one, 1), "ab");
+  const char *const three[] = {"get"}, *const two[] = {"ab"};
+  /* as replacements these would be two slips, which is too far for names this short */
+  assert_string_equal(rm_nearest("gte", 3, three, 1), "get");
+  assert_string_equal(rm_nearest("ba", 2, two, 1), "ab");
+  assert_null(rm_nearest("gxx", 3, three, 1));
 }
 
 static void upper_and_lower_case_are_the_same(void **state) {
@@ -66,7 +64,10 @@ static void very_long_names_are_refused_without_work(void **state) {
   assert_null(rm_nearest(longest, 65, names, sizeof names / sizeof names[0]));
   assert_null(rm_nearest(longest, 64, known, 1));
   const char *const fits[] = {longest + 1};
-  assert_string_equal(rm_nearest(longest, 63, fits, 1), longest + 1);
+  char other[64];
+  memset(other, 'a', sizeof other);
+  other[0] = 'b';
+  assert_string_equal(rm_nearest(other, 64, fits, 1), longest + 1);
 }
 
 int main(void) {

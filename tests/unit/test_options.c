@@ -177,6 +177,7 @@ static void texts_with_a_grammar_are_checked_against_it(void **state) {
   assert_false(TAKES("client_name", ""));
   assert_true(TAKES("key_prefix", "app:1"));
   assert_false(TAKES("key_prefix", "{app}"));
+  assert_false(TAKES("key_prefix", "{app"));
   assert_false(TAKES("key_prefix", "app}"));
   assert_false(TAKES("key_prefix", "a\tb"));
   assert_false(TAKES("key_prefix", ""));

@@ -145,6 +145,12 @@ static void sentinel_urls_hold_hosts_service_and_database(void **state) {
   expect_refused("redis+sentinel://h", "service's name is missing");
   expect_refused("redis+sentinel://h/", "service's name is missing");
   expect_refused("redis+sentinel://h/a%20b", "service's name is not accepted");
+  char text[300] = "redis+sentinel://h/";
+  memset(text + 19, 'm', 255);
+  url = parsed(text);
+  rm_url_fini(&url);
+  text[19 + 255] = 'm';
+  expect_refused(text, "service's name is not accepted");
   expect_refused("redis+sentinel://h/m/x", "the database in the path");
   expect_refused("redis+sentinel://h/m/1/2", "the database in the path");
 }
@@ -247,6 +253,8 @@ static void nul_blanks_control_bytes_and_broken_escapes_are_refused(void **state
   expect_refused("redis://u:100%@h", "two hex digits");
   expect_refused("redis://u:%4@h", "two hex digits");
   expect_refused("redis://u:%zz@h", "two hex digits");
+  expect_refused("redis://u:%4z@h", "two hex digits");
+  expect_refused("redis://u:%z4@h", "two hex digits");
   expect_refused("", "it is empty");
 }
 

@@ -52,7 +52,7 @@ typedef struct rm_option {
   rm_option_kind kind;    /* DURATION: seconds in text and Lua, ms in the struct */
   size_t offset;          /* in redmoon_options: const char * or int64_t */
   int64_t min, max;       /* in the struct's unit */
-  int64_t fallback;       /* default, in the struct's unit; of numbers */
+  int64_t fallback;       /* default, in the struct's unit; of numbers; REDMOON_UNSET: pool_size */
   const char *accepts;    /* for messages: "an integer from 1 to 10000" */
 } rm_option;
 const rm_option *rm_options_table(size_t *count);

@@ -79,7 +79,7 @@ static int bio_destroy(BIO *bio) {
   return 1;
 }
 
-/* BIO_get_new_index() would be used up after some 120 clients; nothing looks for this BIO by its type. */
+/* Not of a type of its own: BIO_get_new_index() numbers are never given back, and nothing looks for this BIO. */
 static BIO_METHOD *new_method(void) {
   BIO_METHOD *method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "redmoon socket");
   if (method == NULL) return NULL;
