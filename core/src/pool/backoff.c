@@ -18,7 +18,7 @@ bool rm_backoff_allows(const rm_pool *pool, int64_t now_us) {
 
 int64_t rm_backoff_gate(const rm_pool *pool) {
   bool only_the_gate = pool->backoff.failures > 0 && pool->dialling == 0 && rm_pool_total(pool) < pool->size;
-  return only_the_gate && !pool->closed ? pool->backoff.gate_us : RM_FOREVER;
+  return only_the_gate ? pool->backoff.gate_us : RM_FOREVER;
 }
 
 bool rm_backoff_is_hopeless(const rm_pool *pool, int64_t now_us) {
