@@ -32,8 +32,8 @@ typedef struct rm_lua_type {
 
 /** Data of one lua_State; a userdata that its registry keeps. */
 typedef struct rm_lua_shared {
-  atomic_int pending;      /* hook events wait to be handed to their functions */
-  bool dispatching;        /* that goes on now */
+  atomic_int pending; /* hook events wait to be handed to their functions */
+  bool dispatching;   /* that goes on now */
   rm_lua_type client, pipeline, transaction;
 } rm_lua_shared;
 
@@ -186,7 +186,7 @@ enum { RM_LUA_NAME_MAX = 64 };
 typedef struct rm_lua_method {
   const rm_command *command;
   rm_lua_type *type; /* of the objects it is a method of */
-  int rewrite;      /* RM_LUA_SET ...: takes a last table of options */
+  int rewrite;       /* RM_LUA_SET ...: takes a last table of options */
   bool has_subcommands;
   size_t len;
   char name[RM_LUA_NAME_MAX + 1]; /* upper case */

@@ -151,11 +151,7 @@ static int finish(lua_State *L, int status, lua_KContext ctx) {
   rm_call *call = &p->op->call;
   int count = 1;
   redmoon_error *err = &call->op.error;
-  if (p->count == 0) {
-    lua_createtable(L, 0, 1);
-    lua_pushinteger(L, 0);
-    lua_setfield(L, -2, "n");
-  } else if (rm_lua_wait(L, &p->op->link, &call->op) >= 0) {
+  if (rm_lua_wait(L, &p->op->link, &call->op) >= 0) {
     push_results(L, p, 3, err);
   } else {
     count = rm_lua_fail(L, err);
