@@ -295,8 +295,30 @@ describe("credentials", function()
       local value, _, code, detail = client:get("k")
       assert.is_nil(value)
       assert.is_string(code)
+      assert.not_equal("WRONGPASS", code)
       assert.equal("not_sent", detail.outcome)
     end
+  end)
+
+  it("are remembered for connections that are dialled in the background", function()
+    local asked = 0
+    local client <close> = assert(redmoon.connect(server.url .. "?min_idle=3", {
+      credentials = function()
+        asked = asked + 1
+        return "app", "s3cret"
+      end,
+    }))
+    assert.equal(1, asked)
+    local watcher <close> = helper.client()
+    helper.eventually(watcher, "three connections are idle", function()
+      return client:stats().idle == 3
+    end)
+    assert.equal("app", client:acl("WHOAMI"))
+    assert.equal(1, asked)
+    local message = helper.assert_failure("CONFIG", redmoon.connect(server.url, {
+      min_idle = 1, credentials = function() error("sealed") end,
+    }))
+    assert.matches("credentials", message)
   end)
 
   it("go with the last object that needs them", function()
