@@ -187,6 +187,20 @@ describe("client:on", function()
     assert.same({ dropped = 0, errors = 1, queued = 0 }, hook:stats())
   end)
 
+  it("hands over the next event after one whose function raised", function()
+    local count = 0
+    local hook = client:on("command", function()
+      count = count + 1
+      if count == 1 then
+        for _ = 1, 3 do client:ping() end
+      end
+      error("no")
+    end)
+    client:echo("x")
+    assert.equal(4, count)
+    assert.same({ dropped = 0, errors = 4, queued = 0 }, hook:stats())
+  end)
+
   it("lets the function use the client", function()
     local depth = 0
     client:on("command", function(event)
