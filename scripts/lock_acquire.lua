@@ -5,8 +5,9 @@
 -- ARGV[1]  token (binary)            ARGV[2]  lease in ms (integer, 1 to 86400000)
 -- Returns  {1, fence, ms left} acquired, or held by this token already: a repeated request changes nothing
 --          {0, fence of the holder, ms left} held by another; nothing is written
--- The fence is max(last + 1, server time in us): when its key is lost (FLUSHALL, eviction, promotion of a replica that
--- lagged) the clock still puts it above.  So that key may have a TTL: it only has to outlive a clock that was set back.
+-- The fence is max(last + 1, server time in us): when its key is lost (FLUSHALL, eviction, promotion of a replica
+-- that lagged) the clock still puts it above.  So that key may have a TTL: it only has to outlive a clock that was
+-- set back.
 --- @include "clock"
 --- @include "status"
 local lock, last_fence = KEYS[1], KEYS[2]

@@ -3,7 +3,8 @@
 -- KEYS[1]  <prefix>:{<key>}:<limiter>.log   list: stamps (us), oldest first; lives until the last leaves the window
 -- ARGV[1]  limit (integer > 0)   ARGV[2]  window in us (integer > 0)   ARGV[3]  cost (integer, 1 to 1000)
 -- Returns  {1, remaining, 0, reset_after_us} taken
---          {0, remaining, retry_after_us, reset_after_us} refused, nothing written; retry_after -1: never (cost > limit)
+--          {0, remaining, retry_after_us, reset_after_us} refused, nothing written
+--          retry_after_us is -1 when the cost is above the limit: never
 --- @include "clock"
 --- @include "status"
 --- @include "log"
@@ -13,7 +14,7 @@ local MAX_COST, MAX_TRIM = 1000, 1000 -- of one call; as a call trims as much as
 
 if not (limit and window and cost) or limit % 1 ~= 0 or window % 1 ~= 0 or cost % 1 ~= 0 or limit < 1 or window < 1
   or cost < 1 or cost > MAX_COST then
-  return redis.error_reply("ERR rate_sliding_log_allow: ARGV is limit > 0, window > 0 in us, cost 1 to 1000: integers")
+  return redis.error_reply("ERR rate_sliding_log_allow: ARGV is limit > 0, window > 0, cost 1 to 1000: integers")
 end
 local usage = log_usage(log, window, now)
 if usage.used + cost > limit then

@@ -12,7 +12,7 @@ local log = KEYS[1]
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 if not (limit and window) or limit % 1 ~= 0 or window % 1 ~= 0 or limit < 1 or window < 1 then
-  return redis.error_reply("ERR rate_sliding_log_peek: ARGV is limit > 0, window > 0 in us: integers")
+  return redis.error_reply("ERR rate_sliding_log_peek: ARGV is limit > 0, window > 0: integers")
 end
 local usage = log_usage(log, window, now)
 if usage.used < limit then return {RATE_ALLOWED, limit - usage.used, 0, usage.reset} end

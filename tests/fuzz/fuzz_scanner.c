@@ -28,11 +28,12 @@ static finding look(rm_scanner *scanner, int rc, size_t end) {
   f.rc = rc;
   if (rc != 1) return f;
   f.end = end;
-  f.nodes = rm_scanner_nodes(scanner);
-  f.text = rm_scanner_text(scanner);
-  f.kind = (int)rm_scanner_kind(scanner);
-  f.has_double = rm_scanner_has_double(scanner);
-  const rm_scanner_gap *gaps = rm_scanner_gaps(scanner, &f.gaps);
+  f.nodes = rm_scanner_frame(scanner)->nodes;
+  f.text = rm_scanner_frame(scanner)->text;
+  f.kind = (int)rm_scanner_frame(scanner)->kind;
+  f.has_double = rm_scanner_frame(scanner)->has_double;
+  const rm_scanner_gap *gaps = rm_scanner_frame(scanner)->gaps;
+  f.gaps = rm_scanner_frame(scanner)->gap_count;
   size_t behind = 0;
   for (size_t i = 0; i < f.gaps; i++) {
     require(gaps[i].begin >= behind && gaps[i].begin < gaps[i].end && gaps[i].end < end, "gaps are in order");
@@ -40,7 +41,7 @@ static finding look(rm_scanner *scanner, int rc, size_t end) {
     behind = gaps[i].end;
     f.gap_bytes += gaps[i].end - gaps[i].begin;
   }
-  rm_scanner_blob_errors(scanner, &f.blob_errors);
+  f.blob_errors = rm_scanner_frame(scanner)->blob_error_count;
   require(f.nodes >= 1 && f.nodes <= end / 3 + 1, "each value takes bytes");
   require(f.text <= end, "texts are part of the frame");
   return f;

@@ -29,7 +29,7 @@ build() {
   cmake -S "$src" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DREDMOON_WERROR=ON \
     -DCMAKE_INSTALL_PREFIX="$work/prefix" && cmake --build "$work/build" && cmake --install "$work/build"
 }
-check "it builds without warnings and installs" build
+check "it builds and installs" build
 [ "$failed" -eq 0 ] || finish
 
 prefix=$work/prefix
@@ -74,7 +74,7 @@ check "a C program builds by find_package, static, and runs" by_find_package sta
 
 each_header_alone() {
   for header in "$prefix"/include/redmoon/*.h; do
-    printf '#include <redmoon/%s>\n' "$(basename "$header")" >"$work/programs/header.c"
+    printf '#include <redmoon/%s>\nint none;\n' "$(basename "$header")" >"$work/programs/header.c"
     cc -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I "$prefix/include" "$work/programs/header.c" || return 1
     cc -x c++ -std=c++11 -fsyntax-only -I "$prefix/include" "$work/programs/header.c" 2>"$work/cxx" ||
       grep -q 'cc1plus' "$work/cxx" || { cat "$work/cxx"; return 1; }
@@ -131,7 +131,7 @@ cat >"$work/programs/host.c" <<'C'
 int main(void) {
   lua_State *L = luaL_newstate();
   luaL_openlibs(L);
-  luaL_dostring(L, "package.path, package.cpath = '', ''");
+  if (luaL_dostring(L, "package.path, package.cpath = '', ''")) return 4;
   luaL_requiref(L, "redmoon", luaopen_redmoon, 1);
   redmoon_client *client = NULL;
   redmoon_error err;

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Every server-side script says in its header what it is given, what it returns, what it costs and whether it writes.
+-- Every server-side script says in its header what it is given and returns, what it costs and whether it writes.
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"

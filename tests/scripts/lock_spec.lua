@@ -199,7 +199,7 @@ describe("lock scripts in every interleaving of three clients", function()
     world.redis.now = world.redis.now + TICK
   end
 
-  -- What decides the future: who holds, for how long, and what each believes.  Fences only rise, so their values do not.
+  -- What decides the future: who holds, for how long, what each believes, how far the fence is ahead of the clock.
   local function fingerprint(world)
     local now, entry = world.redis.now, fake.live(world.redis, LOCK)
     local out = {entry and entry.ends - now or 0}
@@ -231,7 +231,7 @@ describe("lock scripts in every interleaving of three clients", function()
     return steps
   end
 
-  it("at most one client believes that it holds it, fences rise, and no release is lost (all of depth 5)", function()
+  it("at most one client believes it holds it, fences rise, no release is lost: all sequences of 5", function()
     assert.are.equal(177155, explore(first_world(), 5))
   end)
 

@@ -14,7 +14,9 @@ local START = 1760000000 * SECOND
 local Model = {}
 Model.__index = Model
 
-local function new_model(limit, window) return setmetatable({limit = limit, window = window, stamps = {}}, Model) end
+local function new_model(limit, window)
+  return setmetatable({limit = limit, window = window, stamps = {}}, Model)
+end
 
 function Model:look(now)
   local last = self.stamps[#self.stamps] or 0
@@ -58,7 +60,7 @@ describe("rate_sliding_log", function()
   local seed = math.tointeger(os.getenv("SEED") or 20261122)
   print("SEED=" .. seed)
 
-  it("answers as the model does over 120,000 random steps, and a refusal or a peek leaves DUMP unchanged", function()
+  it("answers as the model over 120,000 random steps, and a refusal or a peek leaves DUMP unchanged", function()
     math.randomseed(seed)
     local steps = 0
     for round = 1, 60 do
@@ -90,8 +92,8 @@ describe("rate_sliding_log", function()
           local got = replies[i]
           for place = 1, 4 do
             if got[place] ~= want.answer[place] then
-              error(("round %d: at %d, cost %d: place %d is %s, the model says %s"):format(round, want.now, want.cost,
-                place, tostring(got[place] or got.err), want.answer[place]))
+              error(("round %d: at %d, cost %d: place %d is %s, the model says %s"):format(round, want.now,
+                want.cost, place, tostring(got[place] or got.err), want.answer[place]))
             end
           end
           if want.same then assert(replies[i + 1] == dump, "a refusal or a peek changed the key") end
@@ -195,7 +197,7 @@ describe("rate_sliding_log", function()
     assert.are.equal(ALLOWED, allow(START + window, limit, window, 5)[1])
   end)
 
-  it("what has expired is dropped, at most 1,000 units in one call, and the list never outgrows the limit", function()
+  it("what expired is dropped, at most 1,000 units in one call, and the list never outgrows the limit", function()
     local limit, window = 2500, 100 * SECOND
     for _, cost in ipairs {1000, 1000, 500} do allow(START, limit, window, cost) end
     assert.are.equal(2500, redis:call("LLEN", LOG))
@@ -240,8 +242,8 @@ describe("rate_sliding_log", function()
   end)
 
   it("bad input is refused before anything is written", function()
-    for _, bad in ipairs {{"x", 1, 1}, {0, 1, 1}, {1.5, 1, 1}, {1, 0, 1}, {1, "1e-3", 1}, {1, 1, 0}, {5000, 1, 1001},
-      {1, 1, -1}, {1, 1, "nan"}, {"inf", 1, 1}} do
+    for _, bad in ipairs {{"x", 1, 1}, {0, 1, 1}, {1.5, 1, 1}, {1, 0, 1}, {1, "1e-3", 1}, {1, 1, 0},
+      {5000, 1, 1001}, {1, 1, -1}, {1, 1, "nan"}, {"inf", 1, 1}} do
       assert.is_truthy(allow(START, bad[1], bad[2], bad[3]).err:find("integers", 1, true), table.concat(bad, " "))
     end
     assert.is_truthy(peek(START, 0, 1).err:find("integers", 1, true))

@@ -78,18 +78,31 @@ static void start(server *s, const char *const *more) {
   fail_msg("redis-server does not listen on %s", s->socket);
 }
 
+/* What runs, for the teardown: a test that failed leaves nothing behind either. */
+static server *running[4];
+static size_t running_count;
+
 static void prepare(server *s) {
   strcpy(s->dir, "/tmp/redmoon-shape-XXXXXX");
   assert_non_null(mkdtemp(s->dir));
   snprintf(s->socket, sizeof s->socket, "%s/s", s->dir);
+  running[running_count++] = s;
 }
 
-static void stop(server *s) {
-  char command[128];
-  kill(s->pid, SIGKILL);
-  waitpid(s->pid, NULL, 0);
-  snprintf(command, sizeof command, "rm -r %s", s->dir);
-  assert_int_equal(system(command), 0);
+static int stop_all(void **state) {
+  (void)state;
+  int failures = 0;
+  while (running_count > 0) {
+    const server *s = running[--running_count];
+    char command[128];
+    if (s->pid > 0) {
+      kill(s->pid, SIGKILL);
+      waitpid(s->pid, NULL, 0);
+    }
+    snprintf(command, sizeof command, "rm -r %s", s->dir);
+    failures += system(command) != 0;
+  }
+  return failures;
 }
 
 typedef struct link {
@@ -413,7 +426,7 @@ static bool compare(link_t *two, link_t *three, const shape_case *c, bool with_d
 
 static void resp2_replies_get_the_shape_of_resp3_for_every_command_tried(void **state) {
   (void)state;
-  server s;
+  static server s; /* outlives the test: its teardown stops it */
   link_t two, three;
   prepare(&s);
   start(&s, (const char *const[]){"--port", "0", "--enable-debug-command", "yes", NULL});
@@ -425,7 +438,6 @@ static void resp2_replies_get_the_shape_of_resp3_for_every_command_tried(void **
   assert_true(changed >= 70);
   close_link(&two);
   close_link(&three);
-  stop(&s);
 }
 
 /* A port that is free now; the server binds it a moment later. */
@@ -455,7 +467,7 @@ static void cluster_replies_get_the_shape_of_resp3(void **state) {
   static const shape_case of_cluster[] = {
       {FORM, "CLUSTER INFO"},  {FORM, "CLUSTER NODES"}, {FORM, "CLUSTER SHARDS"}, {FORM, "CLUSTER LINKS"},
       {FORM, "CLUSTER SLOTS"}, {FORM, "CLUSTER MYID"},  {FORM, "HELLO"},          {FORM, "CLUSTER KEYSLOT a"}};
-  server a, b;
+  static server a, b;
   link_t two, three;
   char meet[64];
   start_node(&a);
@@ -475,8 +487,6 @@ static void cluster_replies_get_the_shape_of_resp3(void **state) {
     assert_int_equal(compare(&two, &three, &of_cluster[i], false), i < 5 || i == 6);
   close_link(&two);
   close_link(&three);
-  stop(&a);
-  stop(&b);
 }
 
 static void sentinel_replies_get_the_shape_of_resp3(void **state) {
@@ -484,7 +494,7 @@ static void sentinel_replies_get_the_shape_of_resp3(void **state) {
   static const shape_case of_sentinel[] = {
       {FORM, "SENTINEL MASTER m"}, {FORM, "SENTINEL MASTERS"},     {FORM, "SENTINEL REPLICAS m"},
       {FORM, "SENTINEL SLAVES m"}, {FORM, "SENTINEL SENTINELS m"}, {FORM, "SENTINEL GET-MASTER-ADDR-BY-NAME m"}};
-  server s;
+  static server s; /* outlives the test: its teardown stops it */
   link_t two, three;
   char path[128];
   prepare(&s);
@@ -500,14 +510,13 @@ static void sentinel_replies_get_the_shape_of_resp3(void **state) {
     assert_int_equal(compare(&two, &three, &of_sentinel[i], false), i < 2);
   close_link(&two);
   close_link(&three);
-  stop(&s);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(resp2_replies_get_the_shape_of_resp3_for_every_command_tried),
-      cmocka_unit_test(cluster_replies_get_the_shape_of_resp3),
-      cmocka_unit_test(sentinel_replies_get_the_shape_of_resp3),
+      cmocka_unit_test_teardown(resp2_replies_get_the_shape_of_resp3_for_every_command_tried, stop_all),
+      cmocka_unit_test_teardown(cluster_replies_get_the_shape_of_resp3, stop_all),
+      cmocka_unit_test_teardown(sentinel_replies_get_the_shape_of_resp3, stop_all),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

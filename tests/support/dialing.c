@@ -75,7 +75,8 @@ int dialing_run(dialing *d, rm_conn **out, redmoon_error *err) {
   int status = rm_connect_start(&d->dialer, &d->address, now, rm_deadline_us(now, d->timeout_ms), &connect, err);
   if (status != 0) return status;
   rm_wants wants = {.fd = -1};
-  while ((status = rm_connect_step(connect, rm_clock_now_us(), &wants, out, err)) == RM_WAIT) dialing_wait(&wants, -1);
+  while ((status = rm_connect_step(connect, rm_clock_now_us(), &wants, out, err)) == RM_WAIT)
+    dialing_wait(&wants, -1);
   rm_connect_free(connect);
   return status == RM_DONE ? 0 : status;
 }

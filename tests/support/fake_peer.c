@@ -23,7 +23,7 @@ void fake_fail(fake_peer *peer, const char *text) {
   pthread_mutex_unlock(&s->mutex);
 }
 
-/* --- bytes -------------------------------------------------------------------------------------------------------- */
+/* ---- bytes */
 
 void fake_append(fake_bytes *b, const void *ptr, size_t len) {
   if (b->len + len > b->cap) {
@@ -44,7 +44,7 @@ void fake_append_bulk(fake_bytes *b, const void *ptr, size_t len) {
   fake_append_text(b, "\r\n");
 }
 
-/* --- the socket --------------------------------------------------------------------------------------------------- */
+/* ---- the socket */
 
 /* Waits for the socket, or only for time with events < 0.  False: the server stops, or time is over. */
 static bool await(fake_peer *peer, int events, int timeout_ms) {
@@ -195,7 +195,7 @@ bool fake_expect_end(fake_peer *peer) {
   return !stopping;
 }
 
-/* --- commands ----------------------------------------------------------------------------------------------------- */
+/* ---- commands */
 
 /* Reads "<kind><number>\r\n" at *at.  1, 0 (more bytes are needed), -1 (something else). */
 static int parse_number(const fake_bytes *in, size_t *at, char kind, size_t *out) {
@@ -321,7 +321,7 @@ bool fake_is(const fake_command *command, const char *name) {
   return command->argc > 0 && strcasecmp(command->argv[0], name) == 0;
 }
 
-/* --- a small real server ------------------------------------------------------------------------------------------ */
+/* ---- a small real server */
 
 void fake_handshake(fake_peer *peer) { peer->answers_handshake = true; }
 
@@ -329,7 +329,8 @@ static void append_hello(const fake_peer *peer, const fake_command *command, fak
   bool map = command->argc > 1 && strcmp(command->argv[1], "3") == 0;
   char text[200];
   snprintf(text, sizeof text,
-           "%s\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n$5\r\nproto\r\n:%d\r\n$2\r\nid\r\n:%zu\r\n"
+           "%s\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n$5\r\nproto\r\n:%d\r\n$"
+           "2\r\nid\r\n:%zu\r\n"
            "$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n",
            map ? "%7" : "*14", map ? 3 : 2, peer->index + 1);
   fake_append_text(reply, text);
@@ -337,10 +338,8 @@ static void append_hello(const fake_peer *peer, const fake_command *command, fak
 
 bool fake_answer_handshake(fake_peer *peer, const fake_command *command, fake_bytes *reply) {
   if (fake_is(command, "HELLO")) {
-    if (peer->server->options.resp2)
-      fake_append_text(reply, "-ERR unknown command 'HELLO'\r\n");
-    else
-      append_hello(peer, command, reply);
+    if (peer->server->options.resp2) fake_append_text(reply, "-ERR unknown command 'HELLO'\r\n");
+    else append_hello(peer, command, reply);
     return true;
   }
   if (fake_is(command, "AUTH") || fake_is(command, "SELECT")) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The scripted server: an accepting thread, a thread per connection, and what the test asks of them.
  *
- * One mutex guards the counts, the records and the list of peers; `changed` is signalled whenever one of them changes.
- * The socket and the buffers of a peer belong to its thread alone. */
+ * One mutex guards the counts, the records and the list of peers; `changed` is signalled whenever one of them
+ * changes. The socket and the buffers of a peer belong to its thread alone. */
 #include "support/fake_server.h"
 
 #include "support/fake_peer.h"
@@ -40,7 +40,7 @@ static void *zeroed(size_t size) {
   return ptr;
 }
 
-/* --- listening ---------------------------------------------------------------------------------------------------- */
+/* ---- listening */
 
 static void listen_tcp(fake_server *s, int backlog) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->options.port)};
@@ -94,20 +94,19 @@ static fake_server *server_new(const fake_options *options, int backlog) {
   pthread_condattr_destroy(&attr);
   s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (s->stop_fd < 0) fake_die("eventfd");
-  if (options->tcp)
-    listen_tcp(s, backlog);
-  else
-    listen_unix(s, backlog);
+  if (options->tcp) listen_tcp(s, backlog);
+  else listen_unix(s, backlog);
   prepare_tls(s);
   return s;
 }
 
-/* --- accepting ---------------------------------------------------------------------------------------------------- */
+/* ---- accepting */
 
 static void *run_peer(void *arg) {
   fake_peer *peer = arg;
   fake_server *s = peer->server;
-  if (s->options.script != NULL && (s->tls == NULL || fake_accept_tls(peer))) s->options.script(peer, s->options.ctx);
+  if (s->options.script != NULL && (s->tls == NULL || fake_accept_tls(peer)))
+    s->options.script(peer, s->options.ctx);
   if (s->options.script == NULL) fake_stall(peer);
   fake_close(peer);
   pthread_mutex_lock(&s->mutex);
@@ -160,7 +159,7 @@ fake_server *fake_server_start(const fake_options *options) {
   return s;
 }
 
-/* --- the full listener -------------------------------------------------------------------------------------------- */
+/* ---- the full listener */
 
 /* One more connection into the queue; false when it does not take it. */
 static bool fill_one(fake_server *s) {
@@ -172,10 +171,8 @@ static bool fill_one(fake_server *s) {
   int code = connect(fd, (struct sockaddr *)&address, len);
   struct pollfd p = {.fd = fd, .events = POLLOUT};
   bool taken = code == 0 || (errno == EINPROGRESS && poll(&p, 1, 200) > 0);
-  if (taken && s->filler_count < FAKE_MAX_FILLERS)
-    s->fillers[s->filler_count++] = fd;
-  else
-    close(fd);
+  if (taken && s->filler_count < FAKE_MAX_FILLERS) s->fillers[s->filler_count++] = fd;
+  else close(fd);
   return taken;
 }
 
@@ -196,7 +193,7 @@ void fake_server_make_room(fake_server *s) {
   start_acceptor(s);
 }
 
-/* --- stopping ----------------------------------------------------------------------------------------------------- */
+/* ---- stopping */
 
 static void free_commands(fake_server *s) {
   for (size_t i = 0; i < s->command_count; i++) {
@@ -238,7 +235,7 @@ void fake_server_stop(fake_server *s) {
   free(s);
 }
 
-/* --- what the test asks ------------------------------------------------------------------------------------------- */
+/* ---- what the test asks */
 
 const char *fake_server_path(const fake_server *s) { return s->path[0] != '\0' ? s->path : NULL; }
 int fake_server_port(const fake_server *s) { return s->port; }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /** A scripted RESP server inside the test process, with control over every byte and the moment it leaves.
  *
- *      static void script(fake_peer *peer, void *ctx) {      // runs once per connection, on a thread of its own
- *        fake_handshake(peer);                               // HELLO, AUTH, CLIENT, SELECT are answered from here on
+ *      static void script(fake_peer *peer, void *ctx) {  // runs once per connection, on a thread of its own
+ *        fake_handshake(peer);                           // HELLO, AUTH, CLIENT, SELECT are answered from here on
  *        if (fake_expect(peer, "GET", "k", NULL)) fake_text(peer, "$1\r\nv\r\n");
- *        fake_await_release(peer);                           // until the test calls fake_server_release()
- *        fake_reset(peer);                                   // RST; a script that returns closes its connection
+ *        fake_await_release(peer);                       // until the test calls fake_server_release()
+ *        fake_reset(peer);                               // RST; a script that returns closes its connection
  *      }
  *      fake_server *server = fake_server_start(&(fake_options){.script = script});
  *      ... dial fake_server_path(server) ...
@@ -15,9 +15,9 @@
  *  Or as a small real server: fake_serve(peer, handler, ctx) asks the handler for the reply to each command, and
  *  fake_cut(peer, k, end) lets only the next k bytes out.
  *
- *  Peer functions belong to scripts, server functions to the test.  Scripts must not use cmocka: they record, the test
- *  asserts.  All waits end when the server is stopped; the test's own waits end after FAKE_PATIENCE_MS.  SIGPIPE is
- *  blocked on the server's threads only. */
+ *  Peer functions belong to scripts, server functions to the test.  Scripts must not use cmocka: they record, the
+ *  test asserts.  All waits end when the server is stopped; the test's own waits end after FAKE_PATIENCE_MS.
+ *  SIGPIPE is blocked on the server's threads only. */
 #ifndef TESTS_SUPPORT_FAKE_SERVER_H
 #define TESTS_SUPPORT_FAKE_SERVER_H
 
@@ -57,12 +57,12 @@ typedef struct fake_bytes {
 
 typedef enum fake_end { FAKE_CLOSE, FAKE_RESET, FAKE_HALF_CLOSE, FAKE_STALL } fake_end;
 
-/* --- the test's side --------------------------------------------------------------------------------------------- */
+/* ---- the test's side */
 
 /** Never NULL: the process is aborted when it cannot start. */
 fake_server *fake_server_start(const fake_options *options);
-/** A listener that accepts nothing and whose queue is full: connects neither succeed nor fail.  `options->script` is not
- *  used. */
+/** A listener that accepts nothing and whose queue is full: connects neither succeed nor fail.  `options->script`
+ *  is not used. */
 fake_server *fake_server_start_full(const fake_options *options);
 /** Makes room in the queue of a full listener; from here it serves like any other. */
 void fake_server_make_room(fake_server *server);
@@ -86,11 +86,11 @@ bool fake_server_wait_commands(fake_server *server, size_t count);
 /** Lets one fake_await_release() go on (also one that comes later). */
 void fake_server_release(fake_server *server);
 
-/* --- the script's side ------------------------------------------------------------------------------------------- */
+/* ---- the script's side */
 
 size_t fake_index(const fake_peer *peer); /* of this connection, from 0 */
-/** Next command; false at the end of the stream, when it is not RESP, or when the server stops.  *out belongs to the
- *  server and stays. */
+/** Next command; false at the end of the stream, when it is not RESP, or when the server stops.  *out belongs to
+ *  the server and stays. */
 bool fake_next(fake_peer *peer, const fake_command **out);
 /** Next command must be these texts (NULL-ended list); else the failure is recorded and false returned. */
 bool fake_expect(fake_peer *peer, ...);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/** A real redis-server (or valkey-server) for a test: on a unix socket in a 0700 folder, on free ports if asked for.
+/** A real redis-server (or valkey-server) for a test: on a unix socket in a 0700 folder, on free ports if asked
+ *  for.
  *
  *      redis_server *server = redis_server_start(NULL);
  *      ... redis_server_path(server) ...
  *      redis_server_stop(server);
  *
- *  The program is $REDMOON_TEST_SERVER, else redis-server of $PATH.  It also dies with the thread that started it.  It
- *  keeps nothing on disk unless its arguments say so.  Thread class: the test's main thread. */
+ *  The program is $REDMOON_TEST_SERVER, else redis-server of $PATH.  It also dies with the thread that started it.
+ *  It keeps nothing on disk unless its arguments say so.  Thread class: the test's main thread. */
 #ifndef TESTS_SUPPORT_REDIS_SERVER_H
 #define TESTS_SUPPORT_REDIS_SERVER_H
 
@@ -22,12 +23,13 @@ typedef struct redis_server_options {
   const char *const *args;                     /* more arguments, NULL-ended: {"--requirepass", "x", NULL} */
 } redis_server_options;
 
-/** Starts it and waits until it answers; NULL options: all off.  Never NULL: the process is aborted, with the server's
- *  log, when it does not come up within 20 s. */
+/** Starts it and waits until it answers; NULL options: all off.  Never NULL: the process is aborted, with the
+ *  server's log, when it does not come up within 20 s. */
 redis_server *redis_server_start(const redis_server_options *options);
 /** Kills it, waits for its end, removes its folder.  NULL is allowed. */
 void redis_server_stop(redis_server *server);
-/** Ends the process as kill -9 does and waits for its end; redis_server_restart() brings it back on the same addresses. */
+/** Ends the process as kill -9 does and waits for its end; redis_server_restart() brings it back on the same
+ *  addresses. */
 void redis_server_kill(redis_server *server);
 void redis_server_restart(redis_server *server);
 
@@ -38,9 +40,9 @@ int redis_server_port(const redis_server *server);         /* 0: none */
 int redis_server_tls_port(const redis_server *server);     /* 0: none */
 pid_t redis_server_pid(const redis_server *server);
 
-/** Sends one command over a socket of its own (as inline command, so no blanks inside arguments) and returns the raw
- *  reply's first line, or the content of a bulk string, without line end; to be freed with free().  With a server that
- *  wants a password, `password` is sent first; NULL: none. */
+/** Sends one command over a socket of its own (as inline command, so no blanks inside arguments) and returns the
+ *  raw reply's first line, or the content of a bulk string, without line end; to be freed with free().  With a
+ *  server that wants a password, `password` is sent first; NULL: none. */
 char *redis_server_ask(const redis_server *server, const char *password, const char *command);
 
 #endif

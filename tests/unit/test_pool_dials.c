@@ -59,18 +59,20 @@ static void a_refusal_keeps_the_status_and_code_of_what_the_server_or_tls_said(v
   close_pool(&f);
 }
 
-static void pauses_between_failing_dials_double_up_to_the_cap_and_have_full_jitter(void **state) {
-  (void)state;
+static void check_pauses(int64_t least, int64_t most) {
   fixture f;
   rm_lease a = {0}, held = {0}, w = {0};
+  rm_pool_config config = fixture_config(3);
   int64_t now = 0, longest = 0, shortest = RM_FOREVER;
-  open_sized(&f, 3);
+  config.min_backoff_us = least;
+  config.max_backoff_us = most;
+  open_pool(config, &f);
   borrow_new(&f, &held, now); /* so that the waiter is told the gate */
   for (int failures = 1; failures <= 400; failures++) {
     assert_int_equal(acquire(&f, &a, now), RM_POOL_DIAL);
     fail_dial(&a, now);
     assert_int_equal(acquire(&f, &w, now), RM_POOL_WAIT);
-    int64_t pause = w.wake_us - now, cap = failures < 7 ? (8 * MS) << (failures - 1) : 512 * MS;
+    int64_t pause = w.wake_us - now, cap = failures < 7 ? least << (failures - 1) : most;
     assert_in_range(pause, 1 * MS, cap);
     if (failures >= 7) longest = rm_max64(longest, pause);
     if (failures >= 7) shortest = rm_min64(shortest, pause);
@@ -78,19 +80,25 @@ static void pauses_between_failing_dials_double_up_to_the_cap_and_have_full_jitt
     now += pause;
   }
   /* 394 draws: each of these fails by chance once in 10^17 */
-  assert_true(longest > 461 * MS);
-  assert_true(shortest < 52 * MS);
+  assert_true(longest > most / 10 * 9);
+  assert_true(shortest < most / 10);
   assert_int_equal(acquire(&f, &a, now), RM_POOL_DIAL);
   dial(&a, now); /* the first success ends it */
   assert_int_equal(acquire(&f, &w, now), RM_POOL_DIAL);
   fail_dial(&w, now);
   assert_int_equal(acquire(&f, &w, now), RM_POOL_WAIT);
-  assert_in_range(w.wake_us - now, 1 * MS, 8 * MS);
+  assert_in_range(w.wake_us - now, 1 * MS, least);
   rm_pool_cancel(&w, now);
   rm_pool_release(&a, now);
   rm_pool_release(&held, now);
   close_pool(&f);
   rm_lease_fini(&w);
+}
+
+static void pauses_between_failing_dials_double_up_to_the_cap_and_have_full_jitter(void **state) {
+  (void)state;
+  check_pauses(8 * MS, 512 * MS);
+  check_pauses(10 * SEC, 640 * SEC);
 }
 
 static void dials_that_fail_together_count_as_one_failure(void **state) {
@@ -150,6 +158,8 @@ static void a_successful_probe_lets_all_waiters_dial(void **state) {
   assert_int_equal(acquire(&f, &a, 1 * SEC), RM_POOL_DIAL);
   for (int i = 0; i < 3; i++) assert_int_equal(acquire(&f, &w[i], 1 * SEC), RM_POOL_WAIT);
   dial(&a, 1 * SEC);
+  assert_true(is_readable(&w[0]));
+  assert_true(is_readable(&w[1]));
   assert_int_equal(rm_pool_poll(&w[0], 1 * SEC, NULL), RM_POOL_DIAL);
   assert_int_equal(rm_pool_poll(&w[1], 1 * SEC, NULL), RM_POOL_DIAL);
   assert_int_equal(rm_pool_poll(&w[2], 1 * SEC, NULL), RM_POOL_WAIT); /* size 3 */
@@ -187,6 +197,49 @@ static void the_first_waiter_wakes_at_the_gate_and_probes_and_its_successor_is_t
   close_pool(&f);
   rm_lease_fini(&w1);
   rm_lease_fini(&w2);
+}
+
+static void a_waiter_that_becomes_the_first_by_a_hand_over_is_told_the_gate(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease held = {0}, a = {0}, w1 = {0}, w2 = {0};
+  open_sized(&f, 2);
+  borrow_new(&f, &held, 0);
+  assert_int_equal(acquire(&f, &a, 0), RM_POOL_DIAL);
+  fail_dial(&a, 0);
+  assert_int_equal(acquire(&f, &w1, 0), RM_POOL_WAIT);
+  assert_int_equal(acquire(&f, &w2, 0), RM_POOL_WAIT);
+  assert_int_equal(w2.wake_us, RM_FOREVER);
+  rm_pool_release(&held, 0); /* to w1, who may keep it for ever */
+  assert_true(is_readable(&w2));
+  assert_int_equal(rm_pool_poll(&w2, 0, NULL), RM_POOL_WAIT);
+  assert_int_equal(w2.wake_us, w1.wake_us);
+  rm_pool_cancel(&w2, 0);
+  assert_int_equal(rm_pool_poll(&w1, 0, NULL), RM_POOL_CONN);
+  rm_pool_release(&w1, 0);
+  close_pool(&f);
+  rm_lease_fini(&w1);
+  rm_lease_fini(&w2);
+}
+
+static void when_the_gate_opens_the_waiter_probes_and_not_the_newcomer(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease held = {0}, a = {0}, w = {0}, late = {0};
+  open_sized(&f, 2);
+  borrow_new(&f, &held, 0);
+  assert_int_equal(acquire(&f, &a, 0), RM_POOL_DIAL);
+  fail_dial(&a, 0);
+  assert_int_equal(acquire(&f, &w, 0), RM_POOL_WAIT);
+  assert_int_equal(acquire(&f, &late, w.wake_us), RM_POOL_WAIT);
+  assert_true(is_readable(&w));
+  assert_int_equal(rm_pool_poll(&w, w.wake_us, NULL), RM_POOL_DIAL);
+  rm_pool_cancel(&late, 1 * SEC);
+  rm_pool_cancel(&w, 1 * SEC);
+  rm_pool_release(&held, 1 * SEC);
+  close_pool(&f);
+  rm_lease_fini(&w);
+  rm_lease_fini(&late);
 }
 
 static void waiters_are_refused_when_the_last_connection_that_could_come_back_is_gone(void **state) {
@@ -241,6 +294,8 @@ int main(void) {
       cmocka_unit_test(while_dials_fail_there_is_one_probe_at_a_time_whoever_asks),
       cmocka_unit_test(a_successful_probe_lets_all_waiters_dial),
       cmocka_unit_test(the_first_waiter_wakes_at_the_gate_and_probes_and_its_successor_is_told),
+      cmocka_unit_test(a_waiter_that_becomes_the_first_by_a_hand_over_is_told_the_gate),
+      cmocka_unit_test(when_the_gate_opens_the_waiter_probes_and_not_the_newcomer),
       cmocka_unit_test(waiters_are_refused_when_the_last_connection_that_could_come_back_is_gone),
       cmocka_unit_test(a_permit_given_back_is_nobodys_failure),
       cmocka_unit_test(a_thousand_callers_of_a_dead_server_dial_a_few_times_a_second),

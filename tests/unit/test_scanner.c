@@ -57,7 +57,7 @@ static void every_fixture_ends_where_it_ends_whatever_follows(void **state) {
     size_t end = 0;
     assert_int_equal(rm_scanner_scan(scanner, bytes, f->len + 7, &end, NULL), 1);
     assert_int_equal(end, f->len);
-    assert_int_equal(rm_scanner_kind(scanner), f->text[0] == '>' ? RM_FRAME_PUSH : RM_FRAME_REPLY);
+    assert_int_equal(rm_scanner_frame(scanner)->kind, f->text[0] == '>' ? RM_FRAME_PUSH : RM_FRAME_REPLY);
     assert_int_equal(rm_scanner_scan(scanner, bytes + end, 7, &end, NULL), 1);
     assert_int_equal(end, 7);
     free(bytes);
@@ -341,17 +341,18 @@ static void attributes_become_gaps_and_neighbours_one_gap(void **state) {
   static const char frame[] = "|1\r\n+a\r\n|1\r\n+b\r\n:1\r\n:2\r\n|0\r\n*2\r\n:1\r\n|1\r\n+c\r\n:3\r\n+x\r\n";
   size_t end, count;
   assert_int_equal(rm_scanner_scan(scanner, frame, sizeof frame - 1, &end, NULL), 1);
-  const rm_scanner_gap *gaps = rm_scanner_gaps(scanner, &count);
+  const rm_scanner_gap *gaps = rm_scanner_frame(scanner)->gaps;
+  count = rm_scanner_frame(scanner)->gap_count;
   assert_int_equal(count, 2);
   assert_int_equal(gaps[0].begin, 0);
   assert_int_equal(gaps[0].end, 28);
   assert_memory_equal(frame + gaps[0].end, "*2", 2);
   assert_memory_equal(frame + gaps[1].begin, "|1", 2);
   assert_memory_equal(frame + gaps[1].end, "+x", 2);
-  assert_int_equal(rm_scanner_nodes(scanner), 3);
-  assert_int_equal(rm_scanner_text(scanner), 2);
+  assert_int_equal(rm_scanner_frame(scanner)->nodes, 3);
+  assert_int_equal(rm_scanner_frame(scanner)->text, 2);
   assert_int_equal(rm_scanner_scan(scanner, "+OK\r\n", 5, &end, NULL), 1);
-  rm_scanner_gaps(scanner, &count);
+  count = rm_scanner_frame(scanner)->gap_count;
   assert_int_equal(count, 0);
   rm_scanner_free(scanner);
 }
@@ -362,17 +363,18 @@ static void nodes_texts_doubles_and_blob_errors_are_counted_outside_attributes_o
   static const char frame[] = "*4\r\n|1\r\n,1\r\n!3\r\nERR\r\n$2\r\nab\r\n!3\r\nBAD\r\n(77\r\n=5\r\ntxt:x\r\n";
   size_t end, count;
   assert_int_equal(rm_scanner_scan(scanner, frame, sizeof frame - 1, &end, NULL), 1);
-  assert_int_equal(rm_scanner_nodes(scanner), 5);
-  assert_int_equal(rm_scanner_text(scanner), 3 + 4 + 3 + 6);
-  assert_false(rm_scanner_has_double(scanner));
-  const rm_scanner_blob_error *errors = rm_scanner_blob_errors(scanner, &count);
+  assert_int_equal(rm_scanner_frame(scanner)->nodes, 5);
+  assert_int_equal(rm_scanner_frame(scanner)->text, 3 + 4 + 3 + 6);
+  assert_false(rm_scanner_frame(scanner)->has_double);
+  const rm_scanner_blob_error *errors = rm_scanner_frame(scanner)->blob_errors;
+  count = rm_scanner_frame(scanner)->blob_error_count;
   assert_int_equal(count, 1);
   assert_int_equal(errors[0].node, 2);
   assert_memory_equal(frame + errors[0].offset, "!3\r\nBAD", 7);
   assert_int_equal(rm_scanner_scan(scanner, "*1\r\n,1\r\n", 8, &end, NULL), 1);
-  assert_true(rm_scanner_has_double(scanner));
+  assert_true(rm_scanner_frame(scanner)->has_double);
   assert_int_equal(rm_scanner_scan(scanner, ":1\r\n", 4, &end, NULL), 1);
-  assert_false(rm_scanner_has_double(scanner));
+  assert_false(rm_scanner_frame(scanner)->has_double);
   rm_scanner_free(scanner);
 }
 
@@ -399,7 +401,7 @@ static void lists_grow_only_with_the_frame(void **state) {
   rm_alloc_set_refuse(watch, NULL);
   allocations = largest_request = 0;
   assert_int_equal(rm_scanner_scan(scanner, bytes, len, &end, NULL), 0);
-  rm_scanner_gaps(scanner, &count);
+  count = rm_scanner_frame(scanner)->gap_count;
   assert_int_equal(count, 1);
   assert_true(allocations <= 1);
   free(bytes);

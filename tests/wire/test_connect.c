@@ -55,9 +55,9 @@ static void stall(fake_peer *peer, void *ctx) {
   fake_stall(peer);
 }
 
-/* --- names -------------------------------------------------------------------------------------------------------- */
+/* ---- names */
 
-/* What the name service says, at the test's will: the addresses of `answer`, perhaps only after `opened`. */
+/* What the name service says, at the test's will: the addresses of `answer`, once it is not stalled. */
 static struct {
   pthread_mutex_t mutex;
   pthread_cond_t changed;
@@ -66,23 +66,27 @@ static struct {
   const char *answer[2];
 } names = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
+static int make_list(const char *port, struct addrinfo **out) {
+  struct addrinfo numeric = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+  for (int i = 0; i < 2 && names.answer[i] != NULL; i++) {
+    int code = getaddrinfo(names.answer[i], port, &numeric, out);
+    if (code != 0) return code;
+    out = &(*out)->ai_next;
+  }
+  return 0;
+}
+
 static int answer_names(const char *host, const char *port, const struct addrinfo *hint, struct addrinfo **out) {
   (void)host;
   (void)hint;
   pthread_mutex_lock(&names.mutex);
   names.running++;
   while (names.stalled) pthread_cond_wait(&names.changed, &names.mutex);
+  int code = make_list(port, out);
   names.running--;
   pthread_cond_broadcast(&names.changed);
   pthread_mutex_unlock(&names.mutex);
-  struct addrinfo numeric = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
-  struct addrinfo **next = out;
-  for (int i = 0; i < 2 && names.answer[i] != NULL; i++) {
-    int code = getaddrinfo(names.answer[i], port, &numeric, next);
-    if (code != 0) return code;
-    next = &(*next)->ai_next;
-  }
-  return 0;
+  return code;
 }
 
 /* The parts of the list were made one by one. */
@@ -96,8 +100,10 @@ static void release_names(struct addrinfo *list) {
 }
 
 static void answer_with(const char *first, const char *second) {
+  pthread_mutex_lock(&names.mutex);
   names.answer[0] = first;
   names.answer[1] = second;
+  pthread_mutex_unlock(&names.mutex);
   rm_resolver_set_getaddrinfo(answer_names, release_names);
 }
 
@@ -121,7 +127,8 @@ static void a_stalled_name_service_ends_with_the_deadline_and_is_named(void **st
   stall_names(false);
   assert_int_equal(status, REDMOON_ETIMEOUT);
   assert_int_equal(err.phase, REDMOON_PHASE_RESOLVE);
-  assert_string_equal(err.message, "connecting to redis.example:6379: no answer within 50 ms while resolving the name");
+  assert_string_equal(err.message,
+                      "connecting to redis.example:6379: no answer within 50 ms while resolving the name");
   assert_string_equal(err.address, "redis.example:6379");
   assert_int_equal(err.outcome, REDMOON_NOT_SENT);
   assert_int_equal(err.retryable, 1);
@@ -166,7 +173,7 @@ static void many_dials_of_one_name_all_succeed(void **state) {
   fake_server_stop(server);
 }
 
-/* --- dialling ----------------------------------------------------------------------------------------------------- */
+/* ---- dialling */
 
 static void a_listener_that_does_not_answer_ends_with_the_deadline(void **state) {
   (void)state;
@@ -246,7 +253,7 @@ static void an_ipv6_literal_is_shown_in_brackets(void **state) {
   assert_int_equal(strncmp(err.message, "connect to [::1]:1 (::1): ", 26), 0);
 }
 
-/* --- deadline ----------------------------------------------------------------------------------------------------- */
+/* ---- deadline */
 
 static void drip(fake_peer *peer, void *ctx) {
   (void)ctx;
@@ -294,7 +301,7 @@ static void a_deadline_that_has_passed_ends_before_anything_is_done(void **state
   fake_server_stop(server);
 }
 
-/* --- TLS ---------------------------------------------------------------------------------------------------------- */
+/* ---- TLS */
 
 static rm_tls *use_tls(void) {
   const certs *c = certs_get();
@@ -328,8 +335,8 @@ static void a_tls_server_of_another_name_is_refused_before_anything_is_sent(void
   (void)state;
   rm_tls *tls = use_tls();
   const certs *c = certs_get();
-  fake_server *server = fake_server_start(
-      &(fake_options){.tcp = true, .script = serve, .cert_file = c->wrong_name.cert, .key_file = c->wrong_name.key});
+  fake_server *server = fake_server_start(&(fake_options){
+      .tcp = true, .script = serve, .cert_file = c->wrong_name.cert, .key_file = c->wrong_name.key});
   dialing_login(&d, "ann", "sesame");
   dialing_to_port(&d, "127.0.0.1", fake_server_port(server));
   assert_int_equal(dialing_run(&d, &conn, &err), REDMOON_ETLS);
@@ -355,7 +362,7 @@ static void a_stalled_tls_handshake_ends_with_the_deadline(void **state) {
   rm_tls_free(tls);
 }
 
-/* --- nothing leaks ------------------------------------------------------------------------------------------------ */
+/* ---- nothing leaks */
 
 static void a_dial_given_up_at_any_step_closes_its_socket(void **state) {
   (void)state;
@@ -374,6 +381,20 @@ static void a_dial_given_up_at_any_step_closes_its_socket(void **state) {
   }
   rm_connect_free(NULL);
   fake_server_stop(server);
+  assert_int_equal(dialing_open_fds(), before);
+}
+
+static void a_dial_given_up_while_it_connects_closes_its_socket(void **state) {
+  (void)state;
+  int before = dialing_open_fds();
+  fake_server *full = fake_server_start_full(&(fake_options){.tcp = true});
+  dialing_to_port(&d, "127.0.0.1", fake_server_port(full));
+  rm_connect *connect;
+  rm_wants wants;
+  assert_int_equal(rm_connect_start(&d.dialer, &d.address, 1, RM_FOREVER, &connect, &err), 0);
+  assert_int_equal(rm_connect_step(connect, 2, &wants, &conn, &err), RM_WAIT);
+  rm_connect_free(connect);
+  fake_server_stop(full);
   assert_int_equal(dialing_open_fds(), before);
 }
 
@@ -417,7 +438,7 @@ static void lack_of_memory_at_any_point_is_told_and_leaks_nothing(void **state) 
   assert_int_equal(dialing_open_fds(), before);
 }
 
-/* --- a real server ------------------------------------------------------------------------------------------------ */
+/* ---- a real server */
 
 static void a_real_server_is_reached_in_both_protocols_and_every_way(void **state) {
   (void)state;
@@ -472,7 +493,8 @@ static void a_real_server_with_too_many_clients_is_unavailable(void **state) {
   redis_server *server = redis_server_start(NULL);
   dialing_to_path(&d, redis_server_path(server));
   assert_int_equal(dialing_run(&d, &conn, &err), 0);
-  assert_string_equal(dialing_ask(conn, "*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$1\r\n1\r\n"), "OK");
+  assert_string_equal(dialing_ask(conn, "*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$1\r\n1\r\n"),
+                      "OK");
   rm_conn *second = NULL;
   assert_int_equal(dialing_run(&d, &second, &err), REDMOON_EUNAVAILABLE);
   assert_null(second);
@@ -510,6 +532,7 @@ int main(void) {
       TEST(a_tls_server_of_another_name_is_refused_before_anything_is_sent),
       TEST(a_stalled_tls_handshake_ends_with_the_deadline),
       TEST(a_dial_given_up_at_any_step_closes_its_socket),
+      TEST(a_dial_given_up_while_it_connects_closes_its_socket),
       TEST(lack_of_memory_at_any_point_is_told_and_leaks_nothing),
       TEST(a_real_server_is_reached_in_both_protocols_and_every_way),
       TEST(refusals_of_a_real_server_keep_their_codes),

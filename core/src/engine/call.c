@@ -52,7 +52,7 @@ void rm_call_reset(rm_call *call) {
   call->answered = call->sent = call->maybe_sent = 0;
   call->state = CALL_IDLE;
   call->attempt = 0;
-  call->saw_error = call->redialled = call->hold = call->whole = false;
+  call->saw_error = call->redialled = call->hold = call->whole = call->blocks = false;
 }
 
 void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {
@@ -94,7 +94,10 @@ void rm_call_take_back(rm_call *call) {
 
 int rm_call_end(rm_call *call, const rm_command *command, unsigned flags, redmoon_error *err) {
   if ((command->flags & RM_COMMAND_READ) != 0 || call->op.client->settings.idempotent) flags |= RM_CALL_REPEATABLE;
-  if ((command->flags & RM_COMMAND_BLOCKING) != 0) flags |= RM_CALL_BLOCKING;
+  if ((command->flags & RM_COMMAND_BLOCKING) != 0) {
+    flags |= RM_CALL_BLOCKING;
+    call->blocks = true;
+  }
   if (rm_request_end(&call->request, flags, command->index) != 0) return rm_fail_nomem(err);
   if ((command->flags & RM_COMMAND_CONNECTION) == 0) return 0;
   rm_call_take_back(call);
@@ -169,7 +172,7 @@ static int prepare(rm_call *call, int64_t now_us) {
   }
   for (size_t i = 0; i < count; i++) call->results[i] = (rm_result){NULL, REDMOON_NOT_SENT};
   call->started_us = now_us;
-  call->block_us = rm_call_block_us(call);
+  call->block_us = call->blocks ? rm_call_block_us(call) : 0;
   int64_t timeout_us = call->op.client->settings.timeout_us;
   if (call->fixed_deadline_us != 0)
     call->deadline_us = call->fixed_deadline_us;
@@ -242,7 +245,7 @@ static int end(rm_call *call, int status, int64_t now_us) {
   call->state = CALL_ENDED;
   if (status == RM_DONE) {
     now_us = rm_clock_now_us();
-    rm_error_clear(&call->op.error); /* of an attempt before the one that went well */
+    if (call->op.error.status != 0) rm_error_clear(&call->op.error); /* of an attempt before the one that went well */
   }
   call->op.error.attempts = call->attempt;
   report(call, status, now_us);

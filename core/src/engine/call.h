@@ -46,6 +46,7 @@ typedef struct rm_call {
   bool hold;               /* the connection stays with the call when it is done, for the next one */
   bool began_held;         /* this one began on a connection that was held: it cannot move to another */
   bool whole;              /* the commands mean nothing one by one: another attempt sends all of them again */
+  bool blocks;             /* a mark is RM_CALL_BLOCKING */
   bool listening;          /* the request was sent in an earlier step: a receive may find something */
   bool saw_error, redialled;
   int64_t client_id;       /* of the connection used last, on the server */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /** The pool of one node: leases, waiters, upkeep, statistics.  No I/O of its own and no clock: time is a parameter,
- * the connections are opaque but for rm_conn's pool fields and the hooks.
+ *  the connections are opaque but for rm_conn's pool fields and the hooks.
  *
  *  A borrow:
  *
@@ -16,13 +16,12 @@
  *                      -> REFUSED, SHUT -> free                   (poll returns the error)
  *
  *  Whoever frees a connection or a slot grants it to the longest waiter at once, under the lock; a newcomer queues
- * behind waiters.  Event descriptors are signalled under the lock: the owner cannot see the grant, and so cannot
- * end the lease and close its event, before the signal was given.
+ *  behind waiters.  Event descriptors are signalled under the lock: the owner cannot see the grant, and so cannot
+ *  end the lease and close its event, before the signal was given.
  *
  *  A slot stays taken until its connection is closed, so that `size` is never exceeded, not even for a moment.
  *
- *  Lock order: the pool's mutex is a leaf; it is held for a few instructions, never across a hook, I/O or a call.
- */
+ *  Lock order: the pool's mutex is a leaf; it is held for a few instructions, never across a hook, I/O or a call. */
 #ifndef RM_POOL_POOL_H
 #define RM_POOL_POOL_H
 
@@ -52,7 +51,7 @@ typedef struct rm_pool_hooks {
 enum { RM_POOL_WAIT = 0, RM_POOL_CONN = 1, RM_POOL_DIAL = 2 };
 
 /** A borrow from its begin to its end; lives in the caller's memory, zeroed before the first use, and must not move
- * or go away between acquire and release/cancel. */
+ *  or go away between acquire and release/cancel. */
 typedef struct rm_lease {
   rm_list link;
   rm_pool *pool; /* NULL: not in use */
@@ -78,8 +77,8 @@ void rm_pool_free(rm_pool *pool);
 
 /** Begins a borrow.  Errors: CLOSED; POOL_DEADLOCK (all leases belong to `owner`); CONNECT at once while the dial
  *  back-off lasts and nothing can come back (the text holds the last dial error, whose status, code, phase and
- * address are kept where they are CONNECT, TLS, PROTOCOL, UNAVAILABLE or a server's); UNAVAILABLE (no event);
- * CONFIG (the lease is in use).  After an error the lease is free. */
+ *  address are kept where they are CONNECT, TLS, PROTOCOL, UNAVAILABLE or a server's); UNAVAILABLE (no event);
+ *  CONFIG (the lease is in use).  After an error the lease is free. */
 int rm_pool_acquire(rm_pool *pool, rm_lease *lease, uintptr_t owner, int64_t now_us, redmoon_error *err);
 /** After a wake-up (a spurious one does no harm): as rm_pool_acquire. */
 int rm_pool_poll(rm_lease *lease, int64_t now_us, redmoon_error *err);
@@ -91,43 +90,41 @@ int rm_pool_dialed(rm_lease *lease, rm_conn *conn, int64_t now_us, redmoon_error
  *  refused with this error. */
 void rm_pool_dial_failed(rm_lease *lease, const redmoon_error *why, int64_t now_us);
 /** Ends a lease; a connection in order goes to the longest waiter, else to the idle ones (or is closed when there
- * are max_idle of them, or its lifetime is over). */
+ *  are max_idle of them, or its lifetime is over). */
 void rm_pool_release(rm_lease *lease, int64_t now_us);
 /** Ends a lease by closing its connection. */
 void rm_pool_discard(rm_lease *lease, rm_close_reason why, int64_t now_us);
 /** Ends a borrow in whatever state it is: leaves the queue, passes on what was granted and not fetched, gives a
- * permit back without blame, discards a connection (DIRTY). */
+ *  permit back without blame, discards a connection (DIRTY). */
 void rm_pool_cancel(rm_lease *lease, int64_t now_us);
 /** Closes what the lease still owns (its event).  After release/cancel. */
 void rm_lease_fini(rm_lease *lease);
 
 /** The text of POOL_TIMEOUT: limits, in use, waiters, age of the oldest lease, last dial error.  Counts the
- * timeout. The borrow has ended; what was granted at the last moment goes to the next waiter.  Returns
- * REDMOON_EPOOL_TIMEOUT. */
+ *  timeout. The borrow has ended; what was granted at the last moment goes to the next waiter.  Returns
+ *  REDMOON_EPOOL_TIMEOUT (CLOSED for a lease of the parent's after a fork). */
 int rm_pool_timed_out(rm_lease *lease, int64_t now_us, redmoon_error *err);
 
-/** Every idle connection is closed, every connection lent out is dropped when it comes back (READONLY, fail-over).
- */
+/** Every idle connection is closed, every connection lent out is dropped when it comes back (READONLY, fail-over). */
 void rm_pool_purge(rm_pool *pool, rm_close_reason why, int64_t now_us);
 /** No borrow succeeds from here: waiters wake with CLOSED, idle connections are closed, the sockets of those lent
- * out are shut down so that whoever blocks on one wakes. */
+ *  out are shut down so that whoever blocks on one wakes. */
 void rm_pool_shutdown(rm_pool *pool, int64_t now_us);
 
 /** Does what upkeep is due: closes idle connections past max_idle_time (down to min_idle) and max_lifetime.  *dials
- * is how many connections are missing for min_idle and may be dialled now.  Returns when to call again (RM_FOREVER:
- * when upkeep_due is called). */
+ *  is how many connections are missing for min_idle and may be dialled now.  Returns when to call again (RM_FOREVER:
+ *  when upkeep_due is called).  Whoever makes a pool with min_idle calls it once at the begin. */
 int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials);
 /** A permit for upkeep: RM_POOL_DIAL, or RM_POOL_WAIT when none is needed or to be had (no queueing; the lease is
- * free). Afterwards rm_pool_dialed() and rm_pool_release(), or rm_pool_dial_failed(). */
+ *  free). Afterwards rm_pool_dialed() and rm_pool_release(), or rm_pool_dial_failed(). */
 int rm_pool_acquire_permit(rm_pool *pool, rm_lease *lease, int64_t now_us);
 
 void rm_pool_stats(const rm_pool *pool, redmoon_stats *out);
 /** In the child after fork(), called by its only thread, whoever held the lock at the fork: forgets all
- * connections, waiters, leases and counts.  Each inherited socket is replaced, under its number, by a dead one (EOF
- * and EPIPE): the peer hears nothing, and nothing that still knows the number can write to a stranger.  No hook is
- * called: connections that were idle are closed by a later rm_pool_upkeep or rm_pool_free.  A lease of the parent's
- * is refused with CLOSED by rm_pool_poll and rm_pool_dialed; release, discard and cancel only close its connection.
- */
+ *  connections, waiters, leases and counts.  Each inherited socket is replaced, under its number, by a dead one (EOF
+ *  and EPIPE): the peer hears nothing, and nothing that still knows the number can write to a stranger.  No hook is
+ *  called: connections that were idle are closed by a later rm_pool_upkeep or rm_pool_free.  A lease of the parent's
+ *  is refused with CLOSED by rm_pool_poll and rm_pool_dialed; release, discard and cancel only close its connection. */
 void rm_pool_forked(rm_pool *pool);
 
 #endif

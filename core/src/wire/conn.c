@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/socket_io.h"
 #include "wire/tls.h"
 
 #include <errno.h>
@@ -80,7 +81,7 @@ ssize_t rm_conn_send(rm_conn *conn, const void *ptr, size_t len, size_t *maybe_s
   if (len > SSIZE_MAX) len = SSIZE_MAX;
   if (conn->ssl != NULL) return send_tls(conn, ptr, len, maybe_sent, err);
   ssize_t n;
-  do n = send(conn->fd, ptr, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+  do n = rm_send(conn->fd, ptr, len, MSG_NOSIGNAL | MSG_DONTWAIT);
   while (n < 0 && errno == EINTR);
   if (n >= 0) {
     raise_to(maybe_sent, (size_t)n);
@@ -119,7 +120,7 @@ ssize_t rm_conn_receive(rm_conn *conn, bool wait, redmoon_error *err) {
   if (room > SSIZE_MAX) room = SSIZE_MAX;
   if (conn->ssl != NULL) return receive_tls(conn, space, room, err);
   ssize_t n;
-  do n = recv(conn->fd, space, room, wait ? 0 : MSG_DONTWAIT);
+  do n = rm_recv(conn->fd, space, room, wait ? 0 : MSG_DONTWAIT);
   while (n < 0 && errno == EINTR && !wait);
   if (n > 0) {
     rm_reader_added(conn->reader, (size_t)n);
@@ -176,7 +177,7 @@ bool rm_conn_is_reusable(rm_conn *conn, rm_close_reason *why) {
   if (conn->ssl != NULL) return drain(conn, why);
   char byte;
   ssize_t n;
-  do n = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  do n = rm_recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   while (n < 0 && errno == EINTR);
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return true;
   if (n > 0) return drain(conn, why);

@@ -31,24 +31,25 @@ typedef struct rm_conn {
   char address[128];
 } rm_conn;
 
-/** A connection on a connected socket, with a reader of these limits.  It owns `fd` from here; NULL: no memory, and `fd`
- *  is still the caller's.  protocol is 2, expires_us RM_FOREVER, all else zero. */
+/** A connection on a connected socket, with a reader of these limits.  It owns `fd` from here; NULL: no memory, and
+ *  `fd` is still the caller's.  protocol is 2, expires_us RM_FOREVER, all else zero. */
 rm_conn *rm_conn_new(int fd, const rm_limits *limits);
 
 enum { RM_IO_ERROR = -1, RM_IO_AGAIN_READ = -2, RM_IO_AGAIN_WRITE = -3, RM_IO_EOF = -4 };
 
 /** Sends what the socket takes.  > 0: bytes taken; else RM_IO_AGAIN_* or RM_IO_ERROR with `err` (status IO or TLS).
- *  *maybe_sent (may be NULL) is raised to the count of bytes of [ptr, ptr+len) that may be on the wire, which under TLS
- *  can be more than were taken. */
+ *  *maybe_sent (may be NULL) is raised to the count of bytes of [ptr, ptr+len) that may be on the wire, which under
+ *  TLS can be more than were taken. */
 ssize_t rm_conn_send(rm_conn *conn, const void *ptr, size_t len, size_t *maybe_sent, redmoon_error *err);
-/** Receives into the reader.  `wait`: blocks, for receive_timeout_us at most and until the next signal handler (plain
- *  sockets only; under TLS it does not wait).  > 0: bytes; RM_IO_EOF; RM_IO_AGAIN_*; RM_IO_ERROR with `err`. */
+/** Receives into the reader.  `wait`: blocks, for receive_timeout_us at most and until the next signal handler
+ *  (plain sockets only; under TLS it does not wait).  > 0: bytes; RM_IO_EOF; RM_IO_AGAIN_*; RM_IO_ERROR with `err`.
+ */
 ssize_t rm_conn_receive(rm_conn *conn, bool wait, redmoon_error *err);
 /** Next frame of what was received; as rm_reader_next. */
 int rm_conn_next(rm_conn *conn, rm_arena *arena, redmoon_reply **out, redmoon_error *err);
-/** Whether it can be lent out again: not closed by the peer, and no byte unread in socket, TLS or reader (TLS tickets
- *  and key updates are not bytes of the peer's; whole RESP3 pushes are dropped).  Otherwise *why is PEER, DIRTY or
- *  ERROR. */
+/** Whether it can be lent out again: not closed by the peer, and no byte unread in socket, TLS or reader (TLS
+ *  tickets and key updates are not bytes of the peer's; whole RESP3 pushes are dropped).  Otherwise *why is PEER,
+ *  DIRTY or ERROR. */
 bool rm_conn_is_reusable(rm_conn *conn, rm_close_reason *why);
 /** Closes at once, without a word to the peer, and frees.  NULL is allowed. */
 void rm_conn_close(rm_conn *conn);

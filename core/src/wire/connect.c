@@ -32,12 +32,9 @@ struct rm_connect {
 };
 
 void rm_address_name(char *out, size_t cap, const rm_address *address) {
-  if (address->path != NULL)
-    snprintf(out, cap, "%s", address->path);
-  else if (strchr(address->host, ':') != NULL)
-    snprintf(out, cap, "[%.100s]:%d", address->host, address->port);
-  else
-    snprintf(out, cap, "%.110s:%d", address->host, address->port);
+  if (address->path != NULL) snprintf(out, cap, "%s", address->path);
+  else if (strchr(address->host, ':') != NULL) snprintf(out, cap, "[%.100s]:%d", address->host, address->port);
+  else snprintf(out, cap, "%.110s:%d", address->host, address->port);
 }
 
 /* Closes everything but what the struct itself is. */
@@ -64,7 +61,8 @@ static int fail_with_address(int status, const char *name, redmoon_error *err) {
   if (err == NULL) return status;
   snprintf(err->address, sizeof err->address, "%s", name);
   err->outcome = REDMOON_NOT_SENT;
-  if (status == REDMOON_ETIMEOUT || status == REDMOON_EUNAVAILABLE || status == REDMOON_ECONNECT) err->retryable = 1;
+  if (status == REDMOON_ETIMEOUT || status == REDMOON_EUNAVAILABLE || status == REDMOON_ECONNECT)
+    err->retryable = 1;
   return status;
 }
 
@@ -90,12 +88,9 @@ int rm_connect_start(const rm_dialer *dialer, const rm_address *address, int64_t
   memcpy(c->name, name, sizeof name);
   c->host = address->host != NULL ? rm_strdup(address->host) : NULL;
   c->path = address->path != NULL ? rm_strdup(address->path) : NULL;
-  if (c->host == NULL && c->path == NULL)
-    status = rm_fail_nomem(err);
-  else if (c->path != NULL)
-    start_dial(c, NULL);
-  else
-    status = rm_lookup_start(dialer->resolver, c->host, address->port, &c->lookup, err);
+  if (c->host == NULL && c->path == NULL) status = rm_fail_nomem(err);
+  else if (c->path != NULL) start_dial(c, NULL);
+  else status = rm_lookup_start(dialer->resolver, c->host, address->port, &c->lookup, err);
   if (status != 0) {
     rm_connect_free(c);
     return fail_with_address(status, name, err);
@@ -123,8 +118,7 @@ static int fail_late(const rm_connect *c, redmoon_error *err) {
 static int step_resolve(rm_connect *c, rm_wants *wants, redmoon_error *err) {
   const struct addrinfo *list = NULL;
   int status = rm_lookup_poll(c->lookup, &list, err);
-  if (status == RM_DONE)
-    start_dial(c, list);
+  if (status == RM_DONE) start_dial(c, list);
   else if (status == RM_WAIT)
     *wants = (rm_wants){.fd = rm_lookup_fd(c->lookup), .events = REDMOON_WANT_READ, .until_us = RM_FOREVER};
   return status;
@@ -177,11 +171,19 @@ static int advance(rm_connect *c, int64_t now_us, rm_wants *wants, redmoon_error
   for (;;) {
     int status;
     switch (c->state) {
-    case RESOLVE: status = step_resolve(c, wants, err); break;
-    case DIAL: status = step_dial(c, now_us, wants, err); break;
-    case TLS: status = step_tls(c, wants, err); break;
-    case HANDSHAKE: return rm_handshake_step(&c->handshake, wants, err);
-    default: return rm_fail(err, REDMOON_ECLOSED, "connecting to %s: this dial has ended", c->name);
+    case RESOLVE:
+      status = step_resolve(c, wants, err);
+      break;
+    case DIAL:
+      status = step_dial(c, now_us, wants, err);
+      break;
+    case TLS:
+      status = step_tls(c, wants, err);
+      break;
+    case HANDSHAKE:
+      return rm_handshake_step(&c->handshake, wants, err);
+    default:
+      return rm_fail(err, REDMOON_ECLOSED, "connecting to %s: this dial has ended", c->name);
     }
     if (status != RM_DONE) return status;
   }

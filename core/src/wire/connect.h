@@ -27,8 +27,8 @@ void rm_address_name(char *out, size_t cap, const rm_address *address);
 /** Begins at `now_us`; `deadline_us` bounds all phases together. */
 int rm_connect_start(const rm_dialer *dialer, const rm_address *address, int64_t now_us, int64_t deadline_us,
                      rm_connect **out, redmoon_error *err);
-/** RM_DONE: *out is the connection.  Errors: TIMEOUT (err->phase says which ate the time), CONNECT, TLS, PROTOCOL, a
- *  server's own code (WRONGPASS, NOAUTH, NOPERM, ...), NOMEM; err->address is set. */
+/** RM_DONE: *out is the connection.  Errors: TIMEOUT (err->phase says which ate the time), CONNECT, TLS, PROTOCOL,
+ *  a server's own code (WRONGPASS, NOAUTH, NOPERM, ...), NOMEM; err->address is set. */
 int rm_connect_step(rm_connect *connect, int64_t now_us, rm_wants *wants, rm_conn **out, redmoon_error *err);
 /** Ends or abandons.  NULL is allowed. */
 void rm_connect_free(rm_connect *connect);

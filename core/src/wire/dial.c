@@ -57,8 +57,8 @@ static bool is_lack_of_resources(int code) {
 /* Notes why this address failed; the dial goes on with the next. */
 static void note_failure(rm_dial *dial, const char *reason, bool lack_of_resources) {
   char where[80] = "";
-  if (dial->current != NULL &&
-      getnameinfo(dial->current->ai_addr, dial->current->ai_addrlen, where, sizeof where, NULL, 0, NI_NUMERICHOST) != 0)
+  if (dial->current != NULL && getnameinfo(dial->current->ai_addr, dial->current->ai_addrlen, where, sizeof where,
+                                           NULL, 0, NI_NUMERICHOST) != 0)
     snprintf(where, sizeof where, "?");
   size_t room = sizeof dial->reasons - dial->reasons_len;
   int n = dial->path != NULL ? snprintf(dial->reasons, sizeof dial->reasons, ": %s", reason)
@@ -124,7 +124,7 @@ static int connect_unix(int fd, const char *path) {
   return connect(fd, (const struct sockaddr *)&address, sizeof address);
 }
 
-/* Begins, or goes on, on dial->fd.  True: connected.  False: wait, or dial->fd is -1 and this address has failed. */
+/* Begins, or goes on, on dial->fd.  True: connected.  False: wait, or dial->fd is -1 and this address failed. */
 static bool try_connect(rm_dial *dial, int64_t now_us) {
   dial->waits_backlog = false;
   int code = dial->path != NULL ? connect_unix(dial->fd, dial->path)
@@ -180,8 +180,7 @@ static bool go_on(rm_dial *dial, int64_t now_us) {
 static int wait_for(const rm_dial *dial, rm_wants *wants) {
   if (dial->waits_backlog)
     *wants = (rm_wants){.fd = -1, .events = 0, .until_us = rm_min64(dial->retry_us, dial->try_by_us)};
-  else
-    *wants = (rm_wants){.fd = dial->fd, .events = REDMOON_WANT_WRITE, .until_us = dial->try_by_us};
+  else *wants = (rm_wants){.fd = dial->fd, .events = REDMOON_WANT_WRITE, .until_us = dial->try_by_us};
   return RM_WAIT;
 }
 

@@ -33,8 +33,8 @@ typedef struct rm_dial_options {
 /** `list` or `path` says where to; all pointers must stay valid. */
 void rm_dial_start(rm_dial *dial, const struct addrinfo *list, const char *path, const char *name,
                    const rm_dial_options *options, int64_t deadline_us);
-/** RM_DONE: *fd is connected, in blocking mode, CLOEXEC, and the caller's.  RM_WAIT.  CONNECT with the reason for each
- *  address, or UNAVAILABLE when the reason is a lack of descriptors, ports or buffers here.  It does not judge
+/** RM_DONE: *fd is connected, in blocking mode, CLOEXEC, and the caller's.  RM_WAIT.  CONNECT with the reason for
+ *  each address, or UNAVAILABLE when the reason is a lack of descriptors, ports or buffers here.  It does not judge
  *  deadline_us itself: that time is over is the caller's to say. */
 int rm_dial_step(rm_dial *dial, int64_t now_us, rm_wants *wants, int *fd, redmoon_error *err);
 /** Closes what is under way. */

@@ -8,7 +8,7 @@
  *                    ^
  *     protocol 2:  the same, with SETINFO, SETINFO after SETNAME
  *
- * Each flight is one write.  It may hold a password, so it is formatted in secret memory and wiped when it is sent. */
+ * Each flight is one write.  It may hold a password, so it lives in secret memory and is wiped once it is sent. */
 #include "wire/handshake.h"
 
 #include "base/clock.h"
@@ -73,10 +73,8 @@ static void put_hello(rm_handshake *h, writer *w) {
 static void put_auth(rm_handshake *h, writer *w) {
   if (h->password == NULL && h->username == NULL) return;
   const char *password = h->password != NULL ? h->password : "";
-  if (h->username != NULL)
-    put_command(w, (const char *[]){"AUTH", h->username, password}, 3);
-  else
-    put_command(w, (const char *[]){"AUTH", password}, 2); /* all that servers before 6 understand */
+  if (h->username != NULL) put_command(w, (const char *[]){"AUTH", h->username, password}, 3);
+  else put_command(w, (const char *[]){"AUTH", password}, 2); /* all that servers before 6 understand */
   expect(h, w, FOR_AUTH);
 }
 
@@ -136,7 +134,8 @@ static int ask_credentials(rm_handshake *h, redmoon_error *err) {
   char *username = h->asked.bytes, *password = username + USERNAME_SIZE;
   int refused = config->credentials(config->credentials_ctx, username, password);
   if (refused < 0)
-    return rm_fail(err, REDMOON_ECONNECT, "the credentials function refused the connection (it returned %d)", refused);
+    return rm_fail(err, REDMOON_ECONNECT, "the credentials function refused the connection (it returned %d)",
+                   refused);
   if (memchr(username, '\0', USERNAME_SIZE) == NULL || memchr(password, '\0', PASSWORD_SIZE) == NULL)
     return rm_fail(err, REDMOON_ECONFIG,
                    "the credentials function must end its texts with a NUL within %d and %d bytes", USERNAME_SIZE,
@@ -180,8 +179,8 @@ static size_t find(const char *text, size_t len, const char *part) {
   return len;
 }
 
-/* The length of the part that may be shown: servers quote the arguments of commands that they do not know, and one of
- * these may be the password. */
+/* The length of the part that may be shown: servers quote the arguments of commands that they do not know, and one
+ * of these may be the password. */
 static size_t presentable(const rm_handshake *h, const redmoon_reply *reply) {
   size_t len = find(reply->as.text, reply->len, ", with args beginning");
   if (h->password != NULL) len = find(reply->as.text, len, h->password);
@@ -249,10 +248,8 @@ static int accept_reply(rm_handshake *h, const redmoon_reply *reply, redmoon_err
   if (reply->type == REDMOON_PUSH && h->conn->protocol == 3) return 0; /* belongs to no command */
   int purpose = h->expected[h->answered++];
   if (reply->type == REDMOON_ERROR) {
-    if (purpose == FOR_HELLO && lacks_hello(reply))
-      h->refused_hello = true;
-    else if (!is_bearable(h, purpose, reply))
-      return refused(h, reply, err);
+    if (purpose == FOR_HELLO && lacks_hello(reply)) h->refused_hello = true;
+    else if (!is_bearable(h, purpose, reply)) return refused(h, reply, err);
   } else if (!is_as_expected(h, purpose, reply)) {
     return rm_fail(err, REDMOON_EPROTOCOL, "handshake with %s: the reply to %s has an unexpected form",
                    h->conn->address, names[purpose]);
@@ -263,7 +260,8 @@ static int accept_reply(rm_handshake *h, const redmoon_reply *reply, redmoon_err
 /* All replies of a flight are here.  RM_DONE, or RM_WAIT when another flight begins. */
 static int finish_flight(rm_handshake *h, redmoon_error *err) {
   if (rm_reader_has_bytes(h->conn->reader))
-    return rm_fail(err, REDMOON_EPROTOCOL, "handshake with %s: more bytes came than replies are due", h->conn->address);
+    return rm_fail(err, REDMOON_EPROTOCOL, "handshake with %s: more bytes came than replies are due",
+                   h->conn->address);
   if (h->refused_hello && h->expected[0] == FOR_HELLO) {
     int status = prepare_flight(h, false, err);
     return status == 0 ? RM_WAIT : status;

@@ -25,12 +25,12 @@ typedef struct rm_handshake {
   rm_arena arena;
 } rm_handshake;
 
-/** Asks for the credentials and formats the first flight.  Both pointers must stay valid.  0, NOMEM, CONFIG (unusable
- *  credentials), CONNECT (the callback refused). */
+/** Asks for the credentials and formats the first flight.  Both pointers must stay valid.  0, NOMEM, CONFIG
+ *  (unusable credentials), CONNECT (the callback refused). */
 int rm_handshake_start(rm_handshake *handshake, const rm_config *config, rm_conn *conn, redmoon_error *err);
-/** RM_DONE: conn->protocol and conn->client_id are set and no byte is unread.  Otherwise RM_WAIT or an error after which
- *  the connection must be closed: CONNECT (closed or reset), PROTOCOL, UNAVAILABLE (the server has too many clients),
- *  NOMEM, ESERVER with the server's code; outcome NOT_SENT, phase HANDSHAKE. */
+/** RM_DONE: conn->protocol and conn->client_id are set and no byte is unread.  Otherwise RM_WAIT or an error after
+ *  which the connection must be closed: CONNECT (closed or reset), PROTOCOL, UNAVAILABLE (the server has too many
+ *  clients), NOMEM, ESERVER with the server's code; outcome NOT_SENT, phase HANDSHAKE. */
 int rm_handshake_step(rm_handshake *handshake, rm_wants *wants, redmoon_error *err);
 /** Wipes and frees; not the connection. */
 void rm_handshake_fini(rm_handshake *handshake);

@@ -30,9 +30,11 @@ rm_line_result rm_line_number(const char *line, size_t len, rm_number *number, s
   size_t first = at;
   uint64_t value = 0;
   while (at < len && is_digit(line[at])) {
-    if (at - first == MAX_DIGITS) return RM_LINE_BAD;
     unsigned digit = (unsigned)(line[at] - '0');
-    value = value > (UINT64_MAX - digit) / 10 ? UINT64_MAX : value * 10 + digit;
+    if (at - first == MAX_DIGITS) return RM_LINE_BAD;
+    if (at - first < MAX_DIGITS - 1) /* cannot overflow */
+      value = value * 10 + digit;
+    else value = value > (UINT64_MAX - digit) / 10 ? UINT64_MAX : value * 10 + digit;
     at++;
   }
   if (at == first) return at == len ? RM_LINE_MORE : RM_LINE_BAD;

@@ -177,31 +177,31 @@ size_t rm_reader_want(const rm_reader *reader) {
 bool rm_reader_has_bytes(const rm_reader *reader) { return rm_buffer_len(&reader->buffer) > 0; }
 
 /* Takes memory for the frame's nodes and texts at once. */
-static int begin_build(rm_reader *reader, char *frame, rm_arena *arena, redmoon_error *err) {
-  build *b = &reader->build;
-  size_t nodes = rm_scanner_nodes(reader->scanner), errors;
-  /* Both factors are bounded by the frame, which is in memory. */
-  char *piece = rm_arena_alloc(arena, nodes * sizeof(redmoon_reply) + rm_scanner_text(reader->scanner));
+static int begin_build(build *b, const rm_frame *frame, char *bytes, rm_arena *arena, redmoon_error *err) {
+  size_t nodes = frame->nodes * sizeof(redmoon_reply); /* bounded by the frame, which is in memory */
+  char *piece = rm_arena_alloc(arena, nodes + frame->text);
   if (piece == NULL) return rm_fail_nomem(err);
   b->root = (redmoon_reply *)(void *)piece;
   b->next_node = b->root + 1;
-  b->next_text = piece + nodes * sizeof(redmoon_reply);
+  b->next_text = piece + nodes;
   b->node = 0;
-  b->errors = rm_scanner_blob_errors(reader->scanner, &errors);
-  b->errors_end = errors > 0 ? b->errors + errors : b->errors;
-  for (size_t i = 0; i < errors; i++) frame[b->errors[i].offset] = '$';
+  b->errors = b->errors_end = NULL;
+  if (frame->blob_error_count > 0) {
+    b->errors = frame->blob_errors;
+    b->errors_end = b->errors + frame->blob_error_count;
+    for (size_t i = 0; i < frame->blob_error_count; i++) bytes[b->errors[i].offset] = '$';
+  }
   return 0;
 }
 
 /* All of the frame but its attributes. */
-static void feed(rm_reader *reader, const char *frame, size_t len) {
-  size_t count, from = 0;
-  const rm_scanner_gap *gaps = rm_scanner_gaps(reader->scanner, &count);
-  for (size_t i = 0; i < count; i++) {
-    redisReaderFeed(reader->parser, frame + from, gaps[i].begin - from);
-    from = gaps[i].end;
+static void feed(rm_reader *reader, const rm_frame *frame, const char *bytes, size_t len) {
+  size_t from = 0;
+  for (size_t i = 0; i < frame->gap_count; i++) {
+    redisReaderFeed(reader->parser, bytes + from, frame->gaps[i].begin - from);
+    from = frame->gaps[i].end;
   }
-  redisReaderFeed(reader->parser, frame + from, len - from);
+  redisReaderFeed(reader->parser, bytes + from, len - from);
   if (len > reader->largest) reader->largest = len;
 }
 
@@ -221,11 +221,12 @@ static void *parse_doubles(rm_reader *reader) {
 }
 
 static int build_frame(rm_reader *reader, size_t len, rm_arena *arena, redmoon_reply **out, redmoon_error *err) {
-  char *frame = rm_buffer_begin(&reader->buffer);
-  int rc = begin_build(reader, frame, arena, err);
+  const rm_frame *frame = rm_scanner_frame(reader->scanner);
+  char *bytes = rm_buffer_begin(&reader->buffer);
+  int rc = begin_build(&reader->build, frame, bytes, arena, err);
   if (rc != 0) return rc;
-  feed(reader, frame, len);
-  void *reply = rm_scanner_has_double(reader->scanner) ? parse_doubles(reader) : parse(reader);
+  feed(reader, frame, bytes, len);
+  void *reply = frame->has_double ? parse_doubles(reader) : parse(reader);
   redisReader *parser = reader->parser;
   if (parser->err == REDIS_ERR_PROTOCOL)
     return rm_fail_phase(err, REDMOON_EPROTOCOL, REDMOON_PHASE_RECEIVE, "the server's reply is not RESP: %s",

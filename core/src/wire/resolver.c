@@ -7,8 +7,8 @@
  *              |                               |
  *              +-- free: leaves the queue      +-- free: the thread drops the last reference
  *
- * A thread ends when the queue is empty.  One mutex per resolver guards the queue, the counts and the results; it is
- * held for a few instructions only. */
+ * A thread ends when the queue is empty.  One mutex per resolver guards the queue, the counts and the results; it
+ * is held for a few instructions only. */
 #include "wire/resolver.h"
 
 #include "base/alloc.h"
@@ -136,7 +136,10 @@ static void *run(void *arg) {
     lookup->system_error = system_error;
     lookup->list = code == 0 ? list : NULL;
     lookup->done = true;
+    pthread_mutex_unlock(&resolver->mutex);
     rm_event_signal(&lookup->event);
+
+    pthread_mutex_lock(&resolver->mutex);
     bool last = --lookup->refs == 0;
     pthread_mutex_unlock(&resolver->mutex);
     if (last) lookup_destroy(lookup);
@@ -229,7 +232,8 @@ int rm_lookup_start(rm_resolver *resolver, const char *host, int port, rm_lookup
       char text[128];
       rm_errno_text(errno, text, sizeof text);
       lookup_destroy(lookup);
-      return rm_fail_phase(err, REDMOON_EUNAVAILABLE, REDMOON_PHASE_RESOLVE, "no event for a name look-up: %s", text);
+      return rm_fail_phase(err, REDMOON_EUNAVAILABLE, REDMOON_PHASE_RESOLVE, "no event for a name look-up: %s",
+                           text);
     }
     enqueue(resolver, lookup);
   }
@@ -242,8 +246,8 @@ int rm_lookup_fd(const rm_lookup *lookup) { return lookup->event.fd; }
 static int lookup_failure(const rm_lookup *lookup, redmoon_error *err) {
   if (lookup->code == EAI_MEMORY) return rm_fail_nomem(err);
   char text[128];
-  bool resources = lookup->code == EAI_SYSTEM && (lookup->system_error == EAGAIN || lookup->system_error == EMFILE ||
-                                                  lookup->system_error == ENFILE);
+  bool resources = lookup->code == EAI_SYSTEM && (lookup->system_error == EAGAIN ||
+                                                  lookup->system_error == EMFILE || lookup->system_error == ENFILE);
   const char *reason = lookup->code == EAI_SYSTEM ? rm_errno_text(lookup->system_error, text, sizeof text)
                                                   : gai_strerror(lookup->code);
   return rm_fail_phase(err, resources ? REDMOON_EUNAVAILABLE : REDMOON_ECONNECT, REDMOON_PHASE_RESOLVE,
@@ -257,7 +261,8 @@ int rm_lookup_poll(rm_lookup *lookup, const struct addrinfo **list, redmoon_erro
   if (!done) return RM_WAIT;
   if (lookup->code != 0) return lookup_failure(lookup, err);
   if (lookup->list == NULL)
-    return rm_fail_phase(err, REDMOON_ECONNECT, REDMOON_PHASE_RESOLVE, "resolve the name %s: no address", lookup->host);
+    return rm_fail_phase(err, REDMOON_ECONNECT, REDMOON_PHASE_RESOLVE, "resolve the name %s: no address",
+                         lookup->host);
   *list = lookup->list;
   return RM_DONE;
 }

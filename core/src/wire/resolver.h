@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/** Host names to addresses on threads of their own, because getaddrinfo knows no deadline.  A look-up that is given up
- *  goes on alone and frees itself; at most RM_RESOLVER_MAX run at a time per resolver, more wait their turn. */
+/** Host names to addresses on threads of their own, because getaddrinfo knows no deadline.  A look-up that is given
+ *  up goes on alone and frees itself; at most RM_RESOLVER_MAX run at a time per resolver, more wait their turn. */
 #ifndef RM_WIRE_RESOLVER_H
 #define RM_WIRE_RESOLVER_H
 
@@ -22,8 +22,8 @@ void rm_resolver_forked(rm_resolver *resolver);
 int rm_lookup_start(rm_resolver *resolver, const char *host, int port, rm_lookup **out, redmoon_error *err);
 /** Readable when it is done; -1 when it was done at once. */
 int rm_lookup_fd(const rm_lookup *lookup);
-/** RM_DONE with *list (owned by the lookup), RM_WAIT, or negative: CONNECT (no such name, ...), NOMEM, UNAVAILABLE (no
- *  thread can be had). */
+/** RM_DONE with *list (owned by the lookup), RM_WAIT, or negative: CONNECT (no such name, ...), NOMEM, UNAVAILABLE
+ *  (no thread can be had). */
 int rm_lookup_poll(rm_lookup *lookup, const struct addrinfo **list, redmoon_error *err);
 /** Ends or abandons.  NULL is allowed. */
 void rm_lookup_free(rm_lookup *lookup);

@@ -28,21 +28,20 @@ struct rm_scanner {
   size_t pos;                  /* begin of the item being read */
   size_t seek;                 /* how far the search for the end of its line has come; 0: at its begin */
   size_t bulk_begin, bulk_end; /* of the bulk being waited for, with its CRLF; bulk_end 0: none */
+  size_t short_line;           /* longest line that is looked at byte by byte */
   size_t elements;             /* announced by all aggregates so far */
   size_t gap_begin;
   int gap_depth; /* of the outermost attribute that is open, counted from 1; 0: none */
   bool found;    /* the next call begins a new frame */
-  bool has_double;
-  rm_frame_kind kind;
-  size_t nodes, text;
-  rm_scanner_gap *gaps;
-  size_t gap_count, gap_cap;
+  rm_frame frame;
+  rm_scanner_gap *gaps; /* the frame's lists, to be written */
   rm_scanner_blob_error *errors;
-  size_t error_count, error_cap;
+  size_t gap_cap, error_cap;
   int depth;
   level levels[];
 };
 
+enum { USUAL_LIST = 64 };
 enum { MORE = 0, VALUE = 1, ITEM = 2 }; /* needs bytes; a value is complete; an item that is no value is */
 
 rm_scanner *rm_scanner_new(const rm_limits *limits) {
@@ -53,6 +52,8 @@ rm_scanner *rm_scanner_new(const rm_limits *limits) {
   if (s == NULL) return NULL;
   s->limits = *limits;
   s->limits.max_depth = depth;
+  s->short_line = limits->max_line < 32 ? limits->max_line : 32;
+  s->found = true;
   return s;
 }
 
@@ -63,24 +64,25 @@ void rm_scanner_free(rm_scanner *scanner) {
   rm_free(scanner);
 }
 
-static void begin_frame(rm_scanner *s) {
-  s->pos = s->seek = s->bulk_end = s->elements = 0;
-  s->gap_depth = s->depth = 0;
-  s->found = s->has_double = false;
-  s->kind = RM_FRAME_REPLY;
-  s->nodes = s->text = 0;
-  /* A frame that needed long lists is rare: its memory is not kept. */
-  if (s->gap_cap > 64) {
+/* A frame that needed long lists is rare: their memory is not kept. */
+static void drop_long_lists(rm_scanner *s) {
+  if (s->gap_cap > USUAL_LIST) {
     rm_free(s->gaps);
     s->gaps = NULL;
     s->gap_cap = 0;
   }
-  if (s->error_cap > 64) {
+  if (s->error_cap > USUAL_LIST) {
     rm_free(s->errors);
     s->errors = NULL;
     s->error_cap = 0;
   }
-  s->gap_count = s->error_count = 0;
+}
+
+static void begin_frame(rm_scanner *s) {
+  s->pos = s->seek = s->elements = 0; /* depth, gap_depth and bulk_end are 0 at the end of a frame */
+  s->found = false;
+  if (s->gap_cap > USUAL_LIST || s->error_cap > USUAL_LIST) drop_long_lists(s);
+  s->frame = (rm_frame){0};
 }
 
 /* Room for one more entry in a list; NULL when memory is short. */
@@ -93,22 +95,23 @@ static void *grow_list(void *list, size_t count, size_t *cap, size_t size) {
 }
 
 static int add_gap(rm_scanner *s, size_t begin, size_t end, redmoon_error *err) {
-  if (s->gap_count > 0 && s->gaps[s->gap_count - 1].end == begin) {
-    s->gaps[s->gap_count - 1].end = end;
+  size_t count = s->frame.gap_count;
+  if (count > 0 && s->gaps[count - 1].end == begin) {
+    s->gaps[count - 1].end = end;
     return 0;
   }
-  rm_scanner_gap *gaps = grow_list(s->gaps, s->gap_count, &s->gap_cap, sizeof *gaps);
+  rm_scanner_gap *gaps = grow_list(s->gaps, count, &s->gap_cap, sizeof *gaps);
   if (gaps == NULL) return rm_fail_nomem(err);
-  s->gaps = gaps;
-  gaps[s->gap_count++] = (rm_scanner_gap){begin, end};
+  s->frame.gaps = s->gaps = gaps;
+  gaps[s->frame.gap_count++] = (rm_scanner_gap){begin, end};
   return 0;
 }
 
 static int add_blob_error(rm_scanner *s, redmoon_error *err) {
-  rm_scanner_blob_error *errors = grow_list(s->errors, s->error_count, &s->error_cap, sizeof *errors);
+  rm_scanner_blob_error *errors = grow_list(s->errors, s->frame.blob_error_count, &s->error_cap, sizeof *errors);
   if (errors == NULL) return rm_fail_nomem(err);
-  s->errors = errors;
-  errors[s->error_count++] = (rm_scanner_blob_error){s->pos, s->nodes};
+  s->frame.blob_errors = s->errors = errors;
+  errors[s->frame.blob_error_count++] = (rm_scanner_blob_error){s->pos, s->frame.nodes};
   return 0;
 }
 
@@ -130,8 +133,8 @@ static int malformed(const rm_scanner *s, const char *bytes, size_t len, redmoon
 
 static void count_value(rm_scanner *s, size_t text) {
   if (s->gap_depth != 0) return;
-  s->nodes++;
-  s->text += text;
+  s->frame.nodes++;
+  s->frame.text += text;
 }
 
 /* The number of the item's first line. MORE, VALUE or PROTOCOL; *after is behind its CRLF. */
@@ -203,7 +206,7 @@ static int open_level(rm_scanner *s, char type, size_t count, size_t after, redm
   if (s->depth == s->limits.max_depth) return too_large(err, "levels", (size_t)s->limits.max_depth);
   s->elements += count;
   s->pos = after;
-  if (type == '>') s->kind = RM_FRAME_PUSH;
+  if (type == '>') s->frame.kind = RM_FRAME_PUSH;
   if (!attribute) count_value(s, 0);
   if (count == 0) return attribute ? skip_attribute(s, begin, err) : VALUE;
   s->levels[s->depth++] = (level){count, attribute};
@@ -270,7 +273,7 @@ static int find_line_end(rm_scanner *s, const char *bytes, size_t len, size_t *s
 }
 
 static int scan_line(rm_scanner *s, const char *bytes, size_t len, redmoon_error *err) {
-  size_t size;
+  size_t size = 0;
   int rc = find_line_end(s, bytes, len, &size, err);
   if (rc != VALUE) return rc;
   char type = bytes[s->pos];
@@ -281,7 +284,7 @@ static int scan_line(rm_scanner *s, const char *bytes, size_t len, redmoon_error
               : type == '(' ? rm_line_is_big_number(line, size)
                             : size == 0 || memchr(line, '\n', size) == NULL;
   if (!good) return malformed(s, bytes, len, err, "a bad value");
-  if (type == ',' && s->gap_depth == 0) s->has_double = true;
+  if (type == ',' && s->gap_depth == 0) s->frame.has_double = true;
   bool text = type == '+' || type == '-' || type == '(';
   return end_line(s, text ? size + 1 : 0, s->pos + 1 + size + 2, err);
 }
@@ -329,36 +332,99 @@ static int close_levels(rm_scanner *s, redmoon_error *err) {
   return VALUE;
 }
 
-int rm_scanner_scan(rm_scanner *s, const char *bytes, size_t len, size_t *end, redmoon_error *err) {
-  if (s->found) begin_frame(s);
-  for (;;) {
-    int rc = s->bulk_end != 0 ? end_bulk(s, bytes, len, err) : scan_item(s, bytes, len, err);
-    if (rc <= 0) return rc;
-    if (rc == VALUE) {
-      rc = close_levels(s, err);
-      if (rc < 0) return rc;
-      if (rc == VALUE) {
-        s->found = true;
-        *end = s->pos;
-        return 1;
-      }
-    }
+static inline bool is_crlf(const char *at) { return memcmp(at, "\r\n", 2) == 0; }
+
+/* `at` is behind the type byte of a bulk string or integer without sign, and there are at least 3 bytes.  Returns
+ * what is behind the first line, or NULL. */
+static inline const char *quick_number(const char *at, const char *end, size_t *value) {
+  enum { DIGITS = 8 };
+  const char *first = at;
+  unsigned digit = (unsigned)*at - (unsigned)'0';
+  size_t n = 0;
+  if (digit - 1 > 8) return NULL; /* "0" is left to the usual way */
+  do {
+    n = n * 10 + digit;
+    if (++at == end) return NULL;
+    digit = (unsigned)*at - (unsigned)'0';
+  } while (digit <= 9);
+  *value = n;
+  return at - first <= DIGITS && end - at >= 2 && is_crlf(at) ? at + 2 : NULL;
+}
+
+/* What is behind a short line of printable ASCII, or NULL. */
+static inline const char *quick_line(const char *at, const char *end, size_t most) {
+  const char *stop = (size_t)(end - at) > most ? at + most : end;
+  while (at < stop && *at >= ' ') at++;
+  return end - at >= 2 && is_crlf(at) ? at + 2 : NULL;
+}
+
+/* What is behind the value at `at` if it is whole and of the usual kind and size, as most are; NULL for all else,
+ * good or bad: that is left to scan_item.  *text is what its text needs. */
+static inline const char *quick_value(const char *at, const char *end, size_t short_line, size_t *text) {
+  size_t value;
+  if (end - at < 5) return NULL;
+  switch (*at) {
+  case '$':
+    at = quick_number(at + 1, end, &value);
+    if (at == NULL || (size_t)(end - at) < value + 2 || !is_crlf(at + value)) return NULL;
+    *text = value + 1;
+    return at + value + 2;
+  case ':':
+    *text = 0;
+    return quick_number(at + 1, end, &value);
+  case '+': {
+    const char *behind = quick_line(at + 1, end, short_line);
+    if (behind != NULL) *text = (size_t)(behind - at) - 2;
+    return behind;
+  }
+  default:
+    return NULL;
   }
 }
 
-rm_frame_kind rm_scanner_kind(const rm_scanner *scanner) { return scanner->kind; }
-size_t rm_scanner_nodes(const rm_scanner *scanner) { return scanner->nodes; }
-size_t rm_scanner_text(const rm_scanner *scanner) { return scanner->text; }
-bool rm_scanner_has_double(const rm_scanner *scanner) { return scanner->has_double; }
-
-const rm_scanner_gap *rm_scanner_gaps(const rm_scanner *scanner, size_t *count) {
-  *count = scanner->gap_count;
-  return scanner->gaps;
+/* Goes over usual values, up to the last but one of a level: that one closes it. */
+static void skip_usual(rm_scanner *s, const char *bytes, size_t len) {
+  size_t limit = len < s->limits.max_reply ? len : s->limits.max_reply;
+  size_t most = s->levels[s->depth - 1].left - 1, count = 0, texts = 0, text;
+  if (s->pos >= limit) return;
+  const char *at = bytes + s->pos, *end = bytes + limit;
+  for (const char *behind; count < most && (behind = quick_value(at, end, s->short_line, &text)) != NULL; count++) {
+    texts += text;
+    at = behind;
+  }
+  s->pos = (size_t)(at - bytes);
+  s->levels[s->depth - 1].left -= count;
+  if (s->gap_depth != 0) return;
+  s->frame.nodes += count;
+  s->frame.text += texts;
 }
 
-const rm_scanner_blob_error *rm_scanner_blob_errors(const rm_scanner *scanner, size_t *count) {
-  *count = scanner->error_count;
-  return scanner->errors;
+/* A frame that is one usual value needs no state at all. */
+static inline size_t usual_frame(rm_scanner *s, const char *bytes, size_t len) {
+  size_t limit = len < s->limits.max_reply ? len : s->limits.max_reply, text;
+  const char *behind = quick_value(bytes, bytes + limit, s->short_line, &text);
+  if (behind == NULL) return 0;
+  s->frame = (rm_frame){.nodes = 1, .text = text};
+  return (size_t)(behind - bytes);
 }
+
+int rm_scanner_scan(rm_scanner *s, const char *bytes, size_t len, size_t *end, redmoon_error *err) {
+  if (s->found) {
+    if ((*end = usual_frame(s, bytes, len)) != 0) return 1;
+    begin_frame(s);
+  }
+  for (;;) {
+    if (s->depth > 0 && s->bulk_end == 0) skip_usual(s, bytes, len);
+    int rc = s->bulk_end != 0 ? end_bulk(s, bytes, len, err) : scan_item(s, bytes, len, err);
+    if (rc == VALUE && s->depth > 0) rc = close_levels(s, err);
+    if (rc <= 0) return rc;
+    if (rc == ITEM) continue;
+    s->found = true;
+    *end = s->pos;
+    return 1;
+  }
+}
+
+const rm_frame *rm_scanner_frame(const rm_scanner *scanner) { return &scanner->frame; }
 
 size_t rm_scanner_known_length(const rm_scanner *scanner) { return scanner->found ? 0 : scanner->bulk_end; }

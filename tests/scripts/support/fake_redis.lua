@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Just enough of a server, in memory, to run the lock scripts without one: hashes, strings, lifetimes, and a clock that
--- the test sets.  Times are microseconds; lifetimes are in milliseconds, as on the server.
+-- Just enough of a server, in memory, to run the lock scripts without one: hashes, strings, lifetimes, and a clock
+-- that the test sets.  Times are microseconds; lifetimes are in milliseconds, as on the server.
 local M = {}
 
 local function new_state() return {now = 1000000000, keys = {}} end

@@ -1,12 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- A redis-server of the test's own on a unix socket, and a raw connection to it.  The server ends when the test process
--- does, however that ends: a shell holds the other end of a pipe.
+-- A redis-server of the test's own on a unix socket, and a raw connection to it.  The server ends when the test
+-- process does, however that ends: a shell holds the other end of a pipe.
 local socket = require "socket"
 local unix = require "socket.unix"
 
 local M = {}
 
 local STARTER = [[
+trap '' HUP INT TERM # sent to the whole group, they would end this shell before it has cleaned up
 dir=$(mktemp -d /tmp/redmoon-scripts-XXXXXX) || exit 1
 redis-server --port 0 --unixsocket "$dir/s" --save '' --dir "$dir" --logfile "$dir/log" </dev/null >/dev/null 2>&1 &
 pid=$!
