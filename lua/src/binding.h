@@ -57,6 +57,8 @@ rm_lua_shared *rm_lua_shared_get(lua_State *L);
 
 /** A function of the state that supplies user and password; `index` is the function.  [-0, +0], may raise */
 rm_lua_credentials *rm_lua_credentials_new(lua_State *L, int index);
+/** Asks the function now, so that other threads have something to go by.  0 or negative. [-0, +0], never raises */
+int rm_lua_credentials_prime(lua_State *L, rm_lua_credentials *credentials);
 void rm_lua_credentials_ref(rm_lua_credentials *credentials);
 bool rm_lua_credentials_is_last(const rm_lua_credentials *credentials);
 void rm_lua_credentials_unref(lua_State *L, rm_lua_credentials *credentials);

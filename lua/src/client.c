@@ -109,6 +109,15 @@ static int client_tostring(lua_State *L) {
   return 1;
 }
 
+/* Whether the keeper will dial before anybody calls; what is wrong with URL or options is said later. */
+static bool dials_by_itself(const char *url, const redmoon_options *options) {
+  rm_config *config;
+  if (rm_config_new(url, options, &config, NULL) < 0) return false;
+  bool dials = config->min_idle > 0;
+  rm_config_free(config);
+  return dials;
+}
+
 int rm_lua_connect(lua_State *L, int url_index, int options_index) {
   const char *url = url_index == 0 ? NULL : luaL_optstring(L, url_index, NULL);
   redmoon_options options = REDMOON_OPTIONS_INIT;
@@ -121,6 +130,8 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
     client->link.credentials = rm_lua_credentials_new(L, function);
     options.credentials = rm_lua_credentials_ask;
     options.credentials_ctx = client->link.credentials;
+    if (dials_by_itself(url, &options) && rm_lua_credentials_prime(L, client->link.credentials) < 0)
+      return rm_lua_fail_text(L, REDMOON_ECONFIG, "option 'credentials': the function gave no user and password");
   }
   redmoon_error err;
   if (redmoon_client_open(url, &options, &client->link.client, &err) < 0) {
