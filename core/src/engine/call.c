@@ -199,7 +199,7 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
 
 /* Every command was answered: the connection goes back, and what the replies say about the server is heeded. */
 static int answered(rm_call *call, int64_t now_us) {
-  if (call->saw_error) {
+  if (call->saw_error || call->whole) { /* of an EXEC the errors are inside its reply */
     rm_call_check_readonly(call, now_us);
     if (rm_call_reply_retries(call, now_us)) return RM_WAIT;
   }
