@@ -211,28 +211,12 @@ static const scene scenes[] = {
 
 /* --- driving the victim --------------------------------------------------------------------------------------------- */
 
-/* Steps, at a time that is `ahead_us` off, until it is done (true) or the cut was reached and all before it was read. */
-static bool step_until(redmoon_op *op, int64_t ahead_us, tiny_redis *server) {
-  for (;;) {
-    bool reached = server != NULL && tiny_redis_is_reached(server);
-    int64_t now_us = rm_clock_now_us() + ahead_us;
-    if (op->status == RM_WAIT) op->status = op->class->step(op, now_us);
-    if (op->status != RM_WAIT) return true;
-    if (reached) return false;
-    struct pollfd fds[] = {{.fd = op->wants.fd},
-                           {.fd = server != NULL ? tiny_redis_reached_fd(server) : -1, .events = POLLIN}};
-    if ((op->wants.events & REDMOON_WANT_READ) != 0) fds[0].events |= POLLIN;
-    if ((op->wants.events & REDMOON_WANT_WRITE) != 0) fds[0].events |= POLLOUT;
-    poll(fds, 2, rm_poll_timeout_ms(now_us, op->wants.until_us));
-  }
-}
-
 /* The clock is set so that the limits end between two steps: the test does not wait for them. */
 static int time_out(redmoon_op *op, tiny_redis *server, redmoon_error *err) {
   enum { BEHIND = -10 * S, AHEAD = 25 * S };
-  if (!step_until(op, BEHIND, server) && op->status == RM_WAIT) {
+  if (!tiny_redis_step(server, op, BEHIND) && op->status == RM_WAIT) {
     op->status = op->class->step(op, rm_clock_now_us()); /* a dial ends here */
-    step_until(op, AHEAD, NULL);
+    tiny_redis_step(NULL, op, AHEAD);
   }
   return redmoon_op_finish(op, err);
 }
@@ -240,7 +224,7 @@ static int time_out(redmoon_op *op, tiny_redis *server, redmoon_error *err) {
 /* Its status; 1 for one that was cancelled. */
 static int run_victim(redmoon_op *op, way how, tiny_redis *server, redmoon_error *err) {
   if (how == CANCEL) {
-    bool done = step_until(op, 0, server);
+    bool done = tiny_redis_step(server, op, 0);
     assert_false(done);
     redmoon_op_cancel(op);
     return 1;

@@ -2,6 +2,9 @@
 /* The tagged server in miniature. */
 #include "support/tiny_redis.h"
 
+#include "base/clock.h"
+#include "engine/op.h"
+
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -32,6 +35,7 @@ struct tiny_redis {
   entry *store;
   uint64_t *killed; /* connections, bit by bit */
   size_t killed_words;
+  const char *refused;
 };
 
 typedef struct session {
@@ -42,6 +46,7 @@ typedef struct session {
   size_t queued;
   bool cutting;  /* the replies */
   size_t budget; /* how many bytes may leave before the cut */
+  bool late;     /* it was held: commands that were received are executed, whether or not anybody hears of it */
 } session;
 
 static void die(const char *what) {
@@ -85,14 +90,10 @@ static int64_t increment(tiny_redis *t, const char *key) {
   return value;
 }
 
-static void forget(tiny_redis *t, const char *prefix) {
-  for (entry **at = &t->store; *at != NULL;) {
-    entry *e = *at;
-    if (strncmp(e->key, prefix, strlen(prefix)) != 0) {
-      at = &e->next;
-      continue;
-    }
-    *at = e->next;
+static void forget(tiny_redis *t) {
+  while (t->store != NULL) {
+    entry *e = t->store;
+    t->store = e->next;
     free(e->key);
     free(e->value);
     free(e);
@@ -175,7 +176,9 @@ static bool answer(session *s, const fake_command *c, fake_bytes *reply) {
     if (fake_is(c, "HELLO")) s->resp3 = reply->ptr[0] == '%';
     return true;
   }
-  if (fake_is(c, "CLIENT") && c->argc == 4) {
+  if (s->tiny->refused != NULL && fake_is(c, s->tiny->refused)) {
+    fake_append_text(reply, "-NOPERM this user may not do that\r\n");
+  } else if (fake_is(c, "CLIENT") && c->argc == 4) {
     kill_client(s, c, reply);
   } else if (fake_is(c, "WATCH") || fake_is(c, "UNWATCH")) {
     fake_append_text(reply, "+OK\r\n");
@@ -210,6 +213,7 @@ static bool at_cut(session *s) {
   pthread_mutex_lock(&t->mutex);
   bool killed = is_killed(t, fake_index(s->peer));
   pthread_mutex_unlock(&t->mutex);
+  s->late = !killed;
   return !killed;
 }
 
@@ -273,7 +277,7 @@ static void serve(fake_peer *peer, void *ctx) {
     s.tiny->received += encoded_len(command);
     s.tiny->sent += reply.len;
     pthread_mutex_unlock(&s.tiny->mutex);
-    goes_on = goes_on && send_reply(&s, &reply);
+    goes_on = goes_on && (send_reply(&s, &reply) || s.late);
     if (!handshake) begin_cut(&s, false);
   }
   free(reply.ptr);
@@ -295,7 +299,7 @@ tiny_redis *tiny_redis_start(bool resp2) {
 void tiny_redis_stop(tiny_redis *t) {
   if (t == NULL) return;
   fake_server_stop(t->server);
-  forget(t, "");
+  forget(t);
   free(t->killed);
   close(t->reached_fd);
   pthread_mutex_destroy(&t->mutex);
@@ -355,8 +359,22 @@ int64_t tiny_redis_counter(tiny_redis *t, const char *key) {
   return value;
 }
 
-void tiny_redis_forget(tiny_redis *t, const char *prefix) {
+void tiny_redis_refuse(tiny_redis *t, const char *name) {
   pthread_mutex_lock(&t->mutex);
-  forget(t, prefix);
+  t->refused = name;
   pthread_mutex_unlock(&t->mutex);
+}
+
+bool tiny_redis_step(tiny_redis *t, redmoon_op *op, int64_t ahead_us) {
+  for (;;) {
+    bool reached = t != NULL && tiny_redis_is_reached(t);
+    int64_t now_us = rm_clock_now_us() + ahead_us;
+    if (op->status == RM_WAIT) op->status = op->class->step(op, now_us);
+    if (op->status != RM_WAIT) return true;
+    if (reached) return false;
+    struct pollfd fds[] = {{.fd = op->wants.fd}, {.fd = t != NULL ? t->reached_fd : -1, .events = POLLIN}};
+    if ((op->wants.events & REDMOON_WANT_READ) != 0) fds[0].events |= POLLIN;
+    if ((op->wants.events & REDMOON_WANT_WRITE) != 0) fds[0].events |= POLLOUT;
+    poll(fds, 2, rm_poll_timeout_ms(now_us, op->wants.until_us));
+  }
 }

@@ -20,6 +20,7 @@
 
 #include "support/fake_server.h"
 
+#include <redmoon/op.h>
 #include <stdint.h>
 
 typedef struct tiny_redis tiny_redis;
@@ -40,6 +41,9 @@ void tiny_redis_cut_connection(tiny_redis *t, tiny_place place, size_t at, tiny_
 bool tiny_redis_is_reached(tiny_redis *t);
 size_t tiny_redis_cut_peer(tiny_redis *t);
 int tiny_redis_reached_fd(const tiny_redis *t); /* readable from then on, until the next cut is set */
+/** Steps `op`, at a time that is `ahead_us` off, until it is done (true), or until the cut of `t` (NULL: of nobody) was
+ *  reached and all that came before it was read (false). */
+bool tiny_redis_step(tiny_redis *t, redmoon_op *op, int64_t ahead_us);
 /** Lets a connection that is held go on as if nothing had happened. */
 void tiny_redis_go_on(tiny_redis *t);
 
@@ -47,7 +51,7 @@ void tiny_redis_go_on(tiny_redis *t);
 size_t tiny_redis_bytes(tiny_redis *t, tiny_place place);
 /** What INCR made of it: how often it was executed. */
 int64_t tiny_redis_counter(tiny_redis *t, const char *key);
-/** Forgets all keys with this prefix. */
-void tiny_redis_forget(tiny_redis *t, const char *prefix);
+/** From here commands of this name are refused (static text; NULL: none is). */
+void tiny_redis_refuse(tiny_redis *t, const char *name);
 
 #endif
