@@ -171,7 +171,11 @@ static void sixty_four_mebibytes_travel_both_ways_at_once(void **state) {
 }
 
 static void ten_thousand_replies_of_64_kib_do_not_deadlock(void **state) {
-  redmoon_client *client = ((matrix_cell *)*state)->client;
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.timeout_ms = options.read_timeout_ms = options.write_timeout_ms = 100000; /* 625 MiB on a busy machine */
+  matrix_cell *cell = *state;
+  const size_t gets = cell->protocol == 3 ? GETS : GETS / 10; /* the protocol is not what this is about */
+  redmoon_client *client = matrix_open(cell, &options);
   char *value = filled(KIB64);
   redmoon_error err;
   redmoon_reply *reply;
@@ -179,15 +183,16 @@ static void ten_thousand_replies_of_64_kib_do_not_deadlock(void **state) {
                    0);
   redmoon_reply_free(reply);
   redmoon_pipeline *pipeline = new_pipeline(client);
-  for (size_t i = 0; i < GETS; i++) add(pipeline, ARGV("GET", "k"));
+  for (size_t i = 0; i < gets; i++) add(pipeline, ARGV("GET", "k"));
   run(pipeline);
-  for (size_t i = 0; i < GETS; i++) {
+  for (size_t i = 0; i < gets; i++) {
     size_t len;
     const char *text = redmoon_reply_string(answer(pipeline, i), &len);
     assert_int_equal(len, KIB64);
     assert_true(memcmp(text, value, KIB64) == 0);
   }
   redmoon_pipeline_free(pipeline);
+  redmoon_client_close(client);
   free(value);
 }
 
