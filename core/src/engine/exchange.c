@@ -14,6 +14,7 @@
 void rm_exchange_begin(rm_call *call, int64_t now_us) {
   call->state = CALL_EXCHANGE;
   call->client_id = call->borrow.lease.conn->client_id;
+  call->protocol = call->borrow.lease.conn->protocol;
   if (call->whole) call->answered = 0;
   /* Commands that were answered in an earlier attempt are not sent again. */
   call->sent = call->maybe_sent = call->answered > 0 ? call->request.marks[call->answered - 1].end : 0;
@@ -73,8 +74,8 @@ static int send_some(rm_call *call, int64_t now_us, int *events) {
   return 0;
 }
 
-/* RESP2 gives some replies another shape than RESP3: the caller sees the latter. */
-static int reshape(rm_call *call, size_t index, redmoon_reply *reply) {
+int rm_call_reshape(rm_call *call, size_t index, redmoon_reply *reply) {
+  if (call->protocol != 2 || reply->type == REDMOON_ERROR) return 0;
   size_t argc = rm_call_args(call, index, NULL, 0);
   redmoon_bytes *args = rm_arena_alloc(&call->arena, argc * sizeof *args);
   rm_shape_arg *rest = rm_arena_alloc(&call->arena, argc * sizeof *rest);
@@ -96,10 +97,8 @@ static int take_replies(rm_call *call) {
     if (call->maybe_sent < call->request.marks[call->answered].end)
       return rm_fail_phase(&call->op.error, REDMOON_EPROTOCOL, REDMOON_PHASE_RECEIVE,
                            "%s answered a command before it was sent", conn->address);
-    if (reply->type == REDMOON_ERROR)
-      call->saw_error = true;
-    else if (conn->protocol == 2 && reshape(call, call->answered, reply) != 0)
-      return rm_fail_nomem(&call->op.error);
+    if (reply->type == REDMOON_ERROR) call->saw_error = true;
+    if (rm_call_reshape(call, call->answered, reply) != 0) return rm_fail_nomem(&call->op.error);
     call->results[call->answered++] = (rm_result){reply, REDMOON_ANSWERED};
   }
   return 1;
