@@ -295,6 +295,9 @@ void rm_lua_hooks_open(lua_State *L) {
   static const luaL_Reg methods[] = {{"close", hook_close}, {"stats", hook_stats}, {NULL, NULL}};
   rm_lua_new_type(L, HOOK_TYPE, meta, methods);
   lua_pop(L, 2);
+  bool known = lua_rawgetp(L, LUA_REGISTRYINDEX, &hooks_key) == LUA_TTABLE;
+  lua_pop(L, 1);
+  if (known) return; /* the module is loaded once more; the hooks of its first life go on */
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushliteral(L, "k");

@@ -73,6 +73,6 @@ int rm_backoff_fail(const char *name, const redmoon_error *last, int64_t wait_us
                 (long long)wait_ms, last->message);
   if (status == REDMOON_ESERVER) snprintf(err->code, sizeof err->code, "%s", last->code);
   snprintf(err->address, sizeof err->address, "%s", last->address);
-  err->retryable = 1;
+  err->retryable = status == REDMOON_ECONNECT || last->retryable; /* a wrong password stays wrong */
   return status;
 }

@@ -37,8 +37,8 @@ typedef struct rm_scanner rm_scanner;
 rm_scanner *rm_scanner_new(const rm_limits *limits);
 void rm_scanner_free(rm_scanner *scanner);
 /** Looks at bytes[0 .. len): the frame's bytes from its first one, as many as have been received; each call sees
- *  at least as many as the last, and goes on where that stopped.  Returns 1 (*end is the frame's length; the scanner is
- *  ready for the next frame), 0 (incomplete), or negative (PROTOCOL, TOO_LARGE, NOMEM) with `err`. */
+ *  at least as many as the last, and goes on where that stopped.  Returns 1 (*end is the frame's length; the
+ *  scanner is ready for the next frame), 0 (incomplete), or negative (PROTOCOL, TOO_LARGE, NOMEM) with `err`. */
 int rm_scanner_scan(rm_scanner *scanner, const char *bytes, size_t len, size_t *end, redmoon_error *err);
 
 /** The frame found last; valid until the next scan. */
