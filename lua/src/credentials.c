@@ -139,3 +139,13 @@ int rm_lua_credentials_ask(void *ctx, char username[256], char password[1024]) {
   }
   return remember(credentials, &q) ? 0 : -1;
 }
+
+int rm_lua_credentials_prime(lua_State *L, rm_lua_credentials *credentials) {
+  char username[USERNAME_SIZE], password[PASSWORD_SIZE];
+  lua_State *outer = rm_lua_credentials_enter(credentials, L);
+  int status = rm_lua_credentials_ask(credentials, username, password);
+  rm_lua_credentials_enter(credentials, outer);
+  rm_wipe(username, sizeof username);
+  rm_wipe(password, sizeof password);
+  return status;
+}

@@ -191,6 +191,10 @@ static uintptr_t owner_of(const rm_call *call) {
 static int begin_attempt(rm_call *call, int64_t now_us) {
   call->attempt++;
   call->state = CALL_BORROW;
+  /* A dial that had no time would hold off those of other calls. */
+  if (now_us >= call->deadline_us)
+    return rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_POOL,
+                         "the deadline was over before a connection was asked for");
   if (rm_call_is_holding(call)) return RM_DONE;
   return rm_borrow_start(&call->borrow, call->op.client->core, owner_of(call), now_us, call->deadline_us,
                          &call->op.error);
@@ -198,7 +202,7 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
 
 /* Every command was answered: the connection goes back, and what the replies say about the server is heeded. */
 static int answered(rm_call *call, int64_t now_us) {
-  if (call->saw_error) {
+  if (call->saw_error || call->whole) { /* of an EXEC the errors are inside its reply */
     rm_call_check_readonly(call, now_us);
     if (rm_call_reply_retries(call, now_us)) return RM_WAIT;
   }

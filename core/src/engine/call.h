@@ -50,6 +50,7 @@ typedef struct rm_call {
   bool listening;          /* the request was sent in an earlier step: a receive may find something */
   bool saw_error, redialled;
   int64_t client_id;       /* of the connection used last, on the server */
+  int protocol;            /* of that connection: 2 or 3 */
   int64_t fixed_deadline_us; /* set by an owner whose deadline this call shares; 0: its own */
   int64_t started_us, deadline_us, send_by_us, receive_by_us, block_us, backoff_until_us;
 } rm_call;
@@ -78,6 +79,9 @@ REDMOON_API int rm_call_evalsha(rm_call *call, const char *sha1, const redmoon_s
 REDMOON_API int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_error *err);
 /** Arguments of command `index`, read back from the request: at most `max` are stored, the number there is returned. */
 size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size_t max);
+/** RESP2 gives some replies another shape than RESP3, and the caller sees the latter: reshapes `reply`, which lies in the
+ *  call's arena, as the answer to command `index`.  0 or NOMEM. */
+int rm_call_reshape(rm_call *call, size_t index, redmoon_reply *reply);
 /** The step of op->class, also for operations that embed a call as their first member. */
 int rm_call_step(redmoon_op *op, int64_t now_us);
 /** Ends a held connection: back to the pool, or closed. */

@@ -14,6 +14,7 @@
 void rm_exchange_begin(rm_call *call, int64_t now_us) {
   call->state = CALL_EXCHANGE;
   call->client_id = call->borrow.lease.conn->client_id;
+  call->protocol = call->borrow.lease.conn->protocol;
   if (call->whole) call->answered = 0;
   /* Commands that were answered in an earlier attempt are not sent again. */
   call->sent = call->maybe_sent = call->answered > 0 ? call->request.marks[call->answered - 1].end : 0;
@@ -73,8 +74,8 @@ static int send_some(rm_call *call, int64_t now_us, int *events) {
   return 0;
 }
 
-/* RESP2 gives some replies another shape than RESP3: the caller sees the latter. */
-static int reshape(rm_call *call, size_t index, redmoon_reply *reply) {
+int rm_call_reshape(rm_call *call, size_t index, redmoon_reply *reply) {
+  if (call->protocol != 2 || reply->type == REDMOON_ERROR) return 0;
   size_t argc = rm_call_args(call, index, NULL, 0);
   redmoon_bytes *args = rm_arena_alloc(&call->arena, argc * sizeof *args);
   rm_shape_arg *rest = rm_arena_alloc(&call->arena, argc * sizeof *rest);
@@ -96,10 +97,8 @@ static int take_replies(rm_call *call) {
     if (call->maybe_sent < call->request.marks[call->answered].end)
       return rm_fail_phase(&call->op.error, REDMOON_EPROTOCOL, REDMOON_PHASE_RECEIVE,
                            "%s answered a command before it was sent", conn->address);
-    if (reply->type == REDMOON_ERROR)
-      call->saw_error = true;
-    else if (conn->protocol == 2 && reshape(call, call->answered, reply) != 0)
-      return rm_fail_nomem(&call->op.error);
+    if (reply->type == REDMOON_ERROR) call->saw_error = true;
+    if (rm_call_reshape(call, call->answered, reply) != 0) return rm_fail_nomem(&call->op.error);
     call->results[call->answered++] = (rm_result){reply, REDMOON_ANSWERED};
   }
   return 1;
@@ -107,7 +106,7 @@ static int take_replies(rm_call *call) {
 
 /* Bytes behind the last reply: whole pushes are nobody's answer; anything else means that replies and commands may be
  * out of step, so the connection is not used again. */
-static void check_surplus(rm_call *call, int64_t now_us) {
+static void drop_surplus(rm_call *call, int64_t now_us) {
   rm_conn *conn = call->borrow.lease.conn;
   while (rm_reader_has_bytes(conn->reader)) {
     redmoon_reply *reply;
@@ -126,11 +125,12 @@ static bool may_wait(const rm_call *call, int64_t now_us) {
          rm_min64(call->receive_by_us, call->deadline_us) - now_us >= conn->receive_timeout_us;
 }
 
-/* Receives and takes replies until all are there or nothing is.  1, 0, or negative. */
-static int receive_some(rm_call *call, int64_t now_us, int *events) {
+/* Receives and takes replies until all are there or nothing is; `wait`: the first receive may block.  1, 0, or
+ * negative. */
+static int receive_some(rm_call *call, bool wait, int64_t now_us, int *events) {
   rm_conn *conn = call->borrow.lease.conn;
   for (;;) {
-    ssize_t n = rm_conn_receive(conn, may_wait(call, now_us), &call->op.error);
+    ssize_t n = rm_conn_receive(conn, wait, &call->op.error);
     if (n == RM_IO_AGAIN_READ || n == RM_IO_AGAIN_WRITE) {
       *events |= n == RM_IO_AGAIN_READ ? REDMOON_WANT_READ : REDMOON_WANT_WRITE;
       return 0;
@@ -149,6 +149,7 @@ static int receive_some(rm_call *call, int64_t now_us, int *events) {
     }
     now_us = rm_clock_now_us(); /* a long reply can take long to arrive, and a dripped one for ever */
     if (now_us >= rm_min64(call->receive_by_us, call->deadline_us)) return timed_out(call, now_us);
+    wait = may_wait(call, now_us);
   }
 }
 
@@ -156,11 +157,12 @@ int rm_exchange_step(rm_call *call, int64_t now_us) {
   int events = 0;
   int rc = send_some(call, now_us, &events);
   if (rc < 0) return rc;
-  if (call->listening || may_wait(call, now_us)) {
-    rc = receive_some(call, now_us, &events);
+  bool wait = may_wait(call, now_us);
+  if (call->listening || wait) {
+    rc = receive_some(call, wait, now_us, &events);
     if (rc < 0) return rc;
     if (rc == 1) {
-      check_surplus(call, now_us);
+      if (rm_reader_has_bytes(call->borrow.lease.conn->reader)) drop_surplus(call, now_us);
       return RM_DONE;
     }
     now_us = call->op.may_block ? rm_clock_now_us() : now_us; /* the receive may have waited */

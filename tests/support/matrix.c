@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* One server with three ways in; the tests multiplied by the cells. */
+#include "support/matrix.h"
+
+#include "support/certs.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const transport_names[MATRIX_TRANSPORTS] = {"tcp", "unix", "tls"};
+
+redmoon_client *matrix_open(const matrix_cell *cell, const redmoon_options *options) {
+  static const redmoon_options defaults = REDMOON_OPTIONS_INIT;
+  redmoon_options own = options != NULL ? *options : defaults;
+  own.protocol = cell->protocol;
+  char url[300];
+  if (cell->transport == MATRIX_TLS) {
+    snprintf(url, sizeof url, "rediss://127.0.0.1:%d", redis_server_tls_port(cell->server));
+    own.tls.ca_file = certs_get()->ca_file;
+  } else if (cell->transport == MATRIX_TCP) {
+    snprintf(url, sizeof url, "redis://127.0.0.1:%d", redis_server_port(cell->server));
+  } else {
+    snprintf(url, sizeof url, "%s", redis_server_url(cell->server));
+  }
+  redmoon_client *client = NULL;
+  redmoon_error err;
+  if (redmoon_client_open(url, &own, &client, &err) != 0) fail_msg("%s: %s", url, err.message);
+  return client;
+}
+
+int64_t matrix_info(const matrix_cell *cell, const char *section, const char *field) {
+  char command[80];
+  snprintf(command, sizeof command, "INFO %s", section);
+  char *text = redis_server_ask(cell->server, NULL, command);
+  const char *at = strstr(text, field);
+  int64_t value = at != NULL ? strtoll(at + strlen(field), NULL, 10) : 0;
+  free(text);
+  return value;
+}
+
+void matrix_await_info(const matrix_cell *cell, const char *section, const char *field, int64_t at_least) {
+  for (int i = 0; i < 10000; i++) {
+    if (matrix_info(cell, section, field) >= at_least) return;
+    poll(NULL, 0, 2); /* between two looks, not instead of one */
+  }
+  fail_msg("%s %s did not reach %lld", section, field, (long long)at_least);
+}
+
+/* ---- running ---- */
+
+static matrix_cell cells[MATRIX_CELLS];
+
+static int start_server(void **state) {
+  (void)state;
+  const certs *c = certs_get();
+  if (c == NULL) return -1;
+  static const char *const args[] = {"--enable-debug-command", "yes", NULL};
+  redis_server *server = redis_server_start(&(redis_server_options){
+      .tcp = true, .tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file, .args = args});
+  for (int i = 0; i < MATRIX_CELLS; i++)
+    cells[i] =
+        (matrix_cell){.server = server, .transport = i % MATRIX_TRANSPORTS, .protocol = 2 + i / MATRIX_TRANSPORTS};
+  return 0;
+}
+
+static int stop_server(void **state) {
+  (void)state;
+  redis_server_stop(cells[0].server);
+  return 0;
+}
+
+/* What a test is given at first: which test, in which cell. */
+typedef struct assignment {
+  const matrix_test *test;
+  int cell;
+} assignment;
+
+static int enter(void **state) {
+  const assignment *given = *state;
+  matrix_cell *cell = &cells[given->cell];
+  cell->test = given->test;
+  free(redis_server_ask(cell->server, NULL, "FLUSHALL"));
+  cell->client = matrix_open(cell, NULL);
+  *state = cell;
+  return 0;
+}
+
+static void run_one(void **state) { ((matrix_cell *)*state)->test->run(state); }
+
+static int leave(void **state) {
+  matrix_cell *cell = *state;
+  redmoon_client_close(cell->client);
+  cell->client = NULL;
+  return 0;
+}
+
+int matrix_run(const char *group, const matrix_test *tests, size_t count) {
+  size_t total = count * MATRIX_CELLS;
+  struct CMUnitTest *all = calloc(total, sizeof *all);
+  assignment *given = calloc(total, sizeof *given);
+  char(*names)[160] = calloc(total, sizeof *names);
+  if (all == NULL || given == NULL || names == NULL) abort();
+  for (size_t i = 0; i < total; i++) {
+    int cell = (int)(i % MATRIX_CELLS);
+    given[i] = (assignment){&tests[i / MATRIX_CELLS], cell};
+    snprintf(names[i], sizeof names[i], "%s [RESP%d %s]", given[i].test->name, 2 + cell / MATRIX_TRANSPORTS,
+             transport_names[cell % MATRIX_TRANSPORTS]);
+    all[i] = (struct CMUnitTest){names[i], run_one, enter, leave, &given[i]};
+  }
+  int failed = _cmocka_run_group_tests(group, all, total, start_server, stop_server);
+  free(all);
+  free(given);
+  free(names);
+  return failed;
+}
