@@ -104,6 +104,28 @@ static void a_dripped_reply_ends_at_the_read_timeout(void **state) {
   assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "did not answer within 100 ms");
 }
 
+/* Pushes without a pause, for far longer than the call may last, and then the reply. */
+static void flood(fake_peer *peer, void *ctx) {
+  (void)ctx;
+  static const char push[] = ">1\r\n+p\r\n";
+  char block[64 * (sizeof push - 1)];
+  for (size_t i = 0; i < 64; i++) memcpy(block + i * (sizeof push - 1), push, sizeof push - 1);
+  const fake_command *command;
+  fake_handshake(peer);
+  if (!fake_next(peer, &command)) return;
+  int64_t until_us = rm_clock_now_us() + (int64_t)3 * 1000000;
+  while (rm_clock_now_us() < until_us)
+    if (!fake_send(peer, block, sizeof block)) return;
+  fake_text(peer, "+late\r\n");
+}
+
+static void a_reply_behind_a_flood_of_pushes_ends_at_the_deadline(void **state) {
+  (void)state;
+  server = fake_server_start(&(fake_options){.script = flood});
+  open_server("?max_retries=0");
+  assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "before the call's deadline");
+}
+
 static void a_server_that_never_answers_ends_at_the_deadline_retries_included(void **state) {
   (void)state;
   server = fake_server_start(&(fake_options){0});
@@ -392,6 +414,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_dripped_reply_ends_at_the_deadline),
       TEST(a_dripped_reply_ends_at_the_read_timeout),
+      TEST(a_reply_behind_a_flood_of_pushes_ends_at_the_deadline),
       TEST(a_server_that_never_answers_ends_at_the_deadline_retries_included),
       cmocka_unit_test_teardown(a_black_holed_resolver_ends_at_the_deadline, stop_names),
       TEST(a_black_holed_address_ends_at_the_deadline),
