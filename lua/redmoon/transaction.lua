@@ -13,7 +13,9 @@ local function commit(tx)
   return { n = 0 }
 end
 
+-- pool_timeout is for the whole of it, so a full pool is not waited for twice.
 local function may_repeat(code, detail)
+  if code == "POOL_TIMEOUT" then return false end
   return code == "CONFLICT" or (detail ~= nil and detail.retryable)
 end
 
