@@ -306,6 +306,12 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   }
 }
 
+int rm_fail_nomem_answered(redmoon_error *err) {
+  int rc = rm_fail_nomem(err);
+  if (err != NULL) err->outcome = REDMOON_ANSWERED;
+  return rc;
+}
+
 int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err) {
   const redmoon_reply *answer = call->results[index].reply;
   if (answer->type == REDMOON_ERROR) {
@@ -316,5 +322,5 @@ int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmo
     }
     return rc;
   }
-  return rm_reply_detach(answer, &call->arena, reply) == 0 ? 0 : rm_fail_nomem(err);
+  return rm_reply_detach(answer, &call->arena, reply) == 0 ? 0 : rm_fail_nomem_answered(err);
 }
