@@ -204,7 +204,8 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
 static int answered(rm_call *call, int64_t now_us) {
   if (call->saw_error || call->whole) { /* of an EXEC the errors are inside its reply */
     rm_call_check_readonly(call, now_us);
-    if (rm_call_reply_retries(call, now_us)) return RM_WAIT;
+    int rc = rm_call_reply_retries(call, now_us);
+    if (rc != RM_DONE) return rc;
   }
   if (rm_call_is_holding(call) && !call->hold) rm_pool_release(&call->borrow.lease, now_us);
   return RM_DONE;
@@ -306,6 +307,12 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   }
 }
 
+int rm_fail_nomem_answered(redmoon_error *err) {
+  int rc = rm_fail_nomem(err);
+  if (err != NULL) err->outcome = REDMOON_ANSWERED;
+  return rc;
+}
+
 int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err) {
   const redmoon_reply *answer = call->results[index].reply;
   if (answer->type == REDMOON_ERROR) {
@@ -316,5 +323,8 @@ int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmo
     }
     return rc;
   }
-  return rm_reply_detach(answer, &call->arena, reply) == 0 ? 0 : rm_fail_nomem(err);
+  if (rm_reply_detach(answer, &call->arena, reply) == 0) return 0;
+  rm_fail_nomem_answered(err);
+  if (err != NULL) err->attempts = call->attempt;
+  return REDMOON_ENOMEM;
 }

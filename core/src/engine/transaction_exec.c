@@ -120,14 +120,17 @@ static int conclude(rm_tx_op *self) {
     }
     return rc;
   }
-  if (reply->type != REDMOON_ARRAY || reply->len != tx->queue.count + (tx->writes ? 1 : 0))
-    return rm_fail(err, REDMOON_EPROTOCOL, "EXEC was not answered by one reply for each command");
+  if (reply->type != REDMOON_ARRAY || reply->len != tx->queue.count + (tx->writes ? 1 : 0)) {
+    rm_fail(err, REDMOON_EPROTOCOL, "EXEC was not answered by one reply for each command");
+    err->outcome = REDMOON_ANSWERED;
+    return REDMOON_EPROTOCOL;
+  }
   reply->len = tx->queue.count;
   /* Inside EXEC the call could not know whose replies they are. */
   size_t first = call->request.count - 1 - (tx->writes ? 1 : 0) - tx->queue.count;
   for (size_t i = 0; i < reply->len; i++)
-    if (rm_call_reshape(call, first + i, &reply->as.items[i]) != 0) return rm_fail_nomem(err);
-  return rm_reply_detach(reply, &call->arena, &self->result) == 0 ? RM_DONE : rm_fail_nomem(err);
+    if (rm_call_reshape(call, first + i, &reply->as.items[i]) != 0) return rm_fail_nomem_answered(err);
+  return rm_reply_detach(reply, &call->arena, &self->result) == 0 ? RM_DONE : rm_fail_nomem_answered(err);
 }
 
 /* Committed, but the replies went with the connection: each is an error that says so. */
@@ -152,7 +155,7 @@ static int conclude_lost(rm_tx_op *self) {
   return RM_DONE;
 nomem:
   rm_arena_fini(&arena);
-  return rm_fail_nomem(&self->op.error);
+  return rm_fail_nomem_answered(&self->op.error);
 }
 
 /* ---- a lost reply ---- */
