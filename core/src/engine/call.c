@@ -307,12 +307,6 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   }
 }
 
-int rm_fail_nomem_answered(redmoon_error *err) {
-  int rc = rm_fail_nomem(err);
-  if (err != NULL) err->outcome = REDMOON_ANSWERED;
-  return rc;
-}
-
 int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err) {
   const redmoon_reply *answer = call->results[index].reply;
   if (answer->type == REDMOON_ERROR) {
