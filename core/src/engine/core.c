@@ -35,15 +35,14 @@ void rm_core_check_fork_slow(rm_core *core) {
   if (core->fork_mark != NULL) *core->fork_mark = 1;
   core->pid = (long)getpid();
   /* Only this thread is left.  The event is shared with the parent, and locks may have been held by threads that are
-   * gone: all of it is made anew.  A resolver whose lock may be held is left behind. */
+   * gone: all of it is made anew. */
   rm_event_close(&core->closing);
   (void)rm_event_open(&core->closing);
   if (atomic_load(&core->closed)) rm_event_signal(&core->closing);
   rm_keeper_forked(&core->keeper);
   pthread_mutex_init(&core->hooks.lock, NULL);
   pthread_cond_init(&core->hooks.idle, NULL);
-  rm_resolver *resolver = rm_resolver_new();
-  if (resolver != NULL) core->dialer.resolver = resolver;
+  rm_resolver_forked(core->dialer.resolver);
   rm_random_hex(core->token, 8);
   size_t count;
   rm_node *nodes = rm_route_nodes(core->route, &count);
