@@ -81,12 +81,15 @@ set_target_properties(redmoon-core PROPERTIES PREFIX "" OUTPUT_NAME core
   LIBRARY_OUTPUT_DIRECTORY ${redmoon_lua_tree}/redmoon)
 # The entry has to be visible though the core inside is a hidden one; the version script keeps the rest in.
 set_source_files_properties(${PROJECT_SOURCE_DIR}/lua/src/core.c PROPERTIES COMPILE_OPTIONS -fvisibility=default)
+if(redmoon_sanitize AND NOT REDMOON_SANITIZE STREQUAL "address")
+  set_target_properties(redmoon-core PROPERTIES EXCLUDE_FROM_ALL ON) # only the specs load it
+endif()
 if(NOT APPLE)
   # Threads of the core may outlive a lua_State: the code must stay mapped.
   target_link_options(redmoon-core PRIVATE LINKER:-z,nodelete)
 endif()
 
-if(NOT REDMOON_ROCK)
+if(redmoon_libraries)
   redmoon_lua(redmoon-lua SHARED)
   # The static core serves what the shared one does not show (encoders: functions without state).
   target_link_libraries(redmoon-lua PUBLIC redmoon PRIVATE $<TARGET_FILE:redmoon-static> PkgConfig::SODIUM
@@ -105,6 +108,7 @@ endif()
 
 if(REDMOON_TESTS)
   redmoon_lua(redmoon_lua_testing STATIC)
+  set_target_properties(redmoon_lua_testing PROPERTIES EXCLUDE_FROM_ALL ON)
   target_link_libraries(redmoon_lua_testing PUBLIC redmoon_testing)
   if(REDMOON_HOST_LUA_FOUND)
     target_link_libraries(redmoon_lua_testing PUBLIC PkgConfig::REDMOON_HOST_LUA)

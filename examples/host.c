@@ -48,10 +48,8 @@ static void *work(void *arg) {
   if (L == NULL) return NULL;
   lua_pushcfunction(L, run_script);
   lua_pushlightuserdata(L, self);
-  if (lua_pcall(L, 1, 0, 0) == LUA_OK)
-    self->failed = 0;
-  else
-    fprintf(stderr, "thread %d: %s\n", self->number, lua_tostring(L, -1));
+  if (lua_pcall(L, 1, 0, 0) == LUA_OK) self->failed = 0;
+  else fprintf(stderr, "thread %d: %s\n", self->number, lua_tostring(L, -1));
   lua_close(L);
   return NULL;
 }
@@ -74,7 +72,8 @@ static int run_threads(redmoon_client *client) {
 /* Reads a key as an integer, then removes it; -1 on failure. */
 static long long take_count(redmoon_client *client, redmoon_error *err) {
   redmoon_reply *reply;
-  if (redmoon_command(client, 2, (const char *[]){"GETDEL", "redmoon-host:count"}, NULL, &reply, err) < 0) return -1;
+  if (redmoon_command(client, 2, (const char *[]){"GETDEL", "redmoon-host:count"}, NULL, &reply, err) < 0)
+    return -1;
   long long count = -1;
   const char *text = redmoon_reply_string(reply, NULL);
   if (text != NULL && sscanf(text, "%lld", &count) != 1) count = -1;
@@ -105,11 +104,12 @@ int main(int argc, char **argv) {
   if (count < 0) goto out;
   redmoon_stats stats;
   redmoon_client_stats(client, &stats);
-  printf("%d threads counted to %lld over %llu connections of %s\n", THREADS, count, (unsigned long long)stats.dials,
-         redmoon_client_url(client));
+  printf("%d threads counted to %lld over %llu connections of %s\n", THREADS, count,
+         (unsigned long long)stats.dials, redmoon_client_url(client));
   status = count == THREADS * ROUNDS ? 0 : 1;
 out:
-  if (status != 0) fprintf(stderr, "host: %s\n", client == NULL || err.message[0] != '\0' ? err.message : "wrong count");
+  if (status != 0)
+    fprintf(stderr, "host: %s\n", client == NULL || err.message[0] != '\0' ? err.message : "wrong count");
   redmoon_client_close(client);
   redmoon_embedded_close(server);
   return status;

@@ -5,14 +5,6 @@ local core = require("redmoon.core").transaction
 
 local M = {}
 
--- Commits what was queued.  A body that watched and queued nothing has nothing to commit.
-local function commit(tx)
-  if core.is_queuing(tx) then return core.exec(tx) end
-  local done, message, code, detail = core.abandon(tx)
-  if not done then return nil, message, code, detail end
-  return { n = 0 }
-end
-
 -- pool_timeout is for the whole of it, so a full pool is not waited for twice.
 local function may_repeat(code, detail)
   if code == "POOL_TIMEOUT" then return false end
@@ -28,7 +20,7 @@ local function attempts(client, keys, fn, options)
       return false
     end
     local replies
-    replies, message, code, detail = commit(tx)
+    replies, message, code, detail = core.exec(tx)
     if replies then return replies end
     if not may_repeat(code, detail) then return nil, message, code, detail end
     local again, why, why_code, why_detail = core.again(tx)

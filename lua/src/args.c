@@ -30,6 +30,15 @@ void rm_lua_put_args(lua_State *L, int first, int last, rm_request *request) {
   }
 }
 
+void rm_lua_put_command(lua_State *L, rm_lua_name name, int first, int last, rm_request *request) {
+  rm_request_begin(request, (size_t)(last - first + 2));
+  if (name.formatted)
+    rm_request_formatted(request, name.text, name.len);
+  else
+    rm_request_arg(request, name.text, name.len);
+  rm_lua_put_args(L, first, last, request);
+}
+
 rm_lua_args *rm_lua_args_new(lua_State *L, size_t cap) {
   const size_t each = sizeof(redmoon_bytes) + sizeof(const char *) + sizeof(size_t) + sizeof(char[32]);
   if (cap > (SIZE_MAX - sizeof(rm_lua_args)) / each) rm_lua_raise(L, "too many arguments");

@@ -32,8 +32,8 @@ typedef struct rm_lua_type {
 
 /** Data of one lua_State; a userdata that its registry keeps. */
 typedef struct rm_lua_shared {
-  atomic_int pending;      /* hook events wait to be handed to their functions */
-  bool dispatching;        /* that goes on now */
+  atomic_int pending; /* hook events wait to be handed to their functions */
+  bool dispatching;   /* that goes on now */
   rm_lua_type client, pipeline, transaction;
 } rm_lua_shared;
 
@@ -57,11 +57,16 @@ rm_lua_shared *rm_lua_shared_get(lua_State *L);
 
 /** A function of the state that supplies user and password; `index` is the function.  [-0, +0], may raise */
 rm_lua_credentials *rm_lua_credentials_new(lua_State *L, int index);
+/** Asks the function now, so that other threads have something to go by.  0 or negative. [-0, +0], never raises */
+int rm_lua_credentials_prime(lua_State *L, rm_lua_credentials *credentials);
 void rm_lua_credentials_ref(rm_lua_credentials *credentials);
-bool rm_lua_credentials_is_last(const rm_lua_credentials *credentials);
+/** One more reference, the client's: ended by rm_lua_credentials_drop, on any thread. */
+void rm_lua_credentials_share(rm_lua_credentials *credentials);
+/** redmoon_options.credentials_drop. */
+void rm_lua_credentials_drop(void *ctx);
 void rm_lua_credentials_unref(lua_State *L, rm_lua_credentials *credentials);
 /** redmoon_options.credentials. */
-int rm_lua_credentials_ask(void *ctx, char username[256], char password[1024]);
+int rm_lua_credentials_ask(void *ctx, char username[256], char password[4096]);
 /** The state whose thread is inside the engine now (NULL: none) is replaced; returns what it was. */
 lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *L);
 
@@ -109,6 +114,15 @@ static inline void rm_lua_push_null(lua_State *L) { lua_pushlightuserdata(L, NUL
 void rm_lua_check_args(lua_State *L, int first, int last);
 /** Adds them to a request.  They were checked. [-0, +0], never raises */
 void rm_lua_put_args(lua_State *L, int first, int last, rm_request *request);
+
+/** A command's name; `formatted`: as a request holds it. */
+typedef struct rm_lua_name {
+  const char *text;
+  size_t len;
+  bool formatted;
+} rm_lua_name;
+/** A whole command but for its end: name, then the checked values first..last. [-0, +0], never raises */
+void rm_lua_put_command(lua_State *L, rm_lua_name name, int first, int last, rm_request *request);
 /** Arguments as arrays; strings stay where they are, numbers become text of the array's own userdata. */
 typedef struct rm_lua_args {
   size_t count, cap;
@@ -186,10 +200,12 @@ enum { RM_LUA_NAME_MAX = 64 };
 typedef struct rm_lua_method {
   const rm_command *command;
   rm_lua_type *type; /* of the objects it is a method of */
-  int rewrite;      /* RM_LUA_SET ...: takes a last table of options */
+  int rewrite;       /* RM_LUA_SET ...: takes a last table of options */
   bool has_subcommands;
   size_t len;
-  char name[RM_LUA_NAME_MAX + 1]; /* upper case */
+  char name[RM_LUA_NAME_MAX + 1];  /* upper case */
+  size_t wire_len;
+  char wire[RM_LUA_NAME_MAX + 12]; /* the name as a request holds it: "$3\r\nGET\r\n" */
 } rm_lua_method;
 /** Makes the table on top yield a method for each lower-case command name: a closure of `fn`. [-0, +0] */
 void rm_lua_command_methods(lua_State *L, lua_CFunction fn, rm_lua_type *type);

@@ -25,16 +25,13 @@ rm_lua_client *rm_lua_client_new(lua_State *L) {
 /* ---- commands ---- */
 
 /* Sends the command whose arguments are the stack's values first..last, all checked. */
-static int run_command(lua_State *L, rm_lua_client *client, const rm_command *command, const char *name,
-                       size_t name_len, int first, bool conditional) {
+static int run_command(lua_State *L, rm_lua_client *client, const rm_command *command, rm_lua_name name, int first,
+                       bool conditional) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   int last = lua_gettop(L);
   rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
-  rm_call *call = &op->call;
-  rm_request_begin(&call->request, (size_t)(last - first + 2));
-  rm_request_arg(&call->request, name, name_len);
-  rm_lua_put_args(L, first, last, &call->request);
-  return rm_lua_op_run(L, op, rm_call_end(call, command, 0, &call->op.error), conditional);
+  rm_lua_put_command(L, name, first, last, &op->call.request);
+  return rm_lua_op_run(L, op, rm_call_end(&op->call, command, 0, &op->call.op.error), conditional);
 }
 
 /* client:<name>(...). Upvalues: method, name. */
@@ -44,7 +41,8 @@ static int client_command(lua_State *L) {
   bool conditional = false;
   if (method->rewrite != RM_LUA_AS_WRITTEN) rm_lua_rewrite(L, method, client->default_ttl_ms, &conditional);
   rm_lua_check_args(L, 2, lua_gettop(L));
-  return run_command(L, client, rm_lua_method_command(L, method), method->name, method->len, 2, conditional);
+  return run_command(L, client, rm_lua_method_command(L, method),
+                     (rm_lua_name){method->wire, method->wire_len, true}, 2, conditional);
 }
 
 /* client:call(name, ...) */
@@ -53,7 +51,7 @@ static int client_call(lua_State *L) {
   const char *name;
   size_t len;
   const rm_command *command = rm_lua_call_command(L, &name, &len);
-  return run_command(L, client, command, name, len, 3, false);
+  return run_command(L, client, command, (rm_lua_name){name, len, false}, 3, false);
 }
 
 /* ---- life ---- */
@@ -109,6 +107,15 @@ static int client_tostring(lua_State *L) {
   return 1;
 }
 
+/* Whether the keeper will dial before anybody calls; what is wrong with URL or options is said later. */
+static bool dials_by_itself(const char *url, const redmoon_options *options) {
+  rm_config *config;
+  if (rm_config_new(url, options, &config, NULL) < 0) return false;
+  bool dials = config->min_idle > 0;
+  rm_config_free(config);
+  return dials;
+}
+
 int rm_lua_connect(lua_State *L, int url_index, int options_index) {
   const char *url = url_index == 0 ? NULL : luaL_optstring(L, url_index, NULL);
   redmoon_options options = REDMOON_OPTIONS_INIT;
@@ -121,9 +128,14 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
     client->link.credentials = rm_lua_credentials_new(L, function);
     options.credentials = rm_lua_credentials_ask;
     options.credentials_ctx = client->link.credentials;
+    options.credentials_drop = rm_lua_credentials_drop;
+    if (dials_by_itself(url, &options) && rm_lua_credentials_prime(L, client->link.credentials) < 0)
+      return rm_lua_fail_text(L, REDMOON_ECONFIG, "option 'credentials': the function gave no user and password");
   }
   redmoon_error err;
+  if (client->link.credentials != NULL) rm_lua_credentials_share(client->link.credentials);
   if (redmoon_client_open(url, &options, &client->link.client, &err) < 0) {
+    if (client->link.credentials != NULL) rm_lua_credentials_drop(client->link.credentials);
     rm_lua_link_drop(L, &client->link);
     return rm_lua_fail(L, &err);
   }

@@ -42,16 +42,28 @@ static int build_info(lua_State *L) {
   return 1;
 }
 
+/* One for the life of the state, however often the module is loaded: objects point to it. [-0, +0] */
+static rm_lua_shared *open_shared(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &shared_key) == LUA_TUSERDATA) {
+    rm_lua_shared *shared = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return shared;
+  }
+  lua_pop(L, 1);
+  rm_lua_shared *shared = lua_newuserdatauv(L, sizeof *shared, 0);
+  memset(shared, 0, sizeof *shared);
+  atomic_init(&shared->pending, 0);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &shared_key);
+  return shared;
+}
+
 int luaopen_redmoon_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"connect", connect_client},   {"embedded", rm_lua_embedded_start},
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
-  rm_lua_shared *shared = lua_newuserdatauv(L, sizeof *shared, 0);
-  memset(shared, 0, sizeof *shared);
-  atomic_init(&shared->pending, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &shared_key);
+  rm_lua_shared *shared = open_shared(L);
   rm_lua_error_open(L);
   rm_lua_op_open(L);
   rm_lua_client_open(L, shared);

@@ -132,8 +132,8 @@ static int deliver(lua_State *L) {
   return 0;
 }
 
-/* A function that raises does not disturb the call that is just ending: it is counted, and said by warn().  Returns false
- * when events stay behind, because there was not even the memory or the C stack to begin. [-1, +0] */
+/* A function that raises does not disturb the call that is just ending: it is counted, and said by warn().  Returns
+ * false when events stay behind, because there was not even the memory or the C stack to begin. [-1, +0] */
 static bool deliver_all(lua_State *L) {
   delivery d = {.hook = lua_touserdata(L, -1)};
   int status;
@@ -153,8 +153,8 @@ static bool deliver_all(lua_State *L) {
   return status == LUA_OK || d.taken;
 }
 
-/* The handles of this state, each once, above the table of them; a list of its own, because functions may add and end
- * hooks.  Returns how many. [-0, +?] */
+/* The handles of this state, each once, above the table of them; a list of its own, because functions may add and
+ * end hooks.  Returns how many. [-0, +?] */
 static int push_handles(lua_State *L) {
   int count = 0;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &hooks_key);
@@ -295,6 +295,9 @@ void rm_lua_hooks_open(lua_State *L) {
   static const luaL_Reg methods[] = {{"close", hook_close}, {"stats", hook_stats}, {NULL, NULL}};
   rm_lua_new_type(L, HOOK_TYPE, meta, methods);
   lua_pop(L, 2);
+  bool known = lua_rawgetp(L, LUA_REGISTRYINDEX, &hooks_key) == LUA_TTABLE;
+  lua_pop(L, 1);
+  if (known) return; /* the module is loaded once more; the hooks of its first life go on */
   lua_newtable(L);
   lua_createtable(L, 0, 1);
   lua_pushliteral(L, "k");

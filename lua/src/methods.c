@@ -3,6 +3,7 @@
 #include "binding.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 void rm_lua_new_type(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *methods) {
@@ -74,6 +75,7 @@ static int make_method(lua_State *L) {
   memset(method, 0, sizeof *method);
   method->len = len;
   for (size_t i = 0; i < len; i++) method->name[i] = (char)toupper((unsigned char)name[i]);
+  method->wire_len = (size_t)snprintf(method->wire, sizeof method->wire, "$%zu\r\n%s\r\n", len, method->name);
   method->command = rm_command_find(method->name, len, NULL, 0);
   method->has_subcommands = has_subcommands(method->name, len);
   method->type = lua_touserdata(L, lua_upvalueindex(2));

@@ -24,7 +24,7 @@ static int unknown(lua_State *L, const char *name, size_t len, const char *const
 
 static int refuse_type(lua_State *L, int index, const rm_option *option) {
   return rm_lua_raise(L, "option '%s': a %s is not accepted; it takes %s", option->name, luaL_typename(L, index),
-                    option->accepts);
+                      option->accepts);
 }
 
 static int refuse_value(lua_State *L, int index, const rm_option *option) {
@@ -189,7 +189,7 @@ void rm_lua_read_client_options(lua_State *L, int index, redmoon_options *out, i
   int type = lua_getfield(L, index, "credentials");
   if (type != LUA_TNIL && type != LUA_TFUNCTION)
     rm_lua_raise(L, "option 'credentials': a function that returns user and password expected, got %s",
-               lua_typename(L, type));
+                 lua_typename(L, type));
 }
 
 /* ---- options of client:with ---- */

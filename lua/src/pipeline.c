@@ -38,13 +38,9 @@ static void mark_conditional(lua_State *L, const pipeline *p) {
 
 /* Adds the command whose arguments are the stack's values from `first` on, all checked; pushes its index. [-0, +1]
  */
-static int add_command(lua_State *L, pipeline *p, const rm_command *command, const char *name, size_t name_len,
-                       int first) {
-  int last = lua_gettop(L);
+static int add_command(lua_State *L, pipeline *p, const rm_command *command, rm_lua_name name, int first) {
   rm_call *call = &p->op->call;
-  rm_request_begin(&call->request, (size_t)(last - first + 2));
-  rm_request_arg(&call->request, name, name_len);
-  rm_lua_put_args(L, first, last, &call->request);
+  rm_lua_put_command(L, name, first, lua_gettop(L), &call->request);
   redmoon_error err;
   if (rm_call_end(call, command, 0, &err) < 0) return luaL_error(L, "%s", err.message);
   lua_pushinteger(L, ++p->count);
@@ -58,7 +54,7 @@ static int pipeline_command(lua_State *L) {
   bool conditional = false;
   if (method->rewrite != RM_LUA_AS_WRITTEN) rm_lua_rewrite(L, method, p->default_ttl_ms, &conditional);
   rm_lua_check_args(L, 2, lua_gettop(L));
-  add_command(L, p, rm_lua_method_command(L, method), method->name, method->len, 2);
+  add_command(L, p, rm_lua_method_command(L, method), (rm_lua_name){method->wire, method->wire_len, true}, 2);
   if (conditional) mark_conditional(L, p);
   return 1;
 }
@@ -69,7 +65,7 @@ static int pipeline_call(lua_State *L) {
   const char *name;
   size_t len;
   const rm_command *command = rm_lua_call_command(L, &name, &len);
-  return add_command(L, p, command, name, len, 3);
+  return add_command(L, p, command, (rm_lua_name){name, len, false}, 3);
 }
 
 /* Loads the script at 2 once per pipeline, in front of its first run: EVALSHA in a pipeline has no second try. [-0,
@@ -151,11 +147,7 @@ static int finish(lua_State *L, int status, lua_KContext ctx) {
   rm_call *call = &p->op->call;
   int count = 1;
   redmoon_error *err = &call->op.error;
-  if (p->count == 0) {
-    lua_createtable(L, 0, 1);
-    lua_pushinteger(L, 0);
-    lua_setfield(L, -2, "n");
-  } else if (rm_lua_wait(L, &p->op->link, &call->op) >= 0) {
+  if (rm_lua_wait(L, &p->op->link, &call->op) >= 0) {
     push_results(L, p, 3, err);
   } else {
     count = rm_lua_fail(L, err);

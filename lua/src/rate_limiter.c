@@ -68,7 +68,8 @@ static int result_headers(lua_State *L) {
 static void push_result_meta(lua_State *L, const redmoon_rate_limiter_options *options) {
   lua_createtable(L, 0, 2);
   lua_createtable(L, 0, 1);
-  lua_pushfstring(L, "\"%s\"", options->name != NULL ? options->name : "rl"); /* of [A-Za-z0-9._-]: nothing to escape */
+  lua_pushfstring(L, "\"%s\"",
+                  options->name != NULL ? options->name : "rl"); /* of [A-Za-z0-9._-]: nothing to escape */
   lua_pushinteger(L, (lua_Integer)((options->window_ms + 999) / 1000));
   lua_pushcclosure(L, result_headers, 2);
   lua_setfield(L, -2, "headers");

@@ -223,12 +223,6 @@ static int abandon(lua_State *L) {
   return finish(L, t, started, op, &err);
 }
 
-/* is_queuing(tx) */
-static int is_queuing(lua_State *L) {
-  lua_pushboolean(L, redmoon_transaction_is_queuing(check(L, 1)->tx));
-  return 1;
-}
-
 /* __close and __gc: without I/O, a connection that still watches is closed. */
 static int transaction_end(lua_State *L) {
   transaction *t = lua_touserdata(L, 1);
@@ -254,9 +248,8 @@ void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared) {
       {"__gc", transaction_end}, {"__close", transaction_end}, {"__tostring", transaction_tostring}, {NULL, NULL}};
   static const luaL_Reg methods[] = {
       {"call", transaction_call}, {"multi", transaction_multi}, {"run", transaction_run}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"begin", begin},           {"exec", exec},
-                                       {"again", again},           {"abandon", abandon},
-                                       {"is_queuing", is_queuing}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"begin", begin}, {"exec", exec}, {"again", again}, {"abandon", abandon}, {NULL, NULL}};
   rm_lua_new_type(L, TRANSACTION_TYPE, meta, methods);
   shared->transaction.meta = lua_topointer(L, -2);
   rm_lua_command_methods(L, transaction_command, &shared->transaction);

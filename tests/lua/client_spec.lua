@@ -187,6 +187,20 @@ describe("client:on", function()
     assert.same({ dropped = 0, errors = 1, queued = 0 }, hook:stats())
   end)
 
+  it("hands over the next event after one whose function raised", function()
+    local count = 0
+    local hook = client:on("command", function()
+      count = count + 1
+      if count == 1 then
+        for _ = 1, 3 do client:ping() end
+      end
+      error("no")
+    end)
+    client:echo("x")
+    assert.equal(4, count)
+    assert.same({ dropped = 0, errors = 4, queued = 0 }, hook:stats())
+  end)
+
   it("lets the function use the client", function()
     local depth = 0
     client:on("command", function(event)
@@ -295,8 +309,30 @@ describe("credentials", function()
       local value, _, code, detail = client:get("k")
       assert.is_nil(value)
       assert.is_string(code)
+      assert.not_equal("WRONGPASS", code)
       assert.equal("not_sent", detail.outcome)
     end
+  end)
+
+  it("are remembered for connections that are dialled in the background", function()
+    local asked = 0
+    local client <close> = assert(redmoon.connect(server.url .. "?min_idle=3", {
+      credentials = function()
+        asked = asked + 1
+        return "app", "s3cret"
+      end,
+    }))
+    assert.equal(1, asked)
+    local watcher <close> = helper.client()
+    helper.eventually(watcher, "three connections are idle", function()
+      return client:stats().idle == 3
+    end)
+    assert.equal("app", client:acl("WHOAMI"))
+    assert.equal(1, asked)
+    local message = helper.assert_failure("CONFIG", redmoon.connect(server.url, {
+      min_idle = 1, credentials = function() error("sealed") end,
+    }))
+    assert.matches("credentials", message)
   end)
 
   it("go with the last object that needs them", function()

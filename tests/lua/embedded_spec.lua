@@ -97,6 +97,30 @@ describe("the module", function()
     assert.is_false(redmoon.is_error(setmetatable({}, {})))
   end)
 
+  it("can be loaded again beside objects of its first life", function()
+    local client = helper.client()
+    local count = 0
+    client:on("command", function() count = count + 1 end)
+    local loaded = {}
+    for name, value in pairs(package.loaded) do
+      if name:find("^redmoon") then loaded[name], package.loaded[name] = value, nil end
+    end
+    local again = require "redmoon"
+    for name, value in pairs(loaded) do package.loaded[name] = value end
+    collectgarbage()
+    assert.not_equal(redmoon, again)
+    assert.equal("PONG", client:ping())
+    assert.equal(1, count)
+    assert.is_true(client:transaction(function(tx) tx:set("k", 1) end)[1])
+    local other <close> = assert(again.connect(helper.server().url))
+    local lock <close> = assert(other:lock("l"))
+    helper.assert_failure("LOCKED", client:lock("l"))
+    assert.is_true(lock:held())
+    client:close()
+    client = nil -- luacheck: ignore 311
+    collectgarbage()
+  end)
+
   it("leaves no global behind", function()
     for name in pairs(_G) do assert.is_nil(tostring(name):find("redmoon", 1, true)) end
   end)

@@ -152,6 +152,20 @@ describe("a pipeline", function()
     assert.is_nil((client:get("b")))
   end)
 
+  it("tells what was not sent from what may have been executed", function()
+    local chunk, count = ("x"):rep(1 << 20), 100
+    local _, _, _, detail = client:pipeline(function(p)
+      p:call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+      p:incr("b")
+      for _ = 1, count do p:echo(chunk) end
+    end)
+    local replies = detail.replies
+    assert.equal(count + 2, replies.n)
+    assert.equal("unknown", replies[2].outcome)
+    assert.equal("not_sent", replies[count + 2].outcome)
+    assert.is_nil((client:get("b")))
+  end)
+
   it("says not_sent for all when no connection could be had", function()
     local nowhere <close> = assert(redmoon.connect("unix:///tmp/redmoon-no-such-socket", { max_retries = 0 }))
     local _, detail = helper.assert_failure("CONNECT", nowhere:pipeline(function(p)

@@ -45,6 +45,7 @@ describe("set with options", function()
     assert.is_nil(client:set("k", "v", { get = true }))
     assert.equal("v", client:set("k", "w", { get = true }))
     assert.equal("w", client:set("k", "x", { get = true, nx = true }))
+    assert.is_nil(client:set("none", "x", { get = true, xx = true }))
     assert.equal("w", client:get("k"))
   end)
 

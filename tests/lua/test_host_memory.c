@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A host whose allocators refuse: each step of the binding is run again and again, the n-th request for memory (of Lua, then
- * of the core) and all later ones refused, n = 1, 2, ... until it needs no more.  Whatever happens, the step fails in
- * an orderly way, no connection stays out, and the client serves the next call.  Leaks are ASan's to find. */
+/* A host whose allocators refuse: each step of the binding is run again and again, the n-th request for memory (of
+ * Lua, then of the core) and all later ones refused, n = 1, 2, ... until it needs no more.  Whatever happens, the
+ * step fails in an orderly way, no connection stays out, and the client serves the next call.  Leaks are ASan's to
+ * find. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,21 +28,27 @@ static const char *const steps[] = {
     "assert(v == nil and code == 'WRONGTYPE')",
     "local r = assert(client:eval(\"return {1, {'a', {err = 'X y'}}, false}\", 0))  assert(r[1] == 1)",
     "client:hset('h', 'f', 1)  assert(client:hgetall('h').f == '1')",
-    "local r = assert(client:pipeline(function(p) for i = 1, 20 do p:set('k' .. i, i, {nx = true}) end p:incr('h') end))\n"
+    "local r = assert(client:pipeline(function(p) for i = 1, 20 do p:set('k' .. i, i, {nx = true}) end p:incr('h') "
+    "end))\n"
     "assert(r.n == 21)",
-    "local s = assert(redmoon.script(\"return {KEYS[1], ARGV[1]}\"))  assert(client:run(s, {'k'}, {1.5})[2] == '1.5')\n"
+    "local s = assert(redmoon.script(\"return {KEYS[1], ARGV[1]}\"))  assert(client:run(s, {'k'}, {1.5})[2] == "
+    "'1.5')\n"
     "local r = assert(client:pipeline(function(p) p:run(s, {'k'}, {2}) end))  assert(r[1][2] == '2')",
-    "local r = assert(client:transaction('k', function(tx) tx:get('k') tx:multi() tx:set('k', 1, {xx = true}) end))\n"
+    "local r = assert(client:transaction('k', function(tx) tx:get('k') tx:multi() tx:set('k', 1, {xx = true}) "
+    "end))\n"
     "assert(r.n == 1)",
-    "for i = 1, 30 do client:sadd('s', i) end  local n = 0  for _ in client:sscan('s') do n = n + 1 end  assert(n >= 30)",
+    "for i = 1, 30 do client:sadd('s', i) end  local n = 0  for _ in client:sscan('s') do n = n + 1 end  assert(n "
+    ">= 30)",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
     "assert(client:with_lock('w', {ttl = 5}, function(lock) return lock:held() end))",
-    "local l <close> = assert(client:rate_limiter{algorithm = 'sliding_log', limit = 1000, window = 1, name = 'm'})\n"
+    "local l <close> = assert(client:rate_limiter{algorithm = 'sliding_log', limit = 1000, window = 1, name = "
+    "'m'})\n"
     "assert(assert(l:allow('u')):headers().RateLimit)  assert(l:reset('u'))",
     "local n = 0  local h <close> = assert(client:on('command', function(e) n = n + e.attempt end))  client:ping()",
     "assert(client:stats().closed)  assert(client:metrics())",
     "local v <close> = assert(client:with{timeout = 5})  assert(v:ping() == 'PONG')",
-    "local c <close> = assert(redmoon.connect(url, {pool_size = 2, credentials = function() return nil, 'any' end}))\n"
+    "local c <close> = assert(redmoon.connect(url, {pool_size = 2, credentials = function() return nil, 'any' "
+    "end}))\n"
     "local _, _, code = c:ping()  assert(code == nil or code == 'ERR' or code == 'WRONGPASS')",
     "assert(not pcall(redmoon.connect, url, {pool_sise = 3}))  assert(not pcall(client.get, client, {}))",
 };

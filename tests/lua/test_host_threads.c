@@ -136,8 +136,8 @@ static void only_a_client_is_taken_for_one(void **state) {
   lua_register(L, "check", check_wrong);
   assert_int_equal(luaL_dostring(L, "check(client)"), LUA_OK);
   assert_int_equal(luaL_dostring(L, "assert(not pcall(check, 1))  assert(not pcall(check, io.stdout))"), LUA_OK);
-  assert_int_equal(luaL_dostring(L, "assert(require 'redmoon'.transaction == nil)  assert(require 'redmoon.locking')"),
-                   LUA_OK);
+  assert_int_equal(
+      luaL_dostring(L, "assert(require 'redmoon'.transaction == nil)  assert(require 'redmoon.locking')"), LUA_OK);
   assert_int_equal(luaL_dostring(L, "client:close()  assert(not pcall(check, client))"), LUA_OK);
   lua_close(L);
   redmoon_reply *reply; /* the host's own reference is untouched */

@@ -73,8 +73,7 @@ bool fake_accept_tls(fake_peer *peer) {
   return true;
 }
 
-/* > 0: bytes; 0: the end, a broken connection, or the server stops. */
-static size_t receive(fake_peer *peer, char *space, size_t room) {
+static size_t receive_any(fake_peer *peer, char *space, size_t room) {
   while (peer->fd >= 0) {
     int events = POLLIN;
     if (peer->ssl != NULL) {
@@ -90,6 +89,14 @@ static size_t receive(fake_peer *peer, char *space, size_t room) {
     if (events == 0 || !await(peer, events, -1)) return 0;
   }
   return 0;
+}
+
+/* > 0: bytes; 0: the end, a broken connection, the limit, or the server stops. */
+static size_t receive(fake_peer *peer, char *space, size_t room) {
+  if (!peer->limited) return receive_any(peer, space, room);
+  size_t n = peer->limit == 0 ? 0 : receive_any(peer, space, room < peer->limit ? room : peer->limit);
+  peer->limit -= n;
+  return n;
 }
 
 static bool transmit(fake_peer *peer, const char *ptr, size_t len) {
@@ -183,6 +190,17 @@ bool fake_await_release(fake_peer *peer) {
   if (released) s->releases--;
   pthread_mutex_unlock(&s->mutex);
   return released;
+}
+
+void fake_limit(fake_peer *peer, size_t count) {
+  peer->limited = true;
+  peer->limit = count;
+}
+
+bool fake_end_limit(fake_peer *peer) {
+  bool reached = peer->limited && peer->limit == 0;
+  peer->limited = false;
+  return reached;
 }
 
 bool fake_expect_end(fake_peer *peer) {

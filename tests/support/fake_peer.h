@@ -39,6 +39,8 @@ struct fake_peer {
   bool answers_handshake;
   long cut; /* how many bytes may still leave; -1: any number */
   fake_end cut_end;
+  bool limited;
+  size_t limit; /* how many bytes may still be received */
 };
 
 void fake_die(const char *what);

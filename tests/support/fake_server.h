@@ -94,6 +94,10 @@ size_t fake_index(const fake_peer *peer); /* of this connection, from 0 */
 bool fake_next(fake_peer *peer, const fake_command **out);
 /** Next command must be these texts (NULL-ended list); else the failure is recorded and false returned. */
 bool fake_expect(fake_peer *peer, ...);
+/** From here `count` more bytes are received, and not one more: then what waits for more is told that the stream ended. */
+void fake_limit(fake_peer *peer, size_t count);
+/** Takes the limit away; true when it was reached. */
+bool fake_end_limit(fake_peer *peer);
 /** Waits for the end of the stream (what comes before is thrown away); false when the server stops first. */
 bool fake_expect_end(fake_peer *peer);
 bool fake_send(fake_peer *peer, const void *ptr, size_t len);

@@ -219,7 +219,26 @@ static void a_dial_that_the_parent_began_is_not_the_childs(void **state) {
   close_pool(&f);
 }
 
-/* Read by ThreadSanitizer if it is there: it takes the mutex that the child makes anew for the one that was locked. */
+static void connections_closed_before_the_fork_leave_no_trace_in_the_child(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease a = {0};
+  int pair[2];
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+  open_sized(&f, 1);
+  borrow_new(&f, &a, 0);
+  rm_conn *next = fixture_conn(pair[0]); /* made now, so that it is not by chance at the same address */
+  rm_pool_discard(&a, RM_CLOSE_ERROR, 0);
+  assert_int_equal(acquire(&f, &a, 0), RM_POOL_DIAL);
+  assert_int_equal(rm_pool_dialed(&a, next, 0, NULL), 0);
+  rm_pool_forked(f.pool);
+  assert_true(is_dead(pair[0]));
+  rm_pool_release(&a, 1);
+  close_pool(&f);
+  close(pair[1]);
+}
+
+/* Read by ThreadSanitizer, which takes the mutex that the child makes anew for the one that was locked. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) { return "report_destroy_locked=0"; }
 
@@ -229,6 +248,7 @@ int main(void) {
       cmocka_unit_test(a_purge_between_grant_and_fetch_counts_too),
       cmocka_unit_test(shutdown_wakes_waiters_closes_the_idle_and_ends_the_sockets_lent_out),
       cmocka_unit_test(after_fork_the_child_begins_anew_and_the_parent_notices_nothing),
+      cmocka_unit_test(connections_closed_before_the_fork_leave_no_trace_in_the_child),
       cmocka_unit_test(a_dial_that_the_parent_began_is_not_the_childs),
   };
   if (rm_random_init() != 0) return 1;

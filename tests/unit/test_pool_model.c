@@ -52,6 +52,7 @@ typedef struct model {
   uint64_t round, epoch;
   rm_close_reason purge_why;
   bool closed, server_down;
+  int active; /* leases that are played with: few leave the pool quiet, many crowd it */
   redmoon_stats counts;
   uint64_t random, seed, step;
   enum sabotage sabotage;
@@ -484,7 +485,6 @@ static void step_shutdown(model *m) {
 
 static void step_fork(model *m) {
   rm_pool_forked(m->pool);
-  m->orphans = 0;
   while (m->idle_count > 0) m->orphan[m->orphans++] = m->idle[--m->idle_count];
   for (int i = 0; i < LEASES; i++)
     if (m->borrow[i].state != FREE) m->borrow[i].state = FOREIGN;
@@ -610,6 +610,7 @@ static void begin(model *m) {
   m->gate = 0;
   m->known_due = 0; /* whoever makes a pool looks after it at once */
   m->closed = m->server_down = false;
+  m->active = 1 + below(m, LEASES);
   for (int i = 0; i < LEASES; i++) m->borrow[i] = (borrow){.conn = -1};
 }
 
@@ -657,7 +658,7 @@ static void finish(model *m) {
 static void one_step(model *m) {
   bool world = chance(m, 200);
   if (world) step_world(m);
-  else step_lease(m, below(m, LEASES));
+  else step_lease(m, below(m, m->active));
   sabotage(m);
   check(m, world);
 }

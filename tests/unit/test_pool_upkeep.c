@@ -141,6 +141,23 @@ static void missing_idle_connections_are_asked_for_within_the_size(void **state)
   close_pool(&f);
 }
 
+static void a_dial_of_upkeeps_own_is_not_missing_any_more(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease up = {0};
+  int dials;
+  rm_pool_config config = fixture_config(8);
+  config.min_idle = 2;
+  open_pool(config, &f);
+  assert_int_equal(rm_pool_acquire_permit(f.pool, &up, 0), RM_POOL_DIAL);
+  rm_pool_upkeep(f.pool, 0, &dials);
+  assert_int_equal(dials, 1);
+  rm_pool_cancel(&up, 0);
+  rm_pool_upkeep(f.pool, 0, &dials);
+  assert_int_equal(dials, 2);
+  close_pool(&f);
+}
+
 static void upkeep_waits_for_the_gate_and_then_probes_alone(void **state) {
   (void)state;
   fixture f;
@@ -201,6 +218,7 @@ int main(void) {
       cmocka_unit_test(upkeep_ends_lifetimes_of_idle_connections_when_they_are_due),
       cmocka_unit_test(upkeep_is_announced_when_it_becomes_due_sooner_and_only_then),
       cmocka_unit_test(missing_idle_connections_are_asked_for_within_the_size),
+      cmocka_unit_test(a_dial_of_upkeeps_own_is_not_missing_any_more),
       cmocka_unit_test(upkeep_waits_for_the_gate_and_then_probes_alone),
       cmocka_unit_test(what_upkeep_dialled_goes_to_a_waiter_first),
   };

@@ -350,7 +350,7 @@ static int scenario(const reply_fixture *f, const char *big, size_t big_len) {
   }
   rc = rm_reader_next(reader, &arena, &reply, NULL);
   if (rc == 1) {
-    assert_int_equal(redmoon_reply_count(reply), 3000);
+    assert_int_equal(redmoon_reply_count(reply), 9000);
     rc = 0;
     rm_reader_trim(reader);
   }
@@ -364,7 +364,7 @@ out:
 static void every_allocation_may_fail_once_or_for_ever(void **state) {
   (void)state;
   size_t len, failures = 0;
-  char *big = long_array(3000, &len);
+  char *big = long_array(9000, &len);
   for (size_t i = 0; i < reply_fixture_count; i++) {
     for (int once = 0; once < 2; once++) {
       for (size_t n = 0;; n++) {

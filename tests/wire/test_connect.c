@@ -384,6 +384,20 @@ static void a_dial_given_up_at_any_step_closes_its_socket(void **state) {
   assert_int_equal(dialing_open_fds(), before);
 }
 
+static void a_dial_given_up_while_it_connects_closes_its_socket(void **state) {
+  (void)state;
+  int before = dialing_open_fds();
+  fake_server *full = fake_server_start_full(&(fake_options){.tcp = true});
+  dialing_to_port(&d, "127.0.0.1", fake_server_port(full));
+  rm_connect *connect;
+  rm_wants wants;
+  assert_int_equal(rm_connect_start(&d.dialer, &d.address, 1, RM_FOREVER, &connect, &err), 0);
+  assert_int_equal(rm_connect_step(connect, 2, &wants, &conn, &err), RM_WAIT);
+  rm_connect_free(connect);
+  fake_server_stop(full);
+  assert_int_equal(dialing_open_fds(), before);
+}
+
 typedef struct refusal {
   int countdown;
   bool from_then_on;
@@ -518,6 +532,7 @@ int main(void) {
       TEST(a_tls_server_of_another_name_is_refused_before_anything_is_sent),
       TEST(a_stalled_tls_handshake_ends_with_the_deadline),
       TEST(a_dial_given_up_at_any_step_closes_its_socket),
+      TEST(a_dial_given_up_while_it_connects_closes_its_socket),
       TEST(lack_of_memory_at_any_point_is_told_and_leaks_nothing),
       TEST(a_real_server_is_reached_in_both_protocols_and_every_way),
       TEST(refusals_of_a_real_server_keep_their_codes),

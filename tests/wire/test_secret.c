@@ -29,11 +29,21 @@ static bool is_secret_at(const char *ptr) {
   return true;
 }
 
+static int count_in_chunk(const char *chunk, size_t len) {
+  int count = 0;
+  const char *end = chunk + len, *at = chunk;
+  while (end - at >= SECRET_LEN && (at = memchr(at, disguised[0] ^ 0x55, (size_t)(end - at))) != NULL) {
+    count += end - at >= SECRET_LEN && is_secret_at(at);
+    at++;
+  }
+  return count;
+}
+
 static int count_in_range(int memory, unsigned long begin, unsigned long end, char *chunk) {
   int count = 0;
   for (unsigned long at = begin; at < end; at += CHUNK) {
     ssize_t n = pread(memory, chunk, CHUNK + SECRET_LEN - 1, (off_t)at);
-    for (ssize_t i = 0; i + SECRET_LEN <= n; i++) count += is_secret_at(chunk + i);
+    if (n > 0) count += count_in_chunk(chunk, (size_t)n);
     memset(chunk, 0, CHUNK + SECRET_LEN);
   }
   return count;
@@ -49,7 +59,8 @@ static int count_copies(void) {
   assert_true(memory >= 0 && maps != NULL);
   while (fgets(line, sizeof line, maps) != NULL) {
     if (sscanf(line, "%lx-%lx %7s", &begin, &end, access) != 3 || strncmp(access, "rw", 2) != 0) continue;
-    if (end - begin < (unsigned long)1 << 30) count += count_in_range(memory, begin, end, chunk);
+    /* Larger ones are a sanitizer's shadow: mostly never touched, and no copies of anything. */
+    if (end - begin < (unsigned long)1 << 28) count += count_in_range(memory, begin, end, chunk);
   }
   fclose(maps);
   close(memory);

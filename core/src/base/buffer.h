@@ -18,8 +18,10 @@ int rm_buffer_grow(rm_buffer *b, size_t extra);
 static inline int rm_buffer_reserve(rm_buffer *b, size_t extra) {
   return b->cap - b->tail >= extra ? 0 : rm_buffer_grow(b, extra);
 }
+/** 0 or REDMOON_ENOMEM. */
 static inline int rm_buffer_append(rm_buffer *b, const void *ptr, size_t len) {
-  if (rm_buffer_reserve(b, len) != 0) return -1;
+  int status = rm_buffer_reserve(b, len);
+  if (status != 0) return status;
   if (len > 0) memcpy(b->bytes + b->tail, ptr, len);
   b->tail += len;
   return 0;

@@ -83,6 +83,12 @@ int rm_fail_phase(redmoon_error *err, int status, redmoon_phase phase, const cha
 
 int rm_fail_nomem(redmoon_error *err) { return rm_fail(err, REDMOON_ENOMEM, "not enough memory"); }
 
+int rm_fail_nomem_answered(redmoon_error *err) {
+  rm_fail_phase(err, REDMOON_ENOMEM, REDMOON_PHASE_RECEIVE, "not enough memory for the reply");
+  if (err != NULL) err->outcome = REDMOON_ANSWERED;
+  return REDMOON_ENOMEM;
+}
+
 int rm_fail_server(redmoon_error *err, const char *text, size_t len) {
   if (err == NULL) return REDMOON_ESERVER;
   rm_error_clear(err);

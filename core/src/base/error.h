@@ -15,6 +15,8 @@ int rm_fail(redmoon_error *err, int status, const char *format, ...) REDMOON_PRI
 int rm_fail_phase(redmoon_error *err, int status, redmoon_phase phase, const char *format, ...) REDMOON_PRINTF(4, 5);
 /** REDMOON_ENOMEM with its usual text. */
 int rm_fail_nomem(redmoon_error *err);
+/** The same for want of memory for the reply: outcome ANSWERED, because what the server did is done. */
+int rm_fail_nomem_answered(redmoon_error *err);
 /** A server's error reply: status REDMOON_ESERVER, its first word as code (at most 31 bytes of [A-Z0-9_], else "ERR"),
  *  outcome ANSWERED. */
 int rm_fail_server(redmoon_error *err, const char *text, size_t len);

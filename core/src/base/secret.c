@@ -3,6 +3,7 @@
 #include "base/secret.h"
 
 #include "base/alloc.h"
+#include "base/random.h"
 
 #include <redmoon/error.h>
 #include <sodium.h>
@@ -11,7 +12,8 @@
 /* sodium_malloc does not pass the test gate of rm_alloc, so a token request asks it in its stead. */
 static char *locked_bytes(size_t len) {
   void *gate = rm_alloc(1);
-  if (gate == NULL || len == SIZE_MAX) {
+  /* Before sodium_init, sodium_malloc aborts the process. */
+  if (gate == NULL || len == SIZE_MAX || rm_random_init() != 0) {
     rm_free(gate);
     return NULL;
   }

@@ -200,6 +200,10 @@ static uintptr_t owner_of(const rm_call *call) {
 static int begin_attempt(rm_call *call, int64_t now_us) {
   call->attempt++;
   call->state = CALL_BORROW;
+  /* A dial that had no time would hold off those of other calls. */
+  if (now_us >= call->deadline_us)
+    return rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_POOL,
+                         "the deadline was over before a connection was asked for");
   if (rm_call_is_holding(call)) return RM_DONE;
   return rm_borrow_start(&call->borrow, call->op.client->core, owner_of(call), now_us, call->deadline_us,
                          &call->op.error);
@@ -207,9 +211,10 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
 
 /* Every command was answered: the connection goes back, and what the replies say about the server is heeded. */
 static int answered(rm_call *call, int64_t now_us) {
-  if (call->saw_error) {
+  if (call->saw_error || call->whole) { /* of an EXEC the errors are inside its reply */
     rm_call_check_readonly(call, now_us);
-    if (rm_call_reply_retries(call, now_us)) return RM_WAIT;
+    int rc = rm_call_reply_retries(call, now_us);
+    if (rc != RM_DONE) return rc;
   }
   if (rm_call_is_holding(call) && !call->hold) rm_pool_release(&call->borrow.lease, now_us);
   return RM_DONE;
@@ -318,12 +323,6 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   }
 }
 
-int rm_fail_nomem_answered(redmoon_error *err) {
-  int rc = rm_fail_nomem(err);
-  if (err != NULL) err->outcome = REDMOON_ANSWERED;
-  return rc;
-}
-
 int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err) {
   const redmoon_reply *answer = call->results[index].reply;
   if (answer->type == REDMOON_ERROR) {
@@ -334,5 +333,8 @@ int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmo
     }
     return rc;
   }
-  return rm_reply_detach(answer, &call->arena, reply) == 0 ? 0 : rm_fail_nomem_answered(err);
+  if (rm_reply_detach(answer, &call->arena, reply) == 0) return 0;
+  rm_fail_nomem_answered(err);
+  if (err != NULL) err->attempts = call->attempt;
+  return REDMOON_ENOMEM;
 }

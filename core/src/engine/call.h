@@ -88,8 +88,6 @@ int rm_call_step(redmoon_op *op, int64_t now_us);
 /** Ends a held connection: back to the pool, or closed. */
 void rm_call_release(rm_call *call, bool reusable, int64_t now_us);
 static inline bool rm_call_is_holding(const rm_call *call) { return call->borrow.lease.conn != NULL; }
-/** NOMEM for want of room for an answer: what was asked for has been done. */
-int rm_fail_nomem_answered(redmoon_error *err);
 /** The reply of command `index`, moved out: *reply is the caller's.  An ERROR reply becomes REDMOON_ESERVER. */
 int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err);
 

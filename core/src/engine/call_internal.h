@@ -20,8 +20,9 @@ int rm_exchange_fail(rm_call *call, rm_close_reason why, int64_t now_us);
 int64_t rm_call_block_us(const rm_call *call);
 /** After a failed attempt: RM_WAIT when another one follows (state BACKOFF), else the final status. */
 int rm_call_attempt_failed(rm_call *call, int64_t now_us);
-/** After an exchange: whether an error reply says "not executed, try again"; if so the next attempt is prepared. */
-bool rm_call_reply_retries(rm_call *call, int64_t now_us);
+/** After an exchange: RM_WAIT when an error reply says "not executed, try again" and the next attempt is prepared; RM_DONE
+ *  when it stands; or negative with op.error. */
+int rm_call_reply_retries(rm_call *call, int64_t now_us);
 /** READONLY somewhere among the replies: nobody may use the connections to this node any more. */
 void rm_call_check_readonly(rm_call *call, int64_t now_us);
 

@@ -30,6 +30,7 @@ int redmoon_client_open(const char *url, const redmoon_options *options, redmoon
     rm_core_unref(core);
     return rm_fail_nomem(err);
   }
+  if (options != NULL && options->credentials != NULL) core->credentials_drop = options->credentials_drop;
   const rm_config *config = core->config;
   client->settings = (rm_settings){
       .timeout_us = config->timeout_ms * 1000,

@@ -47,6 +47,7 @@ void rm_core_check_fork_slow(rm_core *core) {
   size_t count;
   rm_node *nodes = rm_route_nodes(core->route, &count);
   for (size_t i = 0; i < count; i++) rm_pool_forked(nodes[i].pool);
+  if (core->config->min_idle > 0 && !atomic_load(&core->closed)) rm_keeper_wake(core);
 }
 
 void rm_core_close_conn(void *ctx, rm_conn *conn, rm_close_reason why) {
@@ -70,6 +71,7 @@ static void destroy(rm_core *core) {
   rm_metrics_fini(&core->metrics);
   rm_event_close(&core->closing);
   if (core->fork_mark != NULL) munmap(core->fork_mark, (size_t)sysconf(_SC_PAGESIZE));
+  if (core->credentials_drop != NULL) core->credentials_drop(core->config->credentials_ctx);
   rm_config_free(core->config);
   rm_free(core);
 }

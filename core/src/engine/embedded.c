@@ -302,12 +302,13 @@ int redmoon_embedded_start(const redmoon_embedded_options *options, redmoon_embe
   start *s = rm_calloc(1, sizeof *s);
   redmoon_embedded *server = rm_calloc(1, sizeof *server);
   int status = REDMOON_ENOMEM;
+  if (server != NULL) server->leash = -1; /* 0 would be the host's */
   if (s == NULL || server == NULL) {
     rm_fail_nomem(err);
     goto out;
   }
   server->owner = getpid();
-  server->leash = s->output = s->lock = -1;
+  s->output = s->lock = -1;
   s->server = server;
   s->timeout_ms = timeout_ms;
   s->by_us = rm_deadline_us(rm_clock_now_us(), timeout_ms);

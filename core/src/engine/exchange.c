@@ -106,7 +106,7 @@ static int take_replies(rm_call *call) {
 
 /* Bytes behind the last reply: whole pushes are nobody's answer; anything else means that replies and commands may be
  * out of step, so the connection is not used again. */
-static void check_surplus(rm_call *call, int64_t now_us) {
+static void drop_surplus(rm_call *call, int64_t now_us) {
   rm_conn *conn = call->borrow.lease.conn;
   while (rm_reader_has_bytes(conn->reader)) {
     redmoon_reply *reply;
@@ -125,11 +125,12 @@ static bool may_wait(const rm_call *call, int64_t now_us) {
          rm_min64(call->receive_by_us, call->deadline_us) - now_us >= conn->receive_timeout_us;
 }
 
-/* Receives and takes replies until all are there or nothing is.  1, 0, or negative. */
-static int receive_some(rm_call *call, int64_t now_us, int *events) {
+/* Receives and takes replies until all are there or nothing is; `wait`: the first receive may block.  1, 0, or
+ * negative. */
+static int receive_some(rm_call *call, bool wait, int64_t now_us, int *events) {
   rm_conn *conn = call->borrow.lease.conn;
   for (;;) {
-    ssize_t n = rm_conn_receive(conn, may_wait(call, now_us), &call->op.error);
+    ssize_t n = rm_conn_receive(conn, wait, &call->op.error);
     if (n == RM_IO_AGAIN_READ || n == RM_IO_AGAIN_WRITE) {
       *events |= n == RM_IO_AGAIN_READ ? REDMOON_WANT_READ : REDMOON_WANT_WRITE;
       return 0;
@@ -148,6 +149,7 @@ static int receive_some(rm_call *call, int64_t now_us, int *events) {
     }
     now_us = rm_clock_now_us(); /* a long reply can take long to arrive, and a dripped one for ever */
     if (now_us >= rm_min64(call->receive_by_us, call->deadline_us)) return timed_out(call, now_us);
+    wait = may_wait(call, now_us);
   }
 }
 
@@ -155,11 +157,12 @@ int rm_exchange_step(rm_call *call, int64_t now_us) {
   int events = 0;
   int rc = send_some(call, now_us, &events);
   if (rc < 0) return rc;
-  if (call->listening || may_wait(call, now_us)) {
-    rc = receive_some(call, now_us, &events);
+  bool wait = may_wait(call, now_us);
+  if (call->listening || wait) {
+    rc = receive_some(call, wait, now_us, &events);
     if (rc < 0) return rc;
     if (rc == 1) {
-      check_surplus(call, now_us);
+      if (rm_reader_has_bytes(call->borrow.lease.conn->reader)) drop_surplus(call, now_us);
       return RM_DONE;
     }
     now_us = call->op.may_block ? rm_clock_now_us() : now_us; /* the receive may have waited */

@@ -127,7 +127,9 @@ int redmoon_pipeline_run(redmoon_pipeline *pipeline, redmoon_error *err) {
 
 redmoon_result redmoon_pipeline_result(const redmoon_pipeline *pipeline, size_t index) {
   if (!pipeline->ran || index >= pipeline->count) return (redmoon_result){NULL, REDMOON_NOT_SENT};
-  const rm_result *result = &pipeline->call.results[pipeline->visible != NULL ? pipeline->visible[index] : index];
+  size_t mark = pipeline->visible != NULL ? pipeline->visible[index] : index;
+  if (mark >= pipeline->call.results_cap) return (redmoon_result){NULL, REDMOON_NOT_SENT}; /* no memory for any */
+  const rm_result *result = &pipeline->call.results[mark];
   return (redmoon_result){result->reply, result->outcome};
 }
 

@@ -158,13 +158,13 @@ void rm_call_check_readonly(rm_call *call, int64_t now_us) {
 }
 
 /* NOSCRIPT: the same script goes out again with its source, on the same connection. */
-static bool send_source(rm_call *call, int64_t now_us) {
+static int send_source(rm_call *call, int64_t now_us) {
   enum { MAX_ARGS = 32 };
   redmoon_bytes few[MAX_ARGS], *args = few;
   size_t argc = rm_call_args(call, 0, few, MAX_ARGS);
   if (argc > MAX_ARGS) {
     args = rm_arena_alloc(&call->arena, argc * sizeof *args);
-    if (args == NULL) return false;
+    if (args == NULL) return rm_fail_nomem(&call->op.error);
     rm_call_args(call, 0, args, argc);
   }
   rm_request request;
@@ -175,7 +175,7 @@ static bool send_source(rm_call *call, int64_t now_us) {
   for (size_t i = 2; i < argc; i++) rm_request_arg(&request, args[i].ptr, args[i].len);
   if (rm_request_end(&request, call->request.marks[0].flags, call->request.marks[0].tag) != 0) {
     rm_request_fini(&request);
-    return false;
+    return rm_fail_nomem(&call->op.error);
   }
   rm_request_fini(&call->request);
   call->request = request;
@@ -185,27 +185,30 @@ static bool send_source(rm_call *call, int64_t now_us) {
   call->answered = 0;
   call->saw_error = false;
   rm_exchange_begin(call, now_us);
-  return true;
+  return RM_WAIT;
 }
 
-bool rm_call_reply_retries(rm_call *call, int64_t now_us) {
+int rm_call_reply_retries(rm_call *call, int64_t now_us) {
   static const char *const not_executed[] = {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"};
-  if (call->request.count != 1) return false;
+  if (call->request.count != 1) return RM_DONE;
   const redmoon_reply *reply = call->results[0].reply;
-  if (call->script.ptr != NULL && rm_reply_is_error(reply, "NOSCRIPT") && rm_call_is_holding(call))
-    return send_source(call, now_us);
+  if (call->script.ptr != NULL && rm_reply_is_error(reply, "NOSCRIPT") && rm_call_is_holding(call)) {
+    int rc = send_source(call, now_us);
+    if (rc < 0) rm_call_release(call, true, now_us);
+    return rc;
+  }
   bool readonly = says_readonly(reply) && !call->redialled;
   bool again = readonly;
   for (size_t i = 0; !again && i < sizeof not_executed / sizeof not_executed[0]; i++)
     again = rm_reply_is_error(reply, not_executed[i]);
-  if (!again) return false;
+  if (!again) return RM_DONE;
   rm_fail_server(&call->op.error, reply->as.text, reply->len);
-  if (!schedule(call, readonly ? 0 : backoff_us(call), now_us)) return false;
+  if (!schedule(call, readonly ? 0 : backoff_us(call), now_us)) return RM_DONE;
   call->redialled |= readonly;
   if (rm_call_is_holding(call)) rm_pool_release(&call->borrow.lease, now_us);
   call->results[0] = (rm_result){NULL, REDMOON_NOT_SENT};
   call->answered = 0;
   call->saw_error = false;
   rm_arena_reset(&call->arena, (size_t)64 << 10);
-  return true;
+  return RM_WAIT;
 }

@@ -85,7 +85,7 @@ static int finish(redmoon_op *op, redmoon_error *err) {
     return rm_fail(err, REDMOON_EPROTOCOL, "%s was not answered by a cursor and an array", names[scan->kind]);
   char next[sizeof scan->cursor];
   memcpy(next, cursor->as.text, cursor->len + 1);
-  if (rm_reply_detach(items, &self->call.arena, self->page) != 0) return rm_fail_nomem(err);
+  if (rm_reply_detach(items, &self->call.arena, self->page) != 0) return rm_fail_nomem_answered(err);
   memcpy(scan->cursor, next, sizeof next);
   scan->began = true;
   return 0;

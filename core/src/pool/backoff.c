@@ -18,7 +18,7 @@ bool rm_backoff_allows(const rm_pool *pool, int64_t now_us) {
 
 int64_t rm_backoff_gate(const rm_pool *pool) {
   bool only_the_gate = pool->backoff.failures > 0 && pool->dialling == 0 && rm_pool_total(pool) < pool->size;
-  return only_the_gate && !pool->closed ? pool->backoff.gate_us : RM_FOREVER;
+  return only_the_gate ? pool->backoff.gate_us : RM_FOREVER;
 }
 
 bool rm_backoff_is_hopeless(const rm_pool *pool, int64_t now_us) {
@@ -73,6 +73,6 @@ int rm_backoff_fail(const char *name, const redmoon_error *last, int64_t wait_us
                 (long long)wait_ms, last->message);
   if (status == REDMOON_ESERVER) snprintf(err->code, sizeof err->code, "%s", last->code);
   snprintf(err->address, sizeof err->address, "%s", last->address);
-  err->retryable = 1;
+  err->retryable = status == REDMOON_ECONNECT || last->retryable; /* a wrong password stays wrong */
   return status;
 }

@@ -123,13 +123,26 @@ static void replace_socket(rm_conn *conn, int dead) {
   }
 }
 
+void rm_pool_close_orphans(rm_pool *pool) {
+  rm_pool_lock(pool);
+  rm_list *node = pool->orphans;
+  pool->orphans = NULL;
+  rm_pool_unlock(pool);
+  while (node != NULL) { /* the slots that they had were the parent's */
+    rm_conn *conn = RM_CONTAINER_OF(node, rm_conn, link);
+    node = node->next;
+    conn->link = (rm_list){0};
+    pool->hooks.close(pool->hooks.ctx, conn, RM_CLOSE_SHUTDOWN);
+  }
+}
+
 void rm_pool_forked(rm_pool *pool) {
-  /* Another thread may have been in the middle of a change: only the slots, which are single words, are read. */
+  /* Another thread may have been in the middle of a change: only the slots and the head of the orphans are read,
+   * each a single word that is right at any moment. */
   pthread_mutex_init(&pool->mutex, NULL);
   rm_list_init(&pool->idle);
   rm_list_init(&pool->leases);
   rm_list_init(&pool->waiters);
-  rm_list_init(&pool->orphans);
   int dead = dead_socket();
   for (int i = 0; i < pool->size; i++) {
     rm_conn *conn = pool->slots[i];
@@ -137,7 +150,9 @@ void rm_pool_forked(rm_pool *pool) {
     pool->slots[i] = NULL;
     replace_socket(conn, dead);
     /* One that was lent out belongs to its lease, if that still exists. */
-    if (conn->idle_since_us >= 0) rm_list_push_back(&pool->orphans, &conn->link);
+    if (conn->idle_since_us < 0) continue;
+    conn->link.next = pool->orphans;
+    pool->orphans = &conn->link;
   }
   if (dead >= 0) close(dead);
   pool->idle_count = pool->in_use = pool->dialling = pool->warming = pool->waiting = 0;

@@ -345,7 +345,7 @@ void rm_pool_dial_failed(rm_lease *lease, const redmoon_error *why, int64_t now_
   pool->counts.dial_failures++;
   end_permit(pool, lease);
   /* Memory that is short here says nothing about the server: the next borrow may dial at once. */
-  if (why->status != REDMOON_ENOMEM) rm_backoff_failed(&pool->backoff, lease->round, why, draw, now_us);
+  if (why == NULL || why->status != REDMOON_ENOMEM) rm_backoff_failed(&pool->backoff, lease->round, why, draw, now_us);
   end_lease(lease);
   rm_queue_serve(pool, now_us);
   rm_pool_leave(pool, now_us);

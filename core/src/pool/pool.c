@@ -44,7 +44,6 @@ int rm_pool_new(const rm_pool_config *config, const rm_pool_hooks *hooks, rm_poo
   rm_list_init(&pool->idle);
   rm_list_init(&pool->leases);
   rm_list_init(&pool->waiters);
-  rm_list_init(&pool->orphans);
   pool->upkeep_at_us = RM_FOREVER;
   pool->hooks = *hooks;
   *out = pool;
@@ -54,7 +53,7 @@ int rm_pool_new(const rm_pool_config *config, const rm_pool_hooks *hooks, rm_poo
 void rm_pool_free(rm_pool *pool) {
   if (pool == NULL) return;
   rm_pool_close_all(pool, &pool->idle, RM_CLOSE_SHUTDOWN);
-  rm_pool_close_all(pool, &pool->orphans, RM_CLOSE_SHUTDOWN);
+  rm_pool_close_orphans(pool);
   pthread_mutex_destroy(&pool->mutex);
   rm_free(pool->slots);
   rm_free(pool->name);

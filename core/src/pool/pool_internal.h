@@ -46,7 +46,7 @@ struct rm_pool {
   rm_backoff backoff;
   redmoon_stats counts; /* the counters; its gauges are not used */
   rm_pool_hooks hooks;
-  rm_list orphans; /* the parent's idle connections, in a forked child */
+  rm_list *orphans; /* the parent's idle connections, in a forked child: a chain by `next`, NULL at its end */
   rm_conn **slots; /* `size` of them: every connection there is, for a child whose lists may be half-changed */
   char *name;
 };
@@ -102,6 +102,8 @@ void rm_pool_doom(rm_pool *pool, rm_conn *conn, rm_list *doomed, rm_close_reason
 /** Closes the doomed.  Without the mutex; their slots remain taken: returns how many, to be subtracted from in_use.
  */
 int rm_pool_close_all(rm_pool *pool, rm_list *doomed, rm_close_reason why);
+/** Closes the connections that the parent of this process left idle.  Without the mutex. */
+void rm_pool_close_orphans(rm_pool *pool);
 
 /* upkeep.c */
 /** When upkeep becomes due because of idle connections (`fresh` the one that was added, or NULL) or missing ones:

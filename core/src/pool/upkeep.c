@@ -54,25 +54,11 @@ static int64_t next_due(const rm_pool *pool, int64_t now_us) {
   return due;
 }
 
-/* Closes the connections that the parent of this process left idle. */
-static void close_orphans(rm_pool *pool) {
-  rm_list orphans;
-  rm_list_init(&orphans);
-  rm_pool_lock(pool);
-  while (!rm_list_is_empty(&pool->orphans)) {
-    rm_list *node = pool->orphans.next;
-    rm_list_remove(node);
-    rm_list_push_back(&orphans, node);
-  }
-  rm_pool_unlock(pool);
-  (void)rm_pool_close_all(pool, &orphans, RM_CLOSE_SHUTDOWN); /* no slots of theirs exist here */
-}
-
 int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials) {
   rm_list old, idle;
   rm_list_init(&old);
   rm_list_init(&idle);
-  close_orphans(pool);
+  rm_pool_close_orphans(pool);
   rm_pool_lock(pool);
   reap(pool, &old, &idle, now_us);
   rm_pool_unlock(pool);

@@ -91,6 +91,12 @@ void rm_request_arg(rm_request *request, const void *ptr, size_t len) {
   b->bytes[b->tail++] = '\n';
 }
 
+void rm_request_formatted(rm_request *request, const char *text, size_t len) {
+  if (make_room(request, len) != 0) return;
+  memcpy(request->bytes.bytes + request->bytes.tail, text, len);
+  request->bytes.tail += len;
+}
+
 void rm_request_text(rm_request *request, const char *text) { rm_request_arg(request, text, strlen(text)); }
 
 void rm_request_integer(rm_request *request, int64_t value) {

@@ -29,6 +29,8 @@ void rm_request_reset(rm_request *request, size_t keep);
 /** A command of `argc` arguments begins; exactly so many rm_request_arg* calls follow, then rm_request_end. */
 void rm_request_begin(rm_request *request, size_t argc);
 void rm_request_arg(rm_request *request, const void *ptr, size_t len);
+/** An argument that was formatted before: "$3\r\nGET\r\n". */
+void rm_request_formatted(rm_request *request, const char *text, size_t len);
 void rm_request_text(rm_request *request, const char *text);
 void rm_request_integer(rm_request *request, int64_t value);
 /** Integral values below 2^63 as integers, others in the shortest form that reads back the same; "inf", "-inf", "nan". */

@@ -273,7 +273,7 @@ static int find_line_end(rm_scanner *s, const char *bytes, size_t len, size_t *s
 }
 
 static int scan_line(rm_scanner *s, const char *bytes, size_t len, redmoon_error *err) {
-  size_t size;
+  size_t size = 0;
   int rc = find_line_end(s, bytes, len, &size, err);
   if (rc != VALUE) return rc;
   char type = bytes[s->pos];

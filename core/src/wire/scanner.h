@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/** The frame scanner: finds the end of a top-level RESP2/RESP3 frame in linear time, whatever way the bytes are cut,
- *  and refuses what is insane before memory is spent on it. */
+/** The frame scanner: finds the end of a top-level RESP2/RESP3 frame in linear time, whatever way the bytes are
+ *  cut, and refuses what is insane before memory is spent on it. */
 #ifndef RM_WIRE_SCANNER_H
 #define RM_WIRE_SCANNER_H
 
@@ -15,8 +15,8 @@ typedef struct rm_scanner_gap {
   size_t begin, end;
 } rm_scanner_gap;
 
-/** A blob error (`!`), which hiredis 1.2.0 refuses: where its type byte stands, relative to the frame's begin, and which
- *  value of the frame it is, counted from 0 in wire order without attributes. */
+/** A blob error (`!`), which hiredis 1.2.0 refuses: where its type byte stands, relative to the frame's begin, and
+ *  which value of the frame it is, counted from 0 in wire order without attributes. */
 typedef struct rm_scanner_blob_error {
   size_t offset, node;
 } rm_scanner_blob_error;
@@ -36,9 +36,9 @@ typedef struct rm_scanner rm_scanner;
 
 rm_scanner *rm_scanner_new(const rm_limits *limits);
 void rm_scanner_free(rm_scanner *scanner);
-/** Looks at bytes[0 .. len): the frame's bytes from its first one, as many as have been received; each call sees at
- *  least as many as the last, and goes on where that stopped.  Returns 1 (*end is the frame's length; the scanner is
- *  ready for the next frame), 0 (incomplete), or negative (PROTOCOL, TOO_LARGE, NOMEM) with `err`. */
+/** Looks at bytes[0 .. len): the frame's bytes from its first one, as many as have been received; each call sees
+ *  at least as many as the last, and goes on where that stopped.  Returns 1 (*end is the frame's length; the
+ *  scanner is ready for the next frame), 0 (incomplete), or negative (PROTOCOL, TOO_LARGE, NOMEM) with `err`. */
 int rm_scanner_scan(rm_scanner *scanner, const char *bytes, size_t len, size_t *end, redmoon_error *err);
 
 /** The frame found last; valid until the next scan. */
