@@ -53,7 +53,7 @@ static void surprise(worker *w, const char *what, const redmoon_error *err) {
 }
 
 /* True while the client is open. */
-static bool note_failure(worker *w, int status, const redmoon_error *err) {
+static bool note_failure(worker *w, const redmoon_client *view, int status, const redmoon_error *err) {
   switch (status) {
   case REDMOON_ETIMEOUT:
   case REDMOON_EPOOL_TIMEOUT:
@@ -61,6 +61,10 @@ static bool note_failure(worker *w, int status, const redmoon_error *err) {
     return true;
   case REDMOON_EIO: /* killed more often than it may be tried */
     w->losses++;
+    return true;
+  case REDMOON_ECONNECT: /* the next dial would come too late for a short deadline */
+    w->timeouts++;
+    if (view == w->all->views[VIEWS - 1] || err->outcome == REDMOON_ANSWERED) surprise(w, "patient call", err);
     return true;
   case REDMOON_ECLOSED:
     return false;
@@ -86,7 +90,7 @@ static bool echo(worker *w, redmoon_client *view) {
   redmoon_reply *reply;
   redmoon_error err;
   int rc = redmoon_command(view, 2, ARGV("ECHO", tag), NULL, &reply, &err);
-  if (rc != 0) return note_failure(w, rc, &err);
+  if (rc != 0) return note_failure(w, view, rc, &err);
   compare(w, reply, tag);
   redmoon_reply_free(reply);
   return true;
@@ -104,7 +108,7 @@ static bool increment(worker *w, redmoon_client *view) {
   }
   if (err.outcome == REDMOON_UNKNOWN) w->maybe++;
   else if (err.outcome == REDMOON_ANSWERED) surprise(w, "increment", &err);
-  return note_failure(w, rc, &err);
+  return note_failure(w, view, rc, &err);
 }
 
 static bool pipeline(worker *w, redmoon_client *view) {
@@ -127,7 +131,7 @@ static bool pipeline(worker *w, redmoon_client *view) {
     else if (rc == 0) w->mismatches++;
   }
   redmoon_pipeline_free(p);
-  return rc == 0 || note_failure(w, rc, &err);
+  return rc == 0 || note_failure(w, view, rc, &err);
 }
 
 /* Steps an operation a few times and gives it up, wherever it stands. */
@@ -145,7 +149,7 @@ static bool cancel(worker *w, redmoon_client *view) {
   for (uint64_t steps = next(w) % 4; steps > 0; steps--) {
     if (redmoon_op_step(op) == 1) {
       rc = redmoon_op_finish(op, &err);
-      if (rc != 0) return note_failure(w, rc, &err);
+      if (rc != 0) return note_failure(w, view, rc, &err);
       compare(w, reply, tag);
       redmoon_reply_free(reply);
       return true;
