@@ -5,7 +5,9 @@ local core = require("redmoon.core").transaction
 
 local M = {}
 
+-- pool_timeout is for the whole of it, so a full pool is not waited for twice.
 local function may_repeat(code, detail)
+  if code == "POOL_TIMEOUT" then return false end
   return code == "CONFLICT" or (detail ~= nil and detail.retryable)
 end
 

@@ -60,10 +60,13 @@ rm_lua_credentials *rm_lua_credentials_new(lua_State *L, int index);
 /** Asks the function now, so that other threads have something to go by.  0 or negative. [-0, +0], never raises */
 int rm_lua_credentials_prime(lua_State *L, rm_lua_credentials *credentials);
 void rm_lua_credentials_ref(rm_lua_credentials *credentials);
-bool rm_lua_credentials_is_last(const rm_lua_credentials *credentials);
+/** One more reference, the client's: ended by rm_lua_credentials_drop, on any thread. */
+void rm_lua_credentials_share(rm_lua_credentials *credentials);
+/** redmoon_options.credentials_drop. */
+void rm_lua_credentials_drop(void *ctx);
 void rm_lua_credentials_unref(lua_State *L, rm_lua_credentials *credentials);
 /** redmoon_options.credentials. */
-int rm_lua_credentials_ask(void *ctx, char username[256], char password[1024]);
+int rm_lua_credentials_ask(void *ctx, char username[256], char password[4096]);
 /** The state whose thread is inside the engine now (NULL: none) is replaced; returns what it was. */
 lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *L);
 

@@ -128,11 +128,14 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
     client->link.credentials = rm_lua_credentials_new(L, function);
     options.credentials = rm_lua_credentials_ask;
     options.credentials_ctx = client->link.credentials;
+    options.credentials_drop = rm_lua_credentials_drop;
     if (dials_by_itself(url, &options) && rm_lua_credentials_prime(L, client->link.credentials) < 0)
       return rm_lua_fail_text(L, REDMOON_ECONFIG, "option 'credentials': the function gave no user and password");
   }
   redmoon_error err;
+  if (client->link.credentials != NULL) rm_lua_credentials_share(client->link.credentials);
   if (redmoon_client_open(url, &options, &client->link.client, &err) < 0) {
+    if (client->link.credentials != NULL) rm_lua_credentials_drop(client->link.credentials);
     rm_lua_link_drop(L, &client->link);
     return rm_lua_fail(L, &err);
   }

@@ -4,9 +4,9 @@
  *      dial on the thread that is inside a call of the owning state -> the function is called there
  *      dial on any other thread (keeper, other states)              -> what the function said last
  *
- *  Reference counts belong to the owning state, hence to one thread at a time; what other threads look at is behind
- * the mutex, which is not held while Lua runs.  The function itself is in the registry, under the object's address.
- */
+ *  The client owns one reference and so keeps what the function said last, also when the owning state is closed and
+ *  the function with it.  The state's references belong to one thread at a time; what other threads look at is behind
+ *  the mutex, which is not held while Lua runs.  The function is in the registry, under the object's address. */
 #include "binding.h"
 
 #include "base/alloc.h"
@@ -15,11 +15,12 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { USERNAME_SIZE = 256, PASSWORD_SIZE = 1024 };
+enum { USERNAME_SIZE = 256, PASSWORD_SIZE = 4096 };
 
 struct rm_lua_credentials {
   pthread_mutex_t mutex;
-  int refs;
+  atomic_int refs;
+  int state_refs; /* of them, those of the owning state */
   lua_State *active; /* inside the engine now, on `thread`; NULL: none */
   pthread_t thread;
   bool known;
@@ -53,19 +54,29 @@ rm_lua_credentials *rm_lua_credentials_new(lua_State *L, int index) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, credentials);
   guard->ptr = NULL;
   lua_pop(L, 1);
-  credentials->refs = 1;
+  atomic_init(&credentials->refs, 1);
+  credentials->state_refs = 1;
   return credentials;
 }
 
-void rm_lua_credentials_ref(rm_lua_credentials *credentials) { credentials->refs++; }
+void rm_lua_credentials_ref(rm_lua_credentials *credentials) {
+  atomic_fetch_add(&credentials->refs, 1);
+  credentials->state_refs++;
+}
 
-bool rm_lua_credentials_is_last(const rm_lua_credentials *credentials) { return credentials->refs == 1; }
+void rm_lua_credentials_share(rm_lua_credentials *credentials) { atomic_fetch_add(&credentials->refs, 1); }
+
+void rm_lua_credentials_drop(void *ctx) {
+  rm_lua_credentials *credentials = ctx;
+  if (atomic_fetch_sub(&credentials->refs, 1) == 1) destroy(credentials);
+}
 
 void rm_lua_credentials_unref(lua_State *L, rm_lua_credentials *credentials) {
-  if (--credentials->refs > 0) return;
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, credentials); /* the entry exists, so no memory is asked for */
-  destroy(credentials);
+  if (--credentials->state_refs == 0) {
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, credentials); /* the entry exists, so no memory is asked for */
+  }
+  rm_lua_credentials_drop(credentials);
 }
 
 lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *L) {
@@ -118,7 +129,7 @@ static bool remember(rm_lua_credentials *credentials, const question *q) {
   return ok;
 }
 
-int rm_lua_credentials_ask(void *ctx, char username[256], char password[1024]) {
+int rm_lua_credentials_ask(void *ctx, char username[256], char password[4096]) {
   rm_lua_credentials *credentials = ctx;
   username[0] = password[0] = '\0';
   pthread_mutex_lock(&credentials->mutex);

@@ -20,9 +20,6 @@ void rm_lua_link_drop(lua_State *L, rm_lua_link *link) {
   rm_lua_credentials *credentials = link->credentials;
   link->client = NULL;
   link->credentials = NULL;
-  /* Without its function the client can dial no more, whoever still holds references. */
-  if (client != NULL && credentials != NULL && rm_lua_credentials_is_last(credentials))
-    redmoon_client_shutdown(client);
   redmoon_client_close(client);
   if (credentials != NULL) rm_lua_credentials_unref(L, credentials);
 }

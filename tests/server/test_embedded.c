@@ -184,7 +184,11 @@ static void it_survives_the_thread_that_started_it(void **state) {
   assert_int_equal(pthread_join(thread, NULL), 0);
   assert_non_null(server);
   for (int i = 0; i < 200; i++) assert_answers(path_of(redmoon_embedded_url(server)));
+  char folder[128];
+  folder_of(server, folder);
+  pid_t pid = (pid_t)redmoon_embedded_pid(server);
   redmoon_embedded_close(server);
+  assert_true(is_gone(folder, pid)); /* so did what watches over it */
 }
 
 static void a_forked_copy_cannot_end_it(void **state) {

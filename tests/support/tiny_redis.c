@@ -217,16 +217,16 @@ static bool at_cut(session *s) {
   return !killed;
 }
 
-/* If one is set for this moment, it begins here. */
-static void begin_cut(session *s, bool at_connection) {
-  tiny_redis *t = s->tiny;
-  pthread_mutex_lock(&t->mutex);
+/* With the mutex held, before the reply leaves: whether the cut that is set begins behind this moment. */
+static bool take_cut(tiny_redis *t, bool at_connection, tiny_place *place, size_t *at) {
   bool begins = t->armed && t->at_connection == at_connection;
   if (begins) t->armed = false;
-  tiny_place place = t->place;
-  size_t at = t->at;
-  pthread_mutex_unlock(&t->mutex);
-  if (!begins) return;
+  *place = t->place;
+  *at = t->at;
+  return begins;
+}
+
+static void begin_cut(session *s, tiny_place place, size_t at) {
   if (place == TINY_REQUEST) {
     fake_limit(s->peer, at);
     return;
@@ -264,21 +264,27 @@ static size_t encoded_len(const fake_command *c) {
 }
 
 static void serve(fake_peer *peer, void *ctx) {
-  session s = {.tiny = ctx, .peer = peer};
+  tiny_redis *t = ctx;
+  session s = {.tiny = t, .peer = peer};
   fake_bytes reply = {0};
   const fake_command *command;
-  bool goes_on = true;
-  begin_cut(&s, true);
+  tiny_place place;
+  size_t at;
+  pthread_mutex_lock(&t->mutex);
+  bool cuts = take_cut(t, true, &place, &at), goes_on = true;
+  pthread_mutex_unlock(&t->mutex);
+  if (cuts) begin_cut(&s, place, at);
   while (goes_on && next_command(&s, &command)) {
     reply.len = 0;
-    pthread_mutex_lock(&s.tiny->mutex);
-    goes_on = !is_killed(s.tiny, fake_index(peer));
+    pthread_mutex_lock(&t->mutex);
+    goes_on = !is_killed(t, fake_index(peer));
     bool handshake = goes_on && answer(&s, command, &reply);
-    s.tiny->received += encoded_len(command);
-    s.tiny->sent += reply.len;
-    pthread_mutex_unlock(&s.tiny->mutex);
+    cuts = goes_on && !handshake && take_cut(t, false, &place, &at);
+    t->received += encoded_len(command);
+    t->sent += reply.len;
+    pthread_mutex_unlock(&t->mutex);
     goes_on = goes_on && (send_reply(&s, &reply) || s.late);
-    if (!handshake) begin_cut(&s, false);
+    if (cuts) begin_cut(&s, place, at);
   }
   free(reply.ptr);
 }

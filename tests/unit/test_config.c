@@ -185,7 +185,7 @@ static void backoffs_that_contradict_are_refused_and_a_default_gives_way(void **
   rm_config_free(c);
 }
 
-static int no_credentials(void *ctx, char username[256], char password[1024]) {
+static int no_credentials(void *ctx, char username[256], char password[4096]) {
   (void)ctx;
   (void)username;
   (void)password;

@@ -434,11 +434,11 @@ typedef struct asked {
   bool unterminated;
 } asked;
 
-static int give(void *ctx, char username[256], char password[1024]) {
+static int give(void *ctx, char username[256], char password[4096]) {
   asked *a = ctx;
   snprintf(username, 256, "user%d", ++a->count);
-  snprintf(password, 1024, "secret%d", a->count);
-  if (a->unterminated) memset(password, 'x', 1024);
+  snprintf(password, 4096, "secret%d", a->count);
+  if (a->unterminated) memset(password, 'x', 4096);
   return a->answer;
 }
 

@@ -27,13 +27,14 @@ typedef struct redmoon_tls_options {
 
 /** Asked at each new connection; called on the dialling thread (also the keeper's), without locks held.
  *  Writes NUL-terminated text; returns 0, or negative to refuse the dial.  The buffers are wiped after use. */
-typedef int (*redmoon_credentials_fn)(void *ctx, char username[256], char password[1024]);
+typedef int (*redmoon_credentials_fn)(void *ctx, char username[256], char password[4096]);
 
 typedef struct redmoon_options {
   const char *username;
   const char *password;
   redmoon_credentials_fn credentials; /**< instead of username and password */
   void *credentials_ctx;
+  void (*credentials_drop)(void *ctx); /**< called once, when the client that was opened is gone; may be NULL */
   int64_t database;           /**< 0 */
   int64_t pool_size;          /**< 20; most connections per node, a hard limit */
   int64_t min_idle;           /**< 0; kept ready and authenticated */
@@ -60,7 +61,7 @@ typedef struct redmoon_options {
 
 #define REDMOON_TLS_OPTIONS_INIT {0, 0, 0, 0, 0, REDMOON_UNSET, 0}
 #define REDMOON_OPTIONS_INIT                                                                                     \
-  {0, 0, 0, 0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,         \
+  {0, 0, 0, 0, 0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,      \
    REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,      \
    REDMOON_UNSET, REDMOON_UNSET, 0, REDMOON_TLS_OPTIONS_INIT, REDMOON_UNSET, 0, REDMOON_UNSET, REDMOON_UNSET, 0}
 

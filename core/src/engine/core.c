@@ -71,6 +71,7 @@ static void destroy(rm_core *core) {
   rm_metrics_fini(&core->metrics);
   rm_event_close(&core->closing);
   if (core->fork_mark != NULL) munmap(core->fork_mark, (size_t)sysconf(_SC_PAGESIZE));
+  if (core->credentials_drop != NULL) core->credentials_drop(core->config->credentials_ctx);
   rm_config_free(core->config);
   rm_free(core);
 }

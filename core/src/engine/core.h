@@ -19,6 +19,7 @@
 typedef struct rm_core {
   atomic_int refs;    /* handles; the last one shuts down and frees */
   rm_config *config;
+  void (*credentials_drop)(void *ctx);
   rm_tls *tls;
   rm_dialer dialer;
   rm_route *route;

@@ -148,6 +148,20 @@ static void put_family(const rm_metrics *metrics, const char *type, int family, 
   }
 }
 
+/* Counters stand in the list in the order of their first use: each pattern's are gathered under one TYPE line. */
+static void put_patterns(const rm_metrics *metrics, rm_buffer *out, int *status) {
+  rm_counter_metric *head = atomic_load(&metrics->counters);
+  for (rm_counter_metric *first = head; first != NULL; first = first->next) {
+    rm_counter_metric *c = head;
+    while (strcmp(c->pattern, first->pattern) != 0) c = c->next;
+    if (c != first) continue; /* this pattern was written when its first one came */
+    put(out, status, "# TYPE redmoon_%s_total counter\n", c->pattern);
+    for (; c != NULL; c = c->next)
+      if (strcmp(c->pattern, first->pattern) == 0)
+        put(out, status, "redmoon_%s_total{result=\"%s\"} %" PRIu64 "\n", c->pattern, c->result, atomic_load(&c->value));
+  }
+}
+
 int rm_metrics_text(const rm_metrics *metrics, const redmoon_stats *stats, rm_buffer *out) {
   int status = 0;
   put_pool(stats, out, &status);
@@ -155,7 +169,6 @@ int rm_metrics_text(const rm_metrics *metrics, const redmoon_stats *stats, rm_bu
   put_family(metrics, "counter", 0, out, &status);
   put_family(metrics, "counter", 1, out, &status);
   put_family(metrics, "histogram", 2, out, &status);
-  for (rm_counter_metric *c = atomic_load(&metrics->counters); c != NULL; c = c->next)
-    put(out, &status, "redmoon_%s_total{result=\"%s\"} %" PRIu64 "\n", c->pattern, c->result, atomic_load(&c->value));
+  put_patterns(metrics, out, &status);
   return status;
 }

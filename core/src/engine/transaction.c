@@ -369,7 +369,7 @@ static int run_body(redmoon_transaction *tx, redmoon_transaction_fn fn, void *ct
     }
     if (rc == 0) rc = redmoon_transaction_exec(tx, replies, err);
     bool again = rc == REDMOON_ECONFLICT || (rc < 0 && err->retryable && err->outcome == REDMOON_NOT_SENT);
-    if (!again) return rc;
+    if (!again || rc == REDMOON_EPOOL_TIMEOUT) return rc; /* pool_timeout is for the whole of it */
     if ((rc = redmoon_transaction_again(tx, err)) != 0) return rc;
   }
 }

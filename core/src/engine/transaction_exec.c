@@ -120,8 +120,11 @@ static int conclude(rm_tx_op *self) {
     }
     return rc;
   }
-  if (reply->type != REDMOON_ARRAY || reply->len != tx->queue.count + (tx->writes ? 1 : 0))
-    return rm_fail(err, REDMOON_EPROTOCOL, "EXEC was not answered by one reply for each command");
+  if (reply->type != REDMOON_ARRAY || reply->len != tx->queue.count + (tx->writes ? 1 : 0)) {
+    rm_fail(err, REDMOON_EPROTOCOL, "EXEC was not answered by one reply for each command");
+    err->outcome = REDMOON_ANSWERED;
+    return REDMOON_EPROTOCOL;
+  }
   reply->len = tx->queue.count;
   /* Inside EXEC the call could not know whose replies they are. */
   size_t first = call->request.count - 1 - (tx->writes ? 1 : 0) - tx->queue.count;

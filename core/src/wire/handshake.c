@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_ARGS = 7, USERNAME_SIZE = 256, PASSWORD_SIZE = 1024 };
+enum { MAX_ARGS = 7, USERNAME_SIZE = 256, PASSWORD_SIZE = 4096 };
 
 enum { FOR_HELLO, FOR_AUTH, FOR_SETNAME, FOR_SETINFO, FOR_SELECT, FOR_CLIENT_ID };
 
