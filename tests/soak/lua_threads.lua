@@ -230,11 +230,7 @@ often(5, hook)
 often(1, kill)
 
 local function usual() collectgarbage("incremental", 200, 100) end
-local collectors = { -- mostly the usual one, or there would be little contention
-  usual,
-  usual,
-  usual,
-  usual,
+local collectors = {
   function()
     collectgarbage("incremental", 200, 1000)
     collectgarbage("setpause", 0)
@@ -246,7 +242,11 @@ local collectors = { -- mostly the usual one, or there would be little contentio
 local turns = 0
 while calls < wanted do
   turns = turns + 1
-  if turns % 100 == 0 then collectors[random(#collectors)]() end
+  if turns % 100 == 0 then
+    collectors[random(#collectors)]()
+  elseif turns % 100 == 10 then
+    usual() -- storms are short, or there would be little contention
+  end
   choices[random(#choices)]()
   calls = calls + 1
   tally(calls, failures)
