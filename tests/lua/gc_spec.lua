@@ -137,10 +137,12 @@ describe("the collector", function()
         end
         growth(client, stormy, 3) -- caches are filled
         local open = descriptors() - client:stats().total
-        local few, many = growth(client, stormy, 3), growth(client, stormy, 33)
-        assert(many - few < 3072, ("33 rounds leave %d bytes, 3 leave %d"):format(many, few))
+        -- Tables grow and shrink by powers of two; what is kept shows in every batch.
+        local least = math.huge
+        for _ = 1, 4 do least = math.min(least, growth(client, stormy, 10)) end
+        assert(least < 500, ("10 rounds leave at least %d bytes"):format(least))
         local stats = client:stats()
-        assert(descriptors() - stats.total <= open + 2, "one that stayed open each round would make 36")
+        assert(descriptors() - stats.total <= open + 2, "one that stayed open each round would make 40")
         assert.equal(0, stats.in_use)
         assert.equal(stats.idle, stats.total)
         assert.equal("PONG", client:ping())
