@@ -129,7 +129,9 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
     options.credentials = rm_lua_credentials_ask;
     options.credentials_ctx = client->link.credentials;
     options.credentials_drop = rm_lua_credentials_drop;
-    if (dials_by_itself(url, &options) && rm_lua_credentials_prime(L, client->link.credentials) < 0)
+    int primed = dials_by_itself(url, &options) ? rm_lua_credentials_prime(L, client->link.credentials) : 0;
+    if (primed == REDMOON_ENOMEM) return rm_lua_fail_text(L, primed, "not enough memory");
+    if (primed < 0)
       return rm_lua_fail_text(L, REDMOON_ECONFIG, "option 'credentials': the function gave no user and password");
   }
   redmoon_error err;

@@ -251,7 +251,7 @@ static int connect_by_tls(world *w, redmoon_error *err) {
   return open_and_ping(url, &options, err);
 }
 
-static int say_password(void *ctx, char username[256], char password[1024]) {
+static int say_password(void *ctx, char username[256], char password[4096]) {
   (void)ctx;
   memcpy(username, "default", 8);
   memcpy(password, "anything", 9);

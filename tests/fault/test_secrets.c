@@ -61,7 +61,7 @@ static void say_event(void *ctx, const redmoon_event *event) {
   if (event->error != NULL) say_error("event's error", event->error);
 }
 
-static int give_credentials(void *ctx, char username[256], char password[1024]) {
+static int give_credentials(void *ctx, char username[256], char password[4096]) {
   const child *c = ctx;
   snprintf(username, 256, "app");
   memcpy(password, c->secret, SECRET_LEN + 1);
