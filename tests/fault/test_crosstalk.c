@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORT_MS = 30, REAL_EVERY = 17, MIN_CUTS = 500 };
+enum { SHORT_MS = 200, REAL_EVERY = 61, MIN_CUTS = 500 };
 enum { S = 1000000 };
 
 typedef enum way { CANCEL, TIME_OUT, TIME_OUT_REALLY, CLOSE, CLOSE_AND_RETRY, WAYS } way;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every request for memory of a scenario is refused: the N-th alone, then the N-th and all later ones, N = 1, 2, ...
- * until the scenario asks for no more.  Each time it ends well or with NOMEM, the pool's counts are exact, no
+/* Every request for memory of a scenario is refused: the N-th alone, then the N-th and all later ones, N = 1, 2,
+ * ... until the scenario asks for no more.  Each time it ends well or with NOMEM, the pool's counts are exact, no
  * descriptor stays open, what was written agrees with the outcome, and the next call works.  Leaks are ASan's to
  * find. */
 #include <stdarg.h>
@@ -82,7 +82,8 @@ static int start(void **state) {
   if (c == NULL || w == NULL) return -1;
   *state = w;
   rm_testing_route_hiredis_memory();
-  redis_server_options options = {.tcp = true, .tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file};
+  redis_server_options options = {
+      .tcp = true, .tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file};
   w->server = redis_server_start(&options);
   static const char source[] = "redis.call('SET', KEYS[1], ARGV[1]) return {KEYS[1], {ARGV[1], 7}}";
   redmoon_error err;
@@ -123,7 +124,8 @@ static size_t descriptors(void) { return count_entries("/proc/self/fd"); }
 /* An abandoned resolver's thread closes what it holds in its own time. */
 static void await_descriptors(size_t expected, const char *name, long at) {
   for (int i = 0; descriptors() != expected; i++) {
-    if (i == PATIENCE) fail_msg("%s, request %ld: %zu descriptors, expected %zu", name, at, descriptors(), expected);
+    if (i == PATIENCE)
+      fail_msg("%s, request %ld: %zu descriptors, expected %zu", name, at, descriptors(), expected);
     poll(NULL, 0, 10);
   }
 }
@@ -441,7 +443,7 @@ static int transaction(world *w, redmoon_error *err) {
 
 static void check_transaction(world *w, int status, const redmoon_error *err) {
   assert_int_equal(exists(w, ""), exists(w, ":second")); /* all or nothing */
-  if (w->queued) agrees(w, status, err, ""); /* else the outcome is that of a read */
+  if (w->queued) agrees(w, status, err, "");             /* else the outcome is that of a read */
   else assert_false(exists(w, ""));
 }
 

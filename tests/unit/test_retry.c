@@ -59,14 +59,14 @@ static void end(void) {
 
 /* --- every class of error --------------------------------------------------------------------------------------------- */
 
-typedef enum passing { NEVER, IF_IT_SAYS_SO, ALWAYS } passing;
+typedef enum passing { NEVER, FOR_ANOTHER_CALL, IF_IT_SAYS_SO, ALWAYS } passing;
 static const struct {
   int status;
   passing passes;
 } classes[] = {
     {REDMOON_ETIMEOUT, ALWAYS},        {REDMOON_ECONNECT, ALWAYS},     {REDMOON_EIO, ALWAYS},
     {REDMOON_EPROTOCOL, NEVER},        {REDMOON_ETLS, NEVER},          {REDMOON_ECLOSED, NEVER},
-    {REDMOON_EPOOL_TIMEOUT, NEVER},    {REDMOON_EPOOL_DEADLOCK, NEVER}, {REDMOON_ECONFIG, NEVER},
+    {REDMOON_EPOOL_TIMEOUT, FOR_ANOTHER_CALL}, {REDMOON_EPOOL_DEADLOCK, NEVER}, {REDMOON_ECONFIG, NEVER},
     {REDMOON_ECODEC, NEVER},           {REDMOON_ENOMEM, NEVER},        {REDMOON_ECONFLICT, NEVER},
     {REDMOON_ELOCKED, NEVER},          {REDMOON_ELOST, NEVER},         {REDMOON_ETOO_LARGE, NEVER},
     {REDMOON_ECANCELLED, NEVER},       {REDMOON_EUNAVAILABLE, IF_IT_SAYS_SO}, {REDMOON_ESERVER, IF_IT_SAYS_SO},
@@ -92,11 +92,12 @@ static void check(const combo *c) {
   int got = rm_call_attempt_failed(&call, NOW);
   bool harmless = !c->unknown || c->repeatable;
   bool passes = classes[c->class].passes == ALWAYS || (classes[c->class].passes == IF_IT_SAYS_SO && c->says_so);
+  bool says = (passes || classes[c->class].passes == FOR_ANOTHER_CALL) && harmless;
   bool again = passes && harmless && !c->last && !c->held && !c->late;
   const redmoon_error *err = &call.op.error;
   bool right = got == (again ? RM_WAIT : status) && err->status == status && err->phase == c->phase &&
                err->outcome == (c->unknown ? REDMOON_UNKNOWN : REDMOON_NOT_SENT) &&
-               err->retryable == (passes && harmless) && err->attempts == call.attempt &&
+               err->retryable == says && err->attempts == call.attempt &&
                (call.state == CALL_BACKOFF) == again;
   if (right && again) right = call.backoff_until_us >= NOW && call.backoff_until_us < call.deadline_us;
   end();

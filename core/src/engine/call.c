@@ -30,8 +30,14 @@ void rm_call_init(rm_call *call, redmoon_client *client, bool own) {
   rm_call_reset(call);
 }
 
+/* In a forked child whatever the pool's lock guards may be half-changed: it is to know before it is asked anything. */
+static void heed_fork(const rm_call *call) { rm_core_check_fork(call->op.client->core); }
+
 void rm_call_give_up(rm_call *call) {
-  if (call->state != CALL_IDLE && call->state != CALL_ENDED) rm_borrow_cancel(&call->borrow, rm_clock_now_us());
+  if (call->state != CALL_IDLE && call->state != CALL_ENDED) {
+    heed_fork(call);
+    rm_borrow_cancel(&call->borrow, rm_clock_now_us());
+  }
   call->state = CALL_ENDED;
 }
 
@@ -57,6 +63,7 @@ void rm_call_reset(rm_call *call) {
 
 void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {
   if (!rm_call_is_holding(call)) return;
+  heed_fork(call);
   if (reusable)
     rm_pool_release(&call->borrow.lease, now_us);
   else
@@ -64,6 +71,7 @@ void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {
 }
 
 void rm_call_fini(rm_call *call) {
+  heed_fork(call);
   rm_borrow_cancel(&call->borrow, rm_clock_now_us());
   rm_lease_fini(&call->borrow.lease);
   rm_request_fini(&call->request);
@@ -181,6 +189,7 @@ static int prepare(rm_call *call, int64_t now_us) {
   else
     call->deadline_us = now_us + timeout_us + call->block_us;
   call->began_held = rm_call_is_holding(call);
+  call->pid = call->op.client->core->pid;
   return 0;
 }
 
@@ -257,8 +266,8 @@ static int end(rm_call *call, int status, int64_t now_us) {
   return status;
 }
 
-static int closed(rm_call *call, int64_t now_us) {
-  rm_fail_closed(&call->op.error);
+/* Gives up with op.error, in whatever state it is. */
+static int give_up_with_error(rm_call *call, int64_t now_us) {
   if (call->state == CALL_EXCHANGE)
     rm_exchange_fail(call, RM_CLOSE_SHUTDOWN, now_us);
   else
@@ -270,15 +279,22 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   rm_call *call = (rm_call *)op;
   rm_core *core = op->client->core;
   int rc = RM_WAIT;
+  rm_core_check_fork(core);
   if (call->state == CALL_IDLE) {
-    rm_core_check_fork(core);
     rm_error_clear(&op->error);
     if ((rc = prepare(call, now_us)) < 0) return rc;
     if (call->request.count == 0) return RM_DONE;
     call->state = CALL_BACKOFF; /* one that is over: the first attempt begins below */
     call->backoff_until_us = now_us;
   }
-  if (atomic_load_explicit(&core->closed, memory_order_relaxed)) return end(call, closed(call, now_us), now_us);
+  if (call->pid != core->pid) { /* not a byte more of what is the parent's: it goes on with it */
+    rm_fail(&op->error, REDMOON_ECLOSED, "the operation was begun by the parent process, before fork()");
+    return end(call, give_up_with_error(call, now_us), now_us);
+  }
+  if (atomic_load_explicit(&core->closed, memory_order_relaxed)) {
+    rm_fail_closed(&op->error);
+    return end(call, give_up_with_error(call, now_us), now_us);
+  }
   for (;;) {
     switch (call->state) {
       case CALL_BACKOFF:

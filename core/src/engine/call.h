@@ -51,6 +51,7 @@ typedef struct rm_call {
   bool saw_error, redialled;
   int64_t client_id;       /* of the connection used last, on the server */
   int protocol;            /* of that connection: 2 or 3 */
+  long pid;                /* the process it was begun in */
   int64_t fixed_deadline_us; /* set by an owner whose deadline this call shares; 0: its own */
   int64_t started_us, deadline_us, send_by_us, receive_by_us, block_us, backoff_until_us;
 } rm_call;

@@ -113,6 +113,7 @@ const char *redmoon_client_url(const redmoon_client *client) { return client->co
 
 void redmoon_client_stats(const redmoon_client *client, redmoon_stats *out) {
   *out = (redmoon_stats){0};
+  rm_core_check_fork(client->core);
   size_t count;
   rm_node *nodes = rm_route_nodes(client->core->route, &count);
   for (size_t i = 0; i < count; i++) {
@@ -130,14 +131,11 @@ int redmoon_client_metrics(const redmoon_client *client, char **text, size_t *le
   redmoon_stats stats;
   redmoon_client_stats(client, &stats);
   rm_buffer out = {0};
-  if (rm_metrics_text(&client->core->metrics, &stats, &out) != 0 || rm_buffer_append(&out, "", 1) != 0) {
-    rm_buffer_fini(&out);
-    *text = NULL;
-    return rm_fail_nomem(err);
-  }
-  *text = out.bytes; /* nothing was consumed, so the content begins here */
-  if (len != NULL) *len = rm_buffer_len(&out) - 1;
-  return 0;
+  bool whole = rm_metrics_text(&client->core->metrics, &stats, &out) == 0;
+  *text = whole ? rm_strndup(rm_buffer_begin(&out), rm_buffer_len(&out)) : NULL;
+  if (len != NULL) *len = rm_buffer_len(&out);
+  rm_buffer_fini(&out);
+  return *text != NULL ? 0 : rm_fail_nomem(err);
 }
 
 int redmoon_client_on(redmoon_client *client, int mask, redmoon_event_fn fn, void *ctx, uint64_t *id,
@@ -146,10 +144,14 @@ int redmoon_client_on(redmoon_client *client, int mask, redmoon_event_fn fn, voi
   int all = REDMOON_EVENT_COMMAND | REDMOON_EVENT_RETRY | REDMOON_EVENT_CONNECT | REDMOON_EVENT_CLOSE | REDMOON_EVENT_REDIRECT;
   if (fn == NULL || (mask & all) == 0 || (mask & ~all) != 0)
     return rm_fail(err, REDMOON_ECONFIG, "a hook needs a function and a mask of REDMOON_EVENT_* kinds");
+  rm_core_check_fork(client->core);
   return rm_hooks_add(&client->core->hooks, mask, fn, ctx, id) == 0 ? 0 : rm_fail_nomem(err);
 }
 
-void redmoon_client_off(redmoon_client *client, uint64_t id) { rm_hooks_remove(&client->core->hooks, id); }
+void redmoon_client_off(redmoon_client *client, uint64_t id) {
+  rm_core_check_fork(client->core);
+  rm_hooks_remove(&client->core->hooks, id);
+}
 
 const char *rm_client_key_prefix(const redmoon_client *client) {
   const char *prefix = client->core->config->key_prefix;

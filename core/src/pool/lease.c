@@ -308,8 +308,8 @@ int rm_pool_dialed(rm_lease *lease, rm_conn *conn, int64_t now_us, redmoon_error
   set_lifetime(pool, conn, now_us);
   conn->idle_since_us = -1;
   conn->link = (rm_list){0};
-  lease->conn = conn;
   rm_pool_lock(pool);
+  lease->conn = conn; /* not sooner: the lease is listed, and a shutdown may be looking at it */
   if (is_foreign(pool, lease)) {
     rm_pool_unlock(pool);
     abandon(pool, lease);
