@@ -70,6 +70,7 @@ if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
       target_link_libraries(soak_${name} PRIVATE redmoon_lua_testing)
     endif()
     redmoon_add_test(soak ${name} soak_${name})
+    set_tests_properties(soak/${name} PROPERTIES TIMEOUT 900)
   endforeach()
 endif()
 

@@ -34,7 +34,7 @@ typedef struct hook {
   uint64_t dropped;
   lua_Integer errors; /* times the function raised */
 } hook;
-enum { SLOT_FUNCTION = 1, SLOTS = 1 };
+enum { SLOT_FUNCTION = 1, SLOT_ANCHOR = 2, SLOTS = 2 };
 
 static const char *const kinds[] = {"command", "retry", "connect", "close", "redirect"};
 static const int masks[] = {REDMOON_EVENT_COMMAND, REDMOON_EVENT_RETRY, REDMOON_EVENT_CONNECT, REDMOON_EVENT_CLOSE,
@@ -210,6 +210,8 @@ static void anchor(lua_State *L, int handle) {
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, RM_LUA_SLOT_HOOKS);
   }
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, handle, SLOT_ANCHOR);
   lua_pushvalue(L, handle);
   lua_pushboolean(L, 1);
   lua_rawset(L, -3);
@@ -265,6 +267,11 @@ static int hook_gc(lua_State *L) {
 
 static int hook_close(lua_State *L) {
   end_hook(L, luaL_checkudata(L, 1, HOOK_TYPE));
+  if (lua_getiuservalue(L, 1, SLOT_ANCHOR) == LUA_TTABLE) { /* or the client would keep it to its own end */
+    lua_pushvalue(L, 1);
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+  }
   lua_pushboolean(L, 1);
   return 1;
 }

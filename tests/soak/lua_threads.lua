@@ -1,14 +1,14 @@
 -- SPDX-License-Identifier: MIT
--- What each thread of lua_threads.c runs in each of its states, after which the state is closed: `wanted` calls, each
--- with a tag that nobody else uses.  Given: client, number of the thread, number of this life, seed, calls wanted,
--- tally(calls made, calls failed).
+-- What each thread of lua_threads.c runs in each of its states, after which the state is closed: `wanted` calls
+-- (those of a pipeline count each), with tags that nobody else uses.  Given: client, number of the thread, number of
+-- this life, seed, calls wanted, tally(calls made, calls failed).
 
 local client, number, life, seed, wanted, tally = ...
 local redmoon = require "redmoon"
 math.randomseed(seed, life)
 local random = math.random
 
-local serial, failures = 0, 0
+local serial, calls, failures = 0, 0, 0
 local exact, maybe = {}, {} -- what own keys hold; what they may hold besides
 local expected = { TIMEOUT = true, POOL_TIMEOUT = true, IO = true, CONNECT = true }
 
@@ -65,6 +65,7 @@ local function pipeline()
     end
     p:run(both, { tags[1] }, { tags[2] })
   end)
+  calls = calls + #tags
   if not replies then return failed(message, code) end
   local lost
   for i = 1, replies.n do
@@ -228,17 +229,27 @@ often(10, lock)
 often(5, hook)
 often(1, kill)
 
+local function usual() collectgarbage("incremental", 200, 100) end
 local collectors = {
-  function() collectgarbage("incremental", 0, 1000) end,
+  function()
+    collectgarbage("incremental", 200, 1000)
+    collectgarbage("setpause", 0)
+  end,
   function() collectgarbage("generational") end,
-  function() collectgarbage("incremental", 200, 100) end,
   function() collectgarbage() end,
 }
 
-for i = 1, wanted do
-  if i % 100 == 0 then collectors[random(#collectors)]() end
+local turns = 0
+while calls < wanted do
+  turns = turns + 1
+  if turns % 100 == 0 then
+    collectors[random(#collectors)]()
+  elseif turns % 100 == 10 then
+    usual() -- storms are short, or there would be little contention
+  end
   choices[random(#choices)]()
-  tally(i, failures)
+  calls = calls + 1
+  tally(calls, failures)
 end
 
 -- Some are closed with things open: a view, a scan, a lock, a transaction that watches.
