@@ -261,6 +261,9 @@ static void operation_under_way_stays_the_parents(void **state) {
 
 /* ---- forks in the middle of other threads' calls ---- */
 
+/* The address sanitizer's own allocator is not prepared for a fork amid threads: a child can wait for its lock for ever.
+ * The plain build has this test. */
+#if !defined(__SANITIZE_ADDRESS__)
 typedef struct caller {
   redmoon_client *client;
   atomic_bool *stop;
@@ -313,6 +316,7 @@ static void forks_amid_busy_threads_mix_nothing_up(void **state) {
   assert_true(stats_of(client).dials <= 3);
   redmoon_client_close(client);
 }
+#endif
 
 /* ---- exec ---- */
 
@@ -401,7 +405,9 @@ int main(void) {
       cmocka_unit_test(child_keeps_its_own_minimum_idle),
       cmocka_unit_test(child_that_only_closes_or_shuts_down_does_no_harm),
       cmocka_unit_test(operation_under_way_stays_the_parents),
+#if !defined(__SANITIZE_ADDRESS__)
       cmocka_unit_test(forks_amid_busy_threads_mix_nothing_up),
+#endif
       cmocka_unit_test(no_descriptor_survives_exec),
   };
   return cmocka_run_group_tests(tests, start, stop);
