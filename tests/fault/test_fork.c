@@ -195,7 +195,7 @@ static void child_that_only_closes_or_shuts_down_does_no_harm(void **state) {
   }
 }
 
-/* ---- an operation that is under way at the fork ---- */
+/* An operation that is under way at the fork. */
 
 static void step_until_blocked(const redis_server *server, redmoon_op *op) {
   for (int blocked = 0, i = 0; !blocked; i++) {
@@ -259,7 +259,7 @@ static void operation_under_way_stays_the_parents(void **state) {
   }
 }
 
-/* ---- forks in the middle of other threads' calls ---- */
+/* Forks in the middle of other threads' calls. */
 
 /* The address sanitizer's own allocator is not prepared for a fork amid threads: a child can wait for its lock for ever.
  * The plain build has this test. */
@@ -318,7 +318,7 @@ static void forks_amid_busy_threads_mix_nothing_up(void **state) {
 }
 #endif
 
-/* ---- exec ---- */
+/* Exec. */
 
 /* The descriptors that a program started from here has, as `ls` lists them. */
 static void list_after_exec(char *out, size_t cap) {
