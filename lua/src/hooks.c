@@ -43,7 +43,7 @@ enum { KINDS = sizeof masks / sizeof masks[0] };
 
 static const char hooks_key; /* registry: the state's hooks, a table with weak keys */
 
-/* ---- the engine's side: any thread ---- */
+/* The engine's side: any thread. */
 
 static void copy_text(char *out, size_t cap, const char *text) {
   snprintf(out, cap, "%s", text != NULL ? text : "");
@@ -82,7 +82,7 @@ static bool take(hook *h, entry *out) {
   return any;
 }
 
-/* ---- the state's side ---- */
+/* The state's side. */
 
 static void set_text(lua_State *L, const char *field, const char *text) {
   if (text[0] == '\0') return;
@@ -186,7 +186,7 @@ void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared) {
   shared->dispatching = false;
 }
 
-/* ---- handles ---- */
+/* Handles. */
 
 /* [-0, +0], never raises */
 static void end_hook(lua_State *L, hook *h) {

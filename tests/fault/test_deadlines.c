@@ -74,7 +74,7 @@ static void assert_ends(int status, redmoon_phase phase, const char *text) {
   assert_true(took_ms < LATE_MS);
 }
 
-/* --- the reply ------------------------------------------------------------------------------------------------------ */
+/* The reply. */
 
 /* 20 s of one reply. */
 static void drip(fake_peer *peer, void *ctx) {
@@ -140,7 +140,7 @@ static void a_server_that_never_answers_ends_at_the_deadline_retries_included(vo
   assert_true((rm_clock_now_us() - began_us) / 1000 < LATE_MS);
 }
 
-/* --- before the request --------------------------------------------------------------------------------------------- */
+/* Before the request. */
 
 static struct {
   pthread_mutex_t mutex;
@@ -238,7 +238,7 @@ static void a_server_that_is_silent_under_tls_ends_at_the_deadline(void **state)
   assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_TLS, "during the TLS handshake");
 }
 
-/* --- the pool ------------------------------------------------------------------------------------------------------- */
+/* The pool. */
 
 static void hold_first(fake_peer *peer, void *ctx) {
   (void)ctx;
@@ -287,7 +287,7 @@ static void the_wait_for_a_connection_ends_at_the_pool_timeout(void **state) {
   redmoon_op_cancel(op);
 }
 
-/* --- the back-off --------------------------------------------------------------------------------------------------- */
+/* The back-off. */
 
 static void the_wait_before_another_attempt_of_a_transaction_ends_at_the_deadline(void **state) {
   (void)state;
@@ -305,7 +305,7 @@ static void the_wait_before_another_attempt_of_a_transaction_ends_at_the_deadlin
   redmoon_transaction_free(tx);
 }
 
-/* --- signals -------------------------------------------------------------------------------------------------------- */
+/* Signals. */
 
 static volatile sig_atomic_t alarms;
 

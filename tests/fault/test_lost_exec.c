@@ -144,7 +144,7 @@ static void an_exec_that_times_out_is_resolved_and_can_no_longer_be_executed(voi
   cut_everywhere(TINY_HOLD, 1);
 }
 
-/* --- by whom the key was written ---------------------------------------------------------------------------------------- */
+/* By whom the key was written. */
 
 static void the_marker_of_another_transaction_is_not_taken_for_its_own(void **state) {
   (void)state;
@@ -159,7 +159,7 @@ static void the_marker_of_another_transaction_is_not_taken_for_its_own(void **st
   redmoon_transaction_free(tx);
 }
 
-/* --- the look-up fails ---------------------------------------------------------------------------------------------------- */
+/* The look-up fails. */
 
 static void assert_unknown(const redmoon_error *err) {
   assert_int_equal(err->outcome, REDMOON_UNKNOWN);
@@ -235,7 +235,7 @@ static void an_exec_whose_connection_cannot_be_killed_is_committed_if_its_marker
   redmoon_transaction_free(tx);
 }
 
-/* --- the whole of it ------------------------------------------------------------------------------------------------------ */
+/* The whole of it. */
 
 static int body(void *ctx, redmoon_transaction *tx, redmoon_error *err) {
   (void)err;

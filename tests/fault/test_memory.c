@@ -28,7 +28,7 @@
 
 enum { MOST = 3000, PATIENCE = 2000 /* times 10 ms */ };
 
-/* ---- the gate */
+/* The gate. */
 
 typedef enum gate_mode { GATE_OPEN, GATE_ONCE, GATE_FROM_THEN_ON } gate_mode;
 
@@ -56,7 +56,7 @@ static void gate_set(gate *g, gate_mode mode, long at) {
   atomic_store(&g->mode, (int)mode);
 }
 
-/* ---- what the scenarios act on */
+/* What the scenarios act on. */
 
 typedef struct world {
   gate gate;
@@ -201,7 +201,7 @@ static void squeeze_all(world *w, const scenario *s) {
   }
 }
 
-/* ---- connect */
+/* Connect. */
 
 static int ping(redmoon_client *client, redmoon_error *err) {
   redmoon_reply *reply = NULL;
@@ -266,7 +266,7 @@ static int connect_with_keeper(world *w, redmoon_error *err) {
   return open_and_ping(redis_server_url(w->server), &options, err);
 }
 
-/* ---- commands */
+/* Commands. */
 
 static int command_set(world *w, redmoon_error *err) {
   redmoon_reply *reply = NULL;
@@ -411,7 +411,7 @@ static int pipeline_without_refused(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* ---- transactions and scripts */
+/* Transactions and scripts. */
 
 static int body(void *ctx, redmoon_transaction *tx, redmoon_error *err) {
   world *w = ctx;
@@ -500,7 +500,7 @@ static int scan(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* ---- patterns and the rest */
+/* Patterns and the rest. */
 
 static int lock(world *w, redmoon_error *err) {
   redmoon_lock *held = NULL;
@@ -597,7 +597,7 @@ static int metrics(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* ---- the tests */
+/* The tests. */
 
 static void refused_memory_fails_a_connect_cleanly(void **state) {
   static const scenario list[] = {

@@ -61,7 +61,7 @@ static int run(redmoon_client *by, const char *name, const char *key, redmoon_er
 
 static size_t sent(const char *name) { return fake_server_count(tiny_redis_server(server), name); }
 
-/* --- one command ---------------------------------------------------------------------------------------------------- */
+/* One command. */
 
 static void an_unanswered_incr_is_executed_once_and_reported_unknown(void **state) {
   (void)state;
@@ -149,7 +149,7 @@ static void a_get_is_not_sent_again_where_retries_are_turned_off(void **state) {
   redmoon_client_close(view);
 }
 
-/* --- a request that does not get through ----------------------------------------------------------------------------- */
+/* A request that does not get through. */
 
 static char *big_value(void) {
   char *value = malloc(BIG + 1);
@@ -204,7 +204,7 @@ static void a_request_that_the_server_stops_taking_ends_as_not_sent(void **state
   free(value);
 }
 
-/* --- pipelines ------------------------------------------------------------------------------------------------------ */
+/* Pipelines. */
 
 static redmoon_pipeline *pipeline_of(const char *const (*commands)[2], size_t count) {
   redmoon_pipeline *pipeline;

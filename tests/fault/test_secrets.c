@@ -41,7 +41,7 @@ static const bool sanitized = false;
 
 static const char ready[] = "\n-- ready --\n";
 
-/* ---- the child */
+/* The child. */
 
 typedef struct child {
   const char *variant, *path, *ca_file;
@@ -203,7 +203,7 @@ static void run_child(child *c) {
   abort();
 }
 
-/* ---- the parent */
+/* The parent. */
 
 /* The secret is kept in disguise, so that nothing of the search can be what is found. */
 static char disguised[SECRET_LEN];

@@ -106,6 +106,16 @@ static bool prepare(redmoon_client *client) {
   return true;
 }
 
+/* The keeper may just be dialling for min_idle: waits until it is done. */
+static void settle(redmoon_client *client, redmoon_stats *stats) {
+  const struct timespec moment = {.tv_nsec = 1000000};
+  for (int i = 0; i < 10000; i++) {
+    redmoon_client_stats(client, stats);
+    if (stats->in_use == 0 && stats->waiting == 0 && stats->total == stats->idle) return;
+    nanosleep(&moment, NULL);
+  }
+}
+
 static void run_all(redmoon_client *client, lua_Integer seed, lua_Integer calls) {
   static worker workers[THREADS];
   lua_Integer made = 0, failed = 0, lives = 0;
@@ -121,7 +131,7 @@ static void run_all(redmoon_client *client, lua_Integer seed, lua_Integer calls)
     check(workers[i].failure[0] == '\0', workers[i].failure);
   }
   redmoon_stats stats;
-  redmoon_client_stats(client, &stats);
+  settle(client, &stats);
   printf("%lld calls, of which %lld failed, in %lld states; %llu dials, %llu waits\n", (long long)made,
          (long long)failed, (long long)lives, (unsigned long long)stats.dials,
          (unsigned long long)stats.wait_count);

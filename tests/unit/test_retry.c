@@ -57,7 +57,7 @@ static void end(void) {
   rm_call_fini(&call);
 }
 
-/* --- every class of error --------------------------------------------------------------------------------------------- */
+/* Every class of error. */
 
 typedef enum passing { NEVER, FOR_ANOTHER_CALL, IF_IT_SAYS_SO, ALWAYS } passing;
 static const struct {
@@ -145,7 +145,7 @@ static void a_sequence_is_retried_only_if_all_that_may_have_been_executed_is_rep
       for (unsigned repeatable = 0; repeatable < 8; repeatable++) check_sequence(answered, sent, repeatable);
 }
 
-/* --- the back-off ----------------------------------------------------------------------------------------------------- */
+/* The back-off. */
 
 static int64_t draw(int attempt) {
   call.attempt = attempt;
@@ -231,7 +231,7 @@ static void no_attempt_begins_beyond_the_deadline_or_the_last_retry(void **state
   for (int i = 0; i < 100000; i++) live_through_one();
 }
 
-/* --- error replies ------------------------------------------------------------------------------------------------------ */
+/* Error replies. */
 
 static const struct {
   const char *text;
@@ -304,7 +304,7 @@ static void readonly_is_retried_once_and_at_once(void **state) {
   end();
 }
 
-/* --- how long a command may wait on the server ------------------------------------------------------------------------------ */
+/* How long a command may wait on the server. */
 
 static void the_time_that_a_command_may_wait_on_the_server_is_read_from_its_arguments(void **state) {
   (void)state;
