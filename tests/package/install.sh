@@ -182,6 +182,10 @@ rock() {
       LUA_CPATH="$work/tree/lib/lua/5.4/?.so" lua5.4 -e 'assert(require("redmoon").connect)' &&
     [ -z "$(find "$work/tree" -name '*.h' -o -name 'libredmoon*')" ]
 }
+readme() {
+  eval "$(luarocks --lua-version=5.4 --tree="$work/tree" path)" && lua5.4 "$src/tests/package/readme.lua" "$src/README.md"
+}
 unset LUA_PATH LUA_CPATH
 check "luarocks make installs a module that loads, and nothing else" rock
+check "the README's Lua runs from there" readme
 finish
