@@ -376,7 +376,7 @@ static const shape_case cases[] = {
     {EXACT, "EVAL return{1,{2}} 0"},
     {FORM, "HELLO"},
     {FORM, "SLOWLOG GET"},
-    {EXACT, "KEYS *"},
+    {FORM, "KEYS *"},
     {EXACT, "EXISTS k1"},
     {EXACT, "GET none"},
     {EXACT, "TYPE k1"},
