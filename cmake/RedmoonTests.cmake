@@ -1,7 +1,7 @@
 # Tests.  The name is <kind>/<file>; kinds are labels.  tools/test sums what they count.
 #
 #   tests/{unit,wire,server,fault,regress,lua}/test_*.c   cmocka, one program each, with tests/support/*.c
-#   tests/soak/*.c                                        programs that print "N passed, N failed, N skipped"
+#   tests/soak/*.c                                        programs that print "N passed, N failed, N skipped"; lua_*.c host Lua
 #   tests/fuzz/fuzz_*.c                                   libFuzzer targets (REDMOON_SANITIZE=fuzzer)
 #   tests/{lua,scripts}/*_spec.lua                        busted, under the system's Lua
 #   tests/package/*.sh                                    what an installed tree has to satisfy
@@ -62,8 +62,15 @@ if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/soak/*.c)
   foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
+    if(name MATCHES "^lua_" AND NOT REDMOON_LUA)
+      continue()
+    endif()
     redmoon_test_program(soak_${name} ${source})
+    if(name MATCHES "^lua_")
+      target_link_libraries(soak_${name} PRIVATE redmoon_lua_testing)
+    endif()
     redmoon_add_test(soak ${name} soak_${name})
+    set_tests_properties(soak/${name} PROPERTIES TIMEOUT 900)
   endforeach()
 endif()
 

@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-/* ---- per lua_State, and references to clients ---- */
+/* Per lua_State, and references to clients. */
 
 /** A type of objects that have commands as methods: checked without a look-up by name. */
 typedef struct rm_lua_type {
@@ -53,7 +53,7 @@ void rm_lua_link_drop(lua_State *L, rm_lua_link *link);
 /** This state's data. [-0, +0] */
 rm_lua_shared *rm_lua_shared_get(lua_State *L);
 
-/* ---- credentials.c ---- */
+/* credentials.c: */
 
 /** A function of the state that supplies user and password; `index` is the function.  [-0, +0], may raise */
 rm_lua_credentials *rm_lua_credentials_new(lua_State *L, int index);
@@ -70,7 +70,7 @@ int rm_lua_credentials_ask(void *ctx, char username[256], char password[4096]);
 /** The state whose thread is inside the engine now (NULL: none) is replaced; returns what it was. */
 lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *L);
 
-/* ---- wait.c ---- */
+/* wait.c: */
 
 /** Drives the operation to its end: the one place where the binding waits.  Returns its status. [-0, +0], never
  * raises */
@@ -81,7 +81,7 @@ int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *o
  */
 int rm_lua_end(lua_State *L, const rm_lua_link *link, int count);
 
-/* ---- error.c ---- */
+/* error.c: */
 
 /** nil, message, code, detail: returns 4. [-0, +4] */
 int rm_lua_fail(lua_State *L, const redmoon_error *err);
@@ -97,7 +97,7 @@ int rm_lua_raise(lua_State *L, const char *format, ...);
 void rm_lua_error_open(lua_State *L);
 int rm_lua_is_error(lua_State *L);
 
-/* ---- push.c ---- */
+/* push.c: */
 
 /** An answer as the result of a call: a nil is nil; ERROR must have been dealt with. [-0, +1] */
 void rm_lua_push_reply(lua_State *L, const redmoon_reply *reply);
@@ -108,7 +108,7 @@ void rm_lua_push_element(lua_State *L, const redmoon_reply *reply);
 int rm_lua_push_answer(lua_State *L, const rm_call *call, bool conditional);
 static inline void rm_lua_push_null(lua_State *L) { lua_pushlightuserdata(L, NULL); }
 
-/* ---- args.c ---- */
+/* args.c: */
 
 /** Raises unless the stack's values first..last are strings or numbers. [-0, +0] */
 void rm_lua_check_args(lua_State *L, int first, int last);
@@ -142,7 +142,7 @@ void rm_lua_args_add_list(lua_State *L, rm_lua_args *args, int index, const char
 /** Length of the list at `index`; 0 for nil; raises for anything else. [-0, +0] */
 size_t rm_lua_list_len(lua_State *L, int index, const char *what);
 
-/* ---- options.c ---- */
+/* options.c: */
 
 /** More kinds of rm_option: handled by the caller; known, but refused with the text in `accepts`. */
 #define RM_LUA_OPTION_OTHER ((rm_option_kind)100)
@@ -160,7 +160,7 @@ int64_t rm_lua_duration_ms(lua_State *L, int index, const rm_option *option);
 /** Position of the name at `index` among `names`; raises, with the nearest. [-0, +0] */
 size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size_t count, const char *what);
 
-/* ---- op.c ---- */
+/* op.c: */
 
 /** A reusable call in a userdata; each client keeps one that is not in use. */
 typedef struct rm_lua_op {
@@ -191,7 +191,7 @@ void rm_lua_guard_end(rm_lua_guard *guard);
 /** One that ends with redmoon_reply_free. [-0, +1] */
 rm_lua_guard *rm_lua_reply_guard(lua_State *L);
 
-/* ---- methods.c, set.c ---- */
+/* methods.c, set.c: */
 
 enum { RM_LUA_AS_WRITTEN, RM_LUA_SET, RM_LUA_GETEX };
 enum { RM_LUA_NAME_MAX = 64 };
@@ -222,7 +222,7 @@ const rm_command *rm_lua_call_command(lua_State *L, const char **name, size_t *l
  *  applies default_ttl.  *conditional: a nil answer means that a condition was not met. [-0, +?] */
 void rm_lua_rewrite(lua_State *L, const rm_lua_method *method, int64_t default_ttl_ms, bool *conditional);
 
-/* ---- the userdata ---- */
+/* The userdata. */
 
 typedef struct rm_lua_client {
   rm_lua_link link;

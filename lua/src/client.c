@@ -22,7 +22,7 @@ rm_lua_client *rm_lua_client_new(lua_State *L) {
   return client;
 }
 
-/* ---- commands ---- */
+/* Commands. */
 
 /* Sends the command whose arguments are the stack's values first..last, all checked. */
 static int run_command(lua_State *L, rm_lua_client *client, const rm_command *command, rm_lua_name name, int first,
@@ -54,7 +54,7 @@ static int client_call(lua_State *L) {
   return run_command(L, client, command, (rm_lua_name){name, len, false}, 3, false);
 }
 
-/* ---- life ---- */
+/* Life. */
 
 /* Shares what the other handle was given besides the client: hooks stay its own. [-0, +0] */
 static void inherit(lua_State *L, int from, int to) {
@@ -129,7 +129,9 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
     options.credentials = rm_lua_credentials_ask;
     options.credentials_ctx = client->link.credentials;
     options.credentials_drop = rm_lua_credentials_drop;
-    if (dials_by_itself(url, &options) && rm_lua_credentials_prime(L, client->link.credentials) < 0)
+    int primed = dials_by_itself(url, &options) ? rm_lua_credentials_prime(L, client->link.credentials) : 0;
+    if (primed == REDMOON_ENOMEM) return rm_lua_fail_text(L, primed, "not enough memory");
+    if (primed < 0)
       return rm_lua_fail_text(L, REDMOON_ECONFIG, "option 'credentials': the function gave no user and password");
   }
   redmoon_error err;
@@ -144,7 +146,7 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
   return 1;
 }
 
-/* ---- the face for C hosts ---- */
+/* The face for C hosts. */
 
 void redmoon_lua_push_client(lua_State *L, redmoon_client *client) {
   luaL_checkstack(L, 4, NULL);

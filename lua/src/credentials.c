@@ -110,14 +110,15 @@ static int ask_function(lua_State *L) {
   return 0;
 }
 
-/* [-0, +0], never raises */
-static bool ask_lua(lua_State *L, question *q) {
-  if (!lua_checkstack(L, 4)) return false;
+/* 0, or negative for the engine. [-0, +0], never raises */
+static int ask_lua(lua_State *L, question *q) {
+  if (!lua_checkstack(L, 4)) return REDMOON_ENOMEM;
   lua_pushcfunction(L, ask_function);
   lua_pushlightuserdata(L, q);
-  if (lua_pcall(L, 1, 0, 0) == LUA_OK) return true;
+  int status = lua_pcall(L, 1, 0, 0);
+  if (status == LUA_OK) return 0;
   lua_pop(L, 1);
-  return false;
+  return status == LUA_ERRMEM ? REDMOON_ENOMEM : -1;
 }
 
 static bool remember(rm_lua_credentials *credentials, const question *q) {
@@ -143,12 +144,13 @@ int rm_lua_credentials_ask(void *ctx, char username[256], char password[4096]) {
   pthread_mutex_unlock(&credentials->mutex);
   if (!ours) return known ? 0 : -1;
   question q = {credentials, username, password};
-  if (!ask_lua(L, &q)) {
+  int status = ask_lua(L, &q);
+  if (status < 0) {
     rm_wipe(username, USERNAME_SIZE);
     rm_wipe(password, PASSWORD_SIZE);
-    return -1;
+    return status;
   }
-  return remember(credentials, &q) ? 0 : -1;
+  return remember(credentials, &q) ? 0 : REDMOON_ENOMEM;
 }
 
 int rm_lua_credentials_prime(lua_State *L, rm_lua_credentials *credentials) {

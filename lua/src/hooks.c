@@ -34,7 +34,7 @@ typedef struct hook {
   uint64_t dropped;
   lua_Integer errors; /* times the function raised */
 } hook;
-enum { SLOT_FUNCTION = 1, SLOTS = 1 };
+enum { SLOT_FUNCTION = 1, SLOT_ANCHOR = 2, SLOTS = 2 };
 
 static const char *const kinds[] = {"command", "retry", "connect", "close", "redirect"};
 static const int masks[] = {REDMOON_EVENT_COMMAND, REDMOON_EVENT_RETRY, REDMOON_EVENT_CONNECT, REDMOON_EVENT_CLOSE,
@@ -43,7 +43,7 @@ enum { KINDS = sizeof masks / sizeof masks[0] };
 
 static const char hooks_key; /* registry: the state's hooks, a table with weak keys */
 
-/* ---- the engine's side: any thread ---- */
+/* The engine's side: any thread. */
 
 static void copy_text(char *out, size_t cap, const char *text) {
   snprintf(out, cap, "%s", text != NULL ? text : "");
@@ -82,7 +82,7 @@ static bool take(hook *h, entry *out) {
   return any;
 }
 
-/* ---- the state's side ---- */
+/* The state's side. */
 
 static void set_text(lua_State *L, const char *field, const char *text) {
   if (text[0] == '\0') return;
@@ -186,7 +186,7 @@ void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared) {
   shared->dispatching = false;
 }
 
-/* ---- handles ---- */
+/* Handles. */
 
 /* [-0, +0], never raises */
 static void end_hook(lua_State *L, hook *h) {
@@ -210,6 +210,8 @@ static void anchor(lua_State *L, int handle) {
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, RM_LUA_SLOT_HOOKS);
   }
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, handle, SLOT_ANCHOR);
   lua_pushvalue(L, handle);
   lua_pushboolean(L, 1);
   lua_rawset(L, -3);
@@ -265,6 +267,11 @@ static int hook_gc(lua_State *L) {
 
 static int hook_close(lua_State *L) {
   end_hook(L, luaL_checkudata(L, 1, HOOK_TYPE));
+  if (lua_getiuservalue(L, 1, SLOT_ANCHOR) == LUA_TTABLE) { /* or the client would keep it to its own end */
+    lua_pushvalue(L, 1);
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+  }
   lua_pushboolean(L, 1);
   return 1;
 }

@@ -24,7 +24,7 @@ void rm_lua_link_drop(lua_State *L, rm_lua_link *link) {
   if (credentials != NULL) rm_lua_credentials_unref(L, credentials);
 }
 
-/* ---- the reusable call ---- */
+/* The reusable call. */
 
 /* [-0, +1] */
 static rm_lua_op *new_op(lua_State *L, const rm_lua_link *link) {
@@ -78,7 +78,7 @@ static int op_gc(lua_State *L) {
   return 0;
 }
 
-/* ---- guards ---- */
+/* Guards. */
 
 static int guard_gc(lua_State *L) {
   rm_lua_guard_end(lua_touserdata(L, 1));

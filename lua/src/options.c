@@ -126,7 +126,7 @@ size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size
   return (size_t)rm_lua_raise(L, "unknown %s '%s' (known are: %s)", what, name, lua_tostring(L, -1));
 }
 
-/* ---- options of redmoon.connect ---- */
+/* Options of redmoon.connect. */
 
 static bool is_tls(const rm_option *option) { return strncmp(option->name, "tls_", 4) == 0; }
 
@@ -192,7 +192,7 @@ void rm_lua_read_client_options(lua_State *L, int index, redmoon_options *out, i
                  lua_typename(L, type));
 }
 
-/* ---- options of client:with ---- */
+/* Options of client:with. */
 
 typedef struct call_option {
   const char *name;

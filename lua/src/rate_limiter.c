@@ -28,7 +28,7 @@ static const rm_option limiter_options[] = {
     {"on_error", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": allow() returns nil, message, code when Redis fails"},
 };
 
-/* ---- results ---- */
+/* Results. */
 
 /* The whole seconds to wait, rounded up, from field `field` of the result at 1. [-0, +0] */
 static double ceil_field(lua_State *L, const char *field) {
@@ -98,7 +98,7 @@ static void push_result(lua_State *L, const redmoon_rate_result *result) {
   lua_setmetatable(L, -2);
 }
 
-/* ---- the limiter ---- */
+/* The limiter. */
 
 static void end_limiter(lua_State *L, limiter *l) {
   redmoon_rate_limiter *inner = l->limiter;

@@ -36,7 +36,7 @@ static int finish(lua_State *L, transaction *t, int started, redmoon_op *op, red
   return 1;
 }
 
-/* ---- commands ---- */
+/* Commands. */
 
 /* Remembers that a nil of command `index` means false. [-0, +0] */
 static void mark_conditional(lua_State *L, lua_Integer index) {
@@ -135,7 +135,7 @@ static int transaction_multi(lua_State *L) {
   return 1;
 }
 
-/* ---- what transaction.lua drives it with ---- */
+/* What transaction.lua drives it with. */
 
 /* begin(client, keys, options): the keys are a list, a string, or nil */
 static int begin(lua_State *L) {

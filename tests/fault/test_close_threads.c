@@ -70,7 +70,7 @@ static int64_t blocked_clients(const redis_server *server) {
   return count;
 }
 
-/* ---- somebody in a call ---- */
+/* Somebody in a call. */
 
 typedef struct victim {
   redmoon_client *client;
@@ -201,7 +201,7 @@ static void shutdown_wakes_who_waits_for_a_reply_that_never_comes(void **state) 
   fake_server_stop(silent);
 }
 
-/* ---- a resolver that does not answer ---- */
+/* A resolver that does not answer. */
 
 static pthread_mutex_t dns_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t dns_released = PTHREAD_COND_INITIALIZER;
@@ -251,7 +251,7 @@ static void shutdown_wakes_who_waits_for_a_name(void **state) {
   free_dns();
 }
 
-/* ---- pauses ---- */
+/* Pauses. */
 
 static void count_event(void *ctx, const redmoon_event *event) {
   if (event->delay_us > 5000000) atomic_fetch_add((atomic_int *)ctx, 1);
@@ -322,7 +322,7 @@ static void shutdown_wakes_a_transaction_between_attempts(void **state) {
   redmoon_client_close(self.other);
 }
 
-/* ---- the keeper ---- */
+/* The keeper. */
 
 static void last_close_ends_a_dial_of_the_keeper(void **state) {
   (void)state;
@@ -362,7 +362,7 @@ static void last_close_ends_a_pause_of_the_keeper(void **state) {
   assert_true(now_ms() - began < WAKES_WITHIN_MS);
 }
 
-/* ---- many threads ---- */
+/* Many threads. */
 
 typedef struct closer {
   redmoon_client *client; /* a reference of its own */

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORT_MS = 30, REAL_EVERY = 17, MIN_CUTS = 500 };
+enum { SHORT_MS = 200, REAL_EVERY = 61, MIN_CUTS = 500 };
 enum { S = 1000000 };
 
 typedef enum way { CANCEL, TIME_OUT, TIME_OUT_REALLY, CLOSE, CLOSE_AND_RETRY, WAYS } way;
@@ -50,7 +50,7 @@ typedef struct scene {
 static unsigned next_tag;
 static size_t cuts;
 
-/* --- tagged calls --------------------------------------------------------------------------------------------------- */
+/* Tagged calls. */
 
 typedef struct tagged {
   char key[16], value[16];
@@ -101,7 +101,7 @@ static const char *call_three_tagged(redmoon_client *client) {
   return NULL;
 }
 
-/* --- scenes --------------------------------------------------------------------------------------------------------- */
+/* Scenes. */
 
 static void warm_up(victim *v) { assert_null(call_tagged(v->base)); }
 static void do_nothing(victim *v) { (void)v; }
@@ -209,7 +209,7 @@ static const scene scenes[] = {
     {"handshake", true, do_nothing, start_single, check_single},
 };
 
-/* --- driving the victim --------------------------------------------------------------------------------------------- */
+/* Driving the victim. */
 
 /* The clock is set so that the limits end between two steps: the test does not wait for them. */
 static int time_out(redmoon_op *op, tiny_redis *server, redmoon_error *err) {
@@ -399,7 +399,7 @@ static void the_matrix_has_more_than_500_cut_points(void **state) {
   assert_true(cuts > MIN_CUTS);
 }
 
-/* --- the negative control --------------------------------------------------------------------------------------------- */
+/* The negative control. */
 
 static bool lie(rm_conn *conn, rm_close_reason *why) {
   (void)conn;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Promise 2: one deadline per call, whatever the time is lost on, and an error that names the phase.  Every wait here
- * would last for PATIENCE_MS and more; that it ended long before is all that is asserted of time. */
+ * would last for seconds and more; that it ended long before is all that is asserted of time. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@
 #include <string.h>
 #include <sys/time.h>
 
-enum { LIMIT_MS = 100, LATE_MS = 8000 };
+enum { LIMIT_MS = 400, LATE_MS = 8000 };
 
 static fake_server *server;
 static redmoon_client *client;
@@ -74,7 +74,7 @@ static void assert_ends(int status, redmoon_phase phase, const char *text) {
   assert_true(took_ms < LATE_MS);
 }
 
-/* --- the reply ------------------------------------------------------------------------------------------------------ */
+/* The reply. */
 
 /* 20 s of one reply. */
 static void drip(fake_peer *peer, void *ctx) {
@@ -92,16 +92,16 @@ static void a_dripped_reply_ends_at_the_deadline(void **state) {
   (void)state;
   server = fake_server_start(&(fake_options){.script = drip});
   open_server("?max_retries=0");
-  assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "did not answer before the call's deadline (timeout 100 ms)");
+  assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "did not answer before the call's deadline (timeout 400 ms)");
 }
 
 static void a_dripped_reply_ends_at_the_read_timeout(void **state) {
   (void)state;
   server = fake_server_start(&(fake_options){.script = drip});
   char url[256];
-  snprintf(url, sizeof url, "unix://%s?max_retries=0&read_timeout=0.1", fake_server_path(server));
+  snprintf(url, sizeof url, "unix://%s?max_retries=0&read_timeout=0.4", fake_server_path(server));
   assert_int_equal(redmoon_client_open(url, NULL, &client, NULL), 0);
-  assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "did not answer within 100 ms");
+  assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "did not answer within 400 ms");
 }
 
 /* Pushes without a pause, for far longer than the call may last, and then the reply. */
@@ -140,7 +140,7 @@ static void a_server_that_never_answers_ends_at_the_deadline_retries_included(vo
   assert_true((rm_clock_now_us() - began_us) / 1000 < LATE_MS);
 }
 
-/* --- before the request --------------------------------------------------------------------------------------------- */
+/* Before the request. */
 
 static struct {
   pthread_mutex_t mutex;
@@ -238,7 +238,7 @@ static void a_server_that_is_silent_under_tls_ends_at_the_deadline(void **state)
   assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_TLS, "during the TLS handshake");
 }
 
-/* --- the pool ------------------------------------------------------------------------------------------------------- */
+/* The pool. */
 
 static void hold_first(fake_peer *peer, void *ctx) {
   (void)ctx;
@@ -276,7 +276,7 @@ static void the_wait_for_a_connection_ends_at_the_deadline(void **state) {
 
 static void the_wait_for_a_connection_ends_at_the_pool_timeout(void **state) {
   (void)state;
-  redmoon_op *op = occupy("?pool_size=1&pool_timeout=0.1");
+  redmoon_op *op = occupy("?pool_size=1&pool_timeout=0.4");
   redmoon_client *view;
   redmoon_call_options options = REDMOON_CALL_OPTIONS_INIT;
   options.timeout_ms = 60000;
@@ -287,7 +287,7 @@ static void the_wait_for_a_connection_ends_at_the_pool_timeout(void **state) {
   redmoon_op_cancel(op);
 }
 
-/* --- the back-off --------------------------------------------------------------------------------------------------- */
+/* The back-off. */
 
 static void the_wait_before_another_attempt_of_a_transaction_ends_at_the_deadline(void **state) {
   (void)state;
@@ -305,7 +305,7 @@ static void the_wait_before_another_attempt_of_a_transaction_ends_at_the_deadlin
   redmoon_transaction_free(tx);
 }
 
-/* --- signals -------------------------------------------------------------------------------------------------------- */
+/* Signals. */
 
 static volatile sig_atomic_t alarms;
 
@@ -355,7 +355,7 @@ static void a_storm_of_signals_does_not_prolong_a_deadline(void **state) {
   assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "before the call's deadline");
   redmoon_client_close(client);
   /* The same where the kernel's limit on a receive, which each signal begins anew, is the shorter one. */
-  open_server("?max_retries=0&read_timeout=0.1");
+  open_server("?max_retries=0&read_timeout=0.4");
   assert_ends(REDMOON_ETIMEOUT, REDMOON_PHASE_RECEIVE, "did not answer");
   assert_true(alarms > 0);
 }

@@ -95,7 +95,7 @@ static redmoon_stats stats(void) {
   return s;
 }
 
-/* --- tried again ------------------------------------------------------------------------------------------------------ */
+/* Tried again. */
 
 static const char *const not_executed[] = {
     "-LOADING Redis is loading the dataset in memory\r\n", "-BUSY Redis is busy running a script\r\n",
@@ -153,7 +153,7 @@ static void a_refusal_in_a_pipeline_belongs_to_its_command(void **state) {
   redmoon_pipeline_free(pipeline);
 }
 
-/* --- READONLY --------------------------------------------------------------------------------------------------------- */
+/* READONLY. */
 
 #define READONLY "-READONLY You can't write against a read only replica.\r\n"
 #define READONLY_IN_SCRIPT \
@@ -257,7 +257,7 @@ static void readonly_in_the_text_of_a_scripts_error_purges_the_pool(void **state
   assert_purged(2);
 }
 
-/* --- NOSCRIPT --------------------------------------------------------------------------------------------------------- */
+/* NOSCRIPT. */
 
 static void a_script_that_the_server_lacks_goes_out_again_with_its_source(void **state) {
   (void)state;
@@ -285,7 +285,7 @@ static void a_server_that_lacks_even_the_source_ends_with_its_words(void **state
   assert_int_equal(fake_server_count(server, "EVAL"), 1);
 }
 
-/* --- at the door ------------------------------------------------------------------------------------------------------ */
+/* At the door. */
 
 /* The first two connections are refused at the handshake. */
 static void refuse_two(fake_peer *peer, void *ctx) {

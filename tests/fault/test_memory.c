@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Every request for memory of a scenario is refused: the N-th alone, then the N-th and all later ones, N = 1, 2, ...
- * until the scenario asks for no more.  Each time it ends well or with NOMEM, the pool's counts are exact, no
+/* Every request for memory of a scenario is refused: the N-th alone, then the N-th and all later ones, N = 1, 2,
+ * ... until the scenario asks for no more.  Each time it ends well or with NOMEM, the pool's counts are exact, no
  * descriptor stays open, what was written agrees with the outcome, and the next call works.  Leaks are ASan's to
  * find. */
 #include <stdarg.h>
@@ -28,7 +28,7 @@
 
 enum { MOST = 3000, PATIENCE = 2000 /* times 10 ms */ };
 
-/* ---- the gate */
+/* The gate. */
 
 typedef enum gate_mode { GATE_OPEN, GATE_ONCE, GATE_FROM_THEN_ON } gate_mode;
 
@@ -56,7 +56,7 @@ static void gate_set(gate *g, gate_mode mode, long at) {
   atomic_store(&g->mode, (int)mode);
 }
 
-/* ---- what the scenarios act on */
+/* What the scenarios act on. */
 
 typedef struct world {
   gate gate;
@@ -82,7 +82,8 @@ static int start(void **state) {
   if (c == NULL || w == NULL) return -1;
   *state = w;
   rm_testing_route_hiredis_memory();
-  redis_server_options options = {.tcp = true, .tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file};
+  redis_server_options options = {
+      .tcp = true, .tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file};
   w->server = redis_server_start(&options);
   static const char source[] = "redis.call('SET', KEYS[1], ARGV[1]) return {KEYS[1], {ARGV[1], 7}}";
   redmoon_error err;
@@ -123,7 +124,8 @@ static size_t descriptors(void) { return count_entries("/proc/self/fd"); }
 /* An abandoned resolver's thread closes what it holds in its own time. */
 static void await_descriptors(size_t expected, const char *name, long at) {
   for (int i = 0; descriptors() != expected; i++) {
-    if (i == PATIENCE) fail_msg("%s, request %ld: %zu descriptors, expected %zu", name, at, descriptors(), expected);
+    if (i == PATIENCE)
+      fail_msg("%s, request %ld: %zu descriptors, expected %zu", name, at, descriptors(), expected);
     poll(NULL, 0, 10);
   }
 }
@@ -199,7 +201,7 @@ static void squeeze_all(world *w, const scenario *s) {
   }
 }
 
-/* ---- connect */
+/* Connect. */
 
 static int ping(redmoon_client *client, redmoon_error *err) {
   redmoon_reply *reply = NULL;
@@ -249,7 +251,7 @@ static int connect_by_tls(world *w, redmoon_error *err) {
   return open_and_ping(url, &options, err);
 }
 
-static int say_password(void *ctx, char username[256], char password[1024]) {
+static int say_password(void *ctx, char username[256], char password[4096]) {
   (void)ctx;
   memcpy(username, "default", 8);
   memcpy(password, "anything", 9);
@@ -264,7 +266,7 @@ static int connect_with_keeper(world *w, redmoon_error *err) {
   return open_and_ping(redis_server_url(w->server), &options, err);
 }
 
-/* ---- commands */
+/* Commands. */
 
 static int command_set(world *w, redmoon_error *err) {
   redmoon_reply *reply = NULL;
@@ -409,7 +411,7 @@ static int pipeline_without_refused(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* ---- transactions and scripts */
+/* Transactions and scripts. */
 
 static int body(void *ctx, redmoon_transaction *tx, redmoon_error *err) {
   world *w = ctx;
@@ -441,7 +443,7 @@ static int transaction(world *w, redmoon_error *err) {
 
 static void check_transaction(world *w, int status, const redmoon_error *err) {
   assert_int_equal(exists(w, ""), exists(w, ":second")); /* all or nothing */
-  if (w->queued) agrees(w, status, err, ""); /* else the outcome is that of a read */
+  if (w->queued) agrees(w, status, err, "");             /* else the outcome is that of a read */
   else assert_false(exists(w, ""));
 }
 
@@ -498,7 +500,7 @@ static int scan(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* ---- patterns and the rest */
+/* Patterns and the rest. */
 
 static int lock(world *w, redmoon_error *err) {
   redmoon_lock *held = NULL;
@@ -595,7 +597,7 @@ static int metrics(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* ---- the tests */
+/* The tests. */
 
 static void refused_memory_fails_a_connect_cleanly(void **state) {
   static const scenario list[] = {

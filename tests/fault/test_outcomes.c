@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READ_MS = 60, BIG = 8 << 20 };
+enum { READ_MS = 500, PATIENT_MS = 20000, BIG = 8 << 20 };
 
 static tiny_redis *server;
 static redmoon_client *client;
@@ -61,7 +61,7 @@ static int run(redmoon_client *by, const char *name, const char *key, redmoon_er
 
 static size_t sent(const char *name) { return fake_server_count(tiny_redis_server(server), name); }
 
-/* --- one command ---------------------------------------------------------------------------------------------------- */
+/* One command. */
 
 static void an_unanswered_incr_is_executed_once_and_reported_unknown(void **state) {
   (void)state;
@@ -72,7 +72,7 @@ static void an_unanswered_incr_is_executed_once_and_reported_unknown(void **stat
   assert_int_equal(err.retryable, 0);
   assert_int_equal(err.attempts, 1);
   assert_int_equal(err.phase, REDMOON_PHASE_RECEIVE);
-  assert_non_null(strstr(err.message, "did not answer within 60 ms"));
+  assert_non_null(strstr(err.message, "did not answer within 500 ms"));
   assert_int_equal(sent("INCR"), 1);
   assert_int_equal(tiny_redis_counter(server, "n"), 1);
 }
@@ -149,7 +149,7 @@ static void a_get_is_not_sent_again_where_retries_are_turned_off(void **state) {
   redmoon_client_close(view);
 }
 
-/* --- a request that does not get through ----------------------------------------------------------------------------- */
+/* A request that does not get through. */
 
 static char *big_value(void) {
   char *value = malloc(BIG + 1);
@@ -165,9 +165,14 @@ static void a_request_cut_before_it_was_sent_whole_is_not_sent_and_sent_again(vo
   const char *argv[] = {"SET", "n", value};
   tiny_redis_cut(server, TINY_REQUEST, 1000, TINY_CLOSE);
   redmoon_reply_free(ask(client, "PING", NULL));
+  redmoon_call_options options = REDMOON_CALL_OPTIONS_INIT;
+  options.read_timeout_ms = options.write_timeout_ms = options.timeout_ms = PATIENT_MS;
+  redmoon_client *view;
+  assert_int_equal(redmoon_client_with(client, &options, &view, NULL), 0);
   redmoon_reply *reply;
   redmoon_error err;
-  assert_int_equal(redmoon_command(client, 3, argv, NULL, &reply, &err), 0);
+  assert_int_equal(redmoon_command(view, 3, argv, NULL, &reply, &err), 0);
+  redmoon_client_close(view);
   assert_int_equal(err.attempts, 2);
   assert_int_equal(sent("SET"), 1);
   redmoon_reply_free(reply);
@@ -191,7 +196,7 @@ static void a_request_that_the_server_stops_taking_ends_as_not_sent(void **state
   assert_int_equal(err.outcome, REDMOON_NOT_SENT);
   assert_int_equal(err.phase, REDMOON_PHASE_SEND);
   assert_int_equal(err.retryable, 1);
-  assert_non_null(strstr(err.message, "did not take the request within 60 ms"));
+  assert_non_null(strstr(err.message, "did not take the request within 500 ms"));
   tiny_redis_go_on(server); /* what did arrive is no command */
   assert_true(fake_server_wait_ended(tiny_redis_server(server), 1));
   assert_int_equal(sent("SET"), 0);
@@ -199,7 +204,7 @@ static void a_request_that_the_server_stops_taking_ends_as_not_sent(void **state
   free(value);
 }
 
-/* --- pipelines ------------------------------------------------------------------------------------------------------ */
+/* Pipelines. */
 
 static redmoon_pipeline *pipeline_of(const char *const (*commands)[2], size_t count) {
   redmoon_pipeline *pipeline;
@@ -283,7 +288,7 @@ static void answer_one_of_three(fake_peer *peer, void *ctx) {
 /* Of three commands one is answered, `second` is sent and the third, a long one, is not sent whole. */
 static redmoon_pipeline *break_behind_first(fake_server *one, const char *second, int *status, redmoon_error *err) {
   char *value = big_value(), url[128];
-  snprintf(url, sizeof url, "unix://%s?max_backoff=0.008", fake_server_path(one));
+  snprintf(url, sizeof url, "unix://%s?max_backoff=0.008&read_timeout=20&timeout=20", fake_server_path(one));
   redmoon_client *lone;
   redmoon_pipeline *pipeline;
   assert_int_equal(redmoon_client_open(url, NULL, &lone, NULL), 0);

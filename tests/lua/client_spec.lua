@@ -302,7 +302,7 @@ describe("credentials", function()
       function() return "app" end,
       function() return "app", 5 end,
       function() return "app", "a\0b" end,
-      function() return "app", ("x"):rep(2000) end,
+      function() return "app", ("x"):rep(5000) end,
       function() coroutine.yield() end,
     } do
       local client <close> = assert(redmoon.connect(server.url, { credentials = fn, max_retries = 0 }))

@@ -122,7 +122,8 @@ describe("a pipeline", function()
 
   it("carries thousands of commands of all sizes", function()
     local count = 20000
-    local replies = assert(client:pipeline(function(p)
+    local patient = client:with { timeout = 120, read_timeout = 60, write_timeout = 60 } -- machines can be busy
+    local replies = assert(patient:pipeline(function(p)
       for i = 1, count do p:set("k" .. i % 100, ("x"):rep(i % 97)) end
       for i = 1, count do p:echo(i) end
     end))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A host whose allocators refuse: each step of the binding is run again and again, the n-th request for memory (of
- * Lua, then of the core) and all later ones refused, n = 1, 2, ... until it needs no more.  Whatever happens, the
- * step fails in an orderly way, no connection stays out, and the client serves the next call.  Leaks are ASan's to
- * find. */
+ * Lua, then of the core) refused, alone or with all later ones, n = 1, 2, ... until it needs no more.  Whatever
+ * happens, the step says "not enough memory", no connection stays out, the client serves the next call, and a state
+ * gives all its memory back when it is closed.  Leaks of the core are ASan's to find. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,43 +19,51 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MOST = 3000 }; /* requests for memory of one step */
 
 static const char *const steps[] = {
-    "assert(client:set('k', ('v'):rep(100)))  assert(client:get('k') == ('v'):rep(100))",
-    "assert(client:set('k', 'v', {ttl = 10, nx = false}))  local v, _, code = client:lpush('k', 1)\n"
-    "assert(v == nil and code == 'WRONGTYPE')",
+    "assert(client:set('k', ('v'):rep(100)))  assert(assert(client:get('k')) == ('v'):rep(100))",
+    "assert(client:set('k', 'v', {ttl = 10, nx = false}))  local v, why, code = client:lpush('k', 1)\n"
+    "assert(v == nil and code == 'WRONGTYPE', why)",
     "local r = assert(client:eval(\"return {1, {'a', {err = 'X y'}}, false}\", 0))  assert(r[1] == 1)",
-    "client:hset('h', 'f', 1)  assert(client:hgetall('h').f == '1')",
+    "local h = assert(client:hgetall('hundred'))  assert(h.f1 == '1' and h.f100 == '100')",
     "local r = assert(client:pipeline(function(p) for i = 1, 20 do p:set('k' .. i, i, {nx = true}) end p:incr('h') "
     "end))\n"
     "assert(r.n == 21)",
-    "local s = assert(redmoon.script(\"return {KEYS[1], ARGV[1]}\"))  assert(client:run(s, {'k'}, {1.5})[2] == "
+    "local s = assert(redmoon.script(\"return {KEYS[1], ARGV[1]}\"))  assert(assert(client:run(s, {'k'}, "
+    "{1.5}))[2] == "
     "'1.5')\n"
     "local r = assert(client:pipeline(function(p) p:run(s, {'k'}, {2}) end))  assert(r[1][2] == '2')",
     "local r = assert(client:transaction('k', function(tx) tx:get('k') tx:multi() tx:set('k', 1, {xx = true}) "
     "end))\n"
     "assert(r.n == 1)",
-    "for i = 1, 30 do client:sadd('s', i) end  local n = 0  for _ in client:sscan('s') do n = n + 1 end  assert(n "
+    "for i = 1, 30 do assert(client:sadd('s', i)) end  local n = 0  for _ in assert(client:sscan('s')) do n = n + "
+    "1 end  assert(n "
     ">= 30)",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
     "assert(client:with_lock('w', {ttl = 5}, function(lock) return lock:held() end))",
     "local l <close> = assert(client:rate_limiter{algorithm = 'sliding_log', limit = 1000, window = 1, name = "
     "'m'})\n"
     "assert(assert(l:allow('u')):headers().RateLimit)  assert(l:reset('u'))",
-    "local n = 0  local h <close> = assert(client:on('command', function(e) n = n + e.attempt end))  client:ping()",
+    "local n = 0  local h <close> = assert(client:on('command', function(e) n = n + e.attempt end))\n"
+    "assert(client:ping())",
     "assert(client:stats().closed)  assert(client:metrics())",
-    "local v <close> = assert(client:with{timeout = 5})  assert(v:ping() == 'PONG')",
+    "local v <close> = assert(client:with{timeout = 5})  assert(assert(v:ping()) == 'PONG')",
     "local c <close> = assert(redmoon.connect(url, {pool_size = 2, credentials = function() return nil, 'any' "
     "end}))\n"
-    "local _, _, code = c:ping()  assert(code == nil or code == 'ERR' or code == 'WRONGPASS')",
+    "local _, why, code = c:ping()  assert(code == nil or code == 'ERR' or code == 'WRONGPASS', why)",
     "assert(not pcall(redmoon.connect, url, {pool_sise = 3}))  assert(not pcall(client.get, client, {}))",
 };
 
+#define STEPS (sizeof steps / sizeof steps[0])
+
 typedef struct gate {
   long left; /* requests still granted; negative: all */
+  bool once; /* the request after those is refused, no later one */
   bool refused;
+  size_t held; /* bytes that a Lua state has */
 } gate;
 
 static bool grants(gate *g) {
@@ -65,18 +73,19 @@ static bool grants(gate *g) {
     return true;
   }
   g->refused = true;
+  if (g->once) g->left = -1;
   return false;
 }
 
 static void *lua_alloc(void *ctx, void *ptr, size_t old_size, size_t size) {
-  (void)old_size;
-  if (size == 0) {
-    free(ptr);
-    return NULL;
-  }
-  size_t held = ptr != NULL ? old_size : 0;
-  if (size > held && !grants(ctx)) return NULL;
-  return realloc(ptr, size);
+  gate *g = ctx;
+  size_t held = ptr != NULL ? old_size : 0; /* else it is the kind of what is made */
+  if (size > held && !grants(g)) return NULL;
+  void *now = NULL;
+  if (size == 0) free(ptr);
+  else if ((now = realloc(ptr, size)) == NULL) return NULL;
+  g->held = g->held - held + size;
+  return now;
 }
 
 static bool core_refuses(void *ctx, size_t size) {
@@ -103,6 +112,26 @@ static void run(lua_State *L, const char *text) {
   if (lua_pcall(L, 0, 0, 0) != LUA_OK) fail_msg("%s: %s", text, lua_tostring(L, -1));
 }
 
+static lua_State *new_state(fixture *f) {
+  lua_State *L = lua_newstate(lua_alloc, &f->lua);
+  assert_non_null(L);
+  luaL_openlibs(L);
+  luaL_requiref(L, "redmoon", luaopen_redmoon, 1);
+  redmoon_lua_push_client(L, f->client);
+  lua_setglobal(L, "client");
+  lua_pushstring(L, redmoon_embedded_url(f->server));
+  lua_setglobal(L, "url");
+  lua_settop(L, 0);
+  return L;
+}
+
+/* Empties the database: without memory a lock is not even released. */
+static void restore(lua_State *L) {
+  run(L, "assert(client:flushall())  assert(client:eval(\"for i = 1, 100 do redis.call('HSET', 'hundred', 'f' .. "
+         "i, i) \"\n"
+         ".. 'end return 1', 0))");
+}
+
 static int start(void **state) {
   fixture *f = calloc(1, sizeof *f);
   if (f == NULL) return -1;
@@ -114,59 +143,106 @@ static int start(void **state) {
     print_error("%s\n", err.message);
     return -1;
   }
-  f->L = lua_newstate(lua_alloc, &f->lua);
-  luaL_openlibs(f->L);
-  luaL_requiref(f->L, "redmoon", luaopen_redmoon, 1);
-  redmoon_lua_push_client(f->L, f->client);
-  lua_setglobal(f->L, "client");
-  lua_pushstring(f->L, redmoon_embedded_url(f->server));
-  lua_setglobal(f->L, "url");
-  lua_settop(f->L, 0);
+  f->L = new_state(f);
   return 0;
 }
 
 static int stop(void **state) {
   fixture *f = *state;
+  rm_alloc_set_refuse(NULL, NULL);
   if (f->L != NULL) lua_close(f->L);
   redmoon_client_close(f->client);
   redmoon_embedded_close(f->server);
+  int left = f->lua.held == 0 ? 0 : -1;
+  if (left != 0) print_error("the closed state keeps %zu bytes\n", f->lua.held);
   free(f);
-  return 0;
+  return left;
 }
 
-/* One step, with ever more memory, until nothing is refused. */
-static void squeeze(fixture *f, const char *step, gate *g) {
+static void check_pool(const fixture *f, const char *step, long n) {
+  redmoon_stats stats;
+  redmoon_client_stats(f->client, &stats);
+  if (stats.in_use != 0 || stats.waiting != 0 || stats.total != stats.idle)
+    fail_msg("%s: with %ld grants: in_use %d, waiting %d, total %d, idle %d", step, n, (int)stats.in_use,
+             (int)stats.waiting, (int)stats.total, (int)stats.idle);
+}
+
+/* What is left of a step that was refused memory: an error that says so, and a client as good as new. */
+static void check_refused(fixture *f, const char *step, int status, long n) {
+  if (status != LUA_OK) {
+    const char *message = lua_tostring(f->L, -1);
+    if (message == NULL || strstr(message, "not enough memory") == NULL)
+      fail_msg("%s: with %ld grants: %s", step, n, message != NULL ? message : "no message");
+  }
+  lua_settop(f->L, 0);
+  char follow_up[96];
+  snprintf(follow_up, sizeof follow_up, "collectgarbage()  assert(client:echo('tag %ld') == 'tag %ld')", n, n);
+  run(f->L, follow_up);
+  check_pool(f, step, n);
+}
+
+/* One step, with ever more memory, until nothing is refused.  Returns the number of refusals. */
+static long squeeze(fixture *f, const char *step, gate *g, bool once) {
+  restore(f->L);
   run(f->L, step); /* methods and buffers exist from here on, or the first refusals would all be theirs */
   for (long n = 0; n < MOST; n++) {
-    run(f->L, "assert(client:flushall())"); /* without memory a lock is not even released */
+    restore(f->L);
     load(f->L, step);
     g->refused = false;
+    g->once = once;
     g->left = n;
     int status = lua_pcall(f->L, 0, 0, 0);
     g->left = -1;
     if (!g->refused) {
       if (status != LUA_OK) fail_msg("%s: %s", step, lua_tostring(f->L, -1));
-      return;
+      return n;
     }
-    lua_settop(f->L, 0);
-    run(f->L, "collectgarbage()  assert(client:ping() == 'PONG')");
-    redmoon_stats stats;
-    redmoon_client_stats(f->client, &stats);
-    if (stats.in_use != 0) fail_msg("%s: with %ld grants a connection stayed out", step, n);
+    check_refused(f, step, status, n);
   }
   fail_msg("%s: still refused after %d grants", step, MOST);
+  return 0;
+}
+
+static void squeeze_all(fixture *f, gate *g, const char *whose) {
+  long refusals = 0;
+  for (size_t i = 0; i < STEPS; i++) refusals += squeeze(f, steps[i], g, false) + squeeze(f, steps[i], g, true);
+  print_message("%ld requests of %s for memory were refused\n", refusals, whose);
 }
 
 static void lua_memory_errors_leave_the_client_whole(void **state) {
   fixture *f = *state;
-  for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) squeeze(f, steps[i], &f->lua);
+  squeeze_all(f, &f->lua, "Lua");
 }
 
 static void core_memory_errors_leave_the_client_whole(void **state) {
   fixture *f = *state;
   rm_alloc_set_refuse(core_refuses, &f->core);
-  for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) squeeze(f, steps[i], &f->core);
+  squeeze_all(f, &f->core, "the core");
   rm_alloc_set_refuse(NULL, NULL);
+}
+
+/* The state is closed while memory is still refused; what its objects hold goes with it. */
+static void a_state_closed_without_memory_gives_everything_back(void **state) {
+  fixture *f = *state;
+  long closed = 0;
+  for (size_t i = 0; i < STEPS; i++) {
+    f->lua.refused = true;
+    for (long n = 0; f->lua.refused; n++) {
+      restore(f->L);
+      load(f->L, steps[i]);
+      f->lua.refused = f->lua.once = false;
+      f->lua.left = n;
+      (void)lua_pcall(f->L, 0, 0, 0);
+      lua_close(f->L);
+      f->lua.left = -1;
+      f->L = NULL;
+      if (f->lua.held != 0) fail_msg("%s: with %ld grants: %zu bytes left", steps[i], n, f->lua.held);
+      check_pool(f, steps[i], n);
+      f->L = new_state(f);
+      closed++;
+    }
+  }
+  print_message("%ld states were closed without memory\n", closed);
 }
 
 /* Makes a state, opens the module in it, and closes it; protected. */
@@ -180,7 +256,7 @@ static int open_module(lua_State *L) {
 static void opening_the_module_without_memory_fails_cleanly(void **state) {
   fixture *f = *state;
   for (long n = 0; n < 20 * MOST; n += 7) {
-    gate g = {-1, false};
+    gate g = {.left = -1};
     lua_State *L = lua_newstate(lua_alloc, &g);
     assert_non_null(L);
     lua_pushcfunction(L, open_module);
@@ -189,6 +265,7 @@ static void opening_the_module_without_memory_fails_cleanly(void **state) {
     int status = lua_pcall(L, 1, 0, 0);
     g.left = -1;
     lua_close(L);
+    assert_int_equal(g.held, 0);
     if (!g.refused) {
       assert_int_equal(status, LUA_OK);
       return;
@@ -202,6 +279,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(lua_memory_errors_leave_the_client_whole, start, stop),
       cmocka_unit_test_setup_teardown(core_memory_errors_leave_the_client_whole, start, stop),
+      cmocka_unit_test_setup_teardown(a_state_closed_without_memory_gives_everything_back, start, stop),
       cmocka_unit_test_setup_teardown(opening_the_module_without_memory_fails_cleanly, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,6 +160,18 @@ check "a C host embeds the module without files on disk, static" host host-stati
   -I"$prefix/include" "$lib/libredmoon-lua.a" "$lib/libredmoon.a" \
   $(pkg-config --libs libsodium openssl) $(pkg-config --exists 'hiredis >= 1.2' && pkg-config --libs hiredis) -lpthread -lm
 
+example() { # example NAME FLAGS...
+  name=$1
+  shift
+  cc -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror "$src/examples/$name.c" -o "$work/programs/$name" "$@" &&
+    env -u REDIS_URL "$work/programs/$name"
+}
+# shellcheck disable=SC2046
+check "examples/quickstart.c builds and runs" example quickstart $(pkg-config --cflags --libs redmoon)
+# shellcheck disable=SC2046
+check "examples/host.c builds and runs" example host $(pkg-config --cflags --libs redmoon-lua lua5.4) -lpthread
+check "examples/tour.lua runs" env -u REDIS_URL lua5.4 "$src/examples/tour.lua"
+
 # luarocks builds in the folder it is called in, so it gets a copy.
 rock() {
   rm -rf "$work/rock" "$work/tree"
@@ -170,6 +182,10 @@ rock() {
       LUA_CPATH="$work/tree/lib/lua/5.4/?.so" lua5.4 -e 'assert(require("redmoon").connect)' &&
     [ -z "$(find "$work/tree" -name '*.h' -o -name 'libredmoon*')" ]
 }
+readme() {
+  eval "$(luarocks --lua-version=5.4 --tree="$work/tree" path)" && lua5.4 "$src/tests/package/readme.lua" "$src/README.md"
+}
 unset LUA_PATH LUA_CPATH
 check "luarocks make installs a module that loads, and nothing else" rock
+check "the README's Lua runs from there" readme
 finish

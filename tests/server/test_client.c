@@ -74,7 +74,7 @@ static void statistics_follow_the_pool(void **state) {
   assert_int_equal(stats.timeouts, 0);
 }
 
-/* ---- metrics: a strict reader of the text format ---- */
+/* Metrics: a strict reader of the text format. */
 
 enum { MOST_FAMILIES = 64 };
 
@@ -234,7 +234,7 @@ static void url_and_errors_hold_no_secret(void **state) {
   redmoon_client_close(client);
 }
 
-/* ---- hooks ---- */
+/* Hooks. */
 
 typedef struct journal {
   char text[4096];
@@ -380,7 +380,7 @@ static void hooks_hear_of_a_read_that_is_repeated(void **state) {
   redmoon_client_off(cell->client, id);
 }
 
-/* ---- views ---- */
+/* Views. */
 
 static void view_has_its_own_limits_and_the_same_pool(void **state) {
   matrix_cell *cell = *state;
@@ -461,7 +461,7 @@ static void view_with_options_out_of_range_is_refused(void **state) {
   assert_non_null(strstr(err.message, "'min_backoff'"));
 }
 
-/* ---- the end ---- */
+/* The end. */
 
 static void after_shutdown_everything_is_closed_and_nothing_sent(void **state) {
   matrix_cell *cell = *state;

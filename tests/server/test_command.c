@@ -103,7 +103,7 @@ static void arguments_hold_any_bytes(void **state) {
   assert_int_equal(ask_integer(client, "DBSIZE", NULL), sizeof lens / sizeof lens[0]);
 }
 
-/* ---- random arguments ---- */
+/* Random arguments. */
 
 static uint64_t seed(void) {
   static uint64_t value;
@@ -195,7 +195,7 @@ static void ten_thousand_random_argument_lists_come_back_byte_for_byte(void **st
   free(bytes);
 }
 
-/* ---- numbers ---- */
+/* Numbers. */
 
 static void integers_keep_all_64_bits(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;
@@ -265,7 +265,7 @@ static void maps_sets_and_pairs_have_one_shape_in_both_protocols(void **state) {
   redmoon_reply_free(reply);
 }
 
-/* ---- size ---- */
+/* Size. */
 
 static void value_of_a_mebibyte_and_of_64_come_back_whole(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;
@@ -294,7 +294,7 @@ static void value_of_a_mebibyte_and_of_64_come_back_whole(void **state) {
   free(pattern);
 }
 
-/* ---- blocking ---- */
+/* Blocking. */
 
 /* Steps them all until each is done. */
 static void drive_all(redmoon_op *const *ops, size_t count) {
@@ -407,7 +407,7 @@ static void command_that_is_unblocked_with_an_error_says_so(void **state) {
   redmoon_client_close(client);
 }
 
-/* ---- refused ---- */
+/* Refused. */
 
 static void commands_that_change_their_connection_are_refused(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;

@@ -25,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- helpers */
+/* Helpers. */
 
 static redmoon_embedded *start(const redmoon_embedded_options *options) {
   redmoon_error err;
@@ -92,7 +92,7 @@ static void remove_dir(const char *dir) {
   assert_int_equal(status, 0);
 }
 
-/* ---- tests */
+/* Tests. */
 
 static void answers_ping_on_its_url_within_a_second(void **state) {
   (void)state;

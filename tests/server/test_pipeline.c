@@ -138,7 +138,7 @@ static void refused_command_is_not_added_and_spoils_nothing(void **state) {
   redmoon_pipeline_free(pipeline);
 }
 
-/* ---- size: neither side may wait for the other ---- */
+/* Size: neither side may wait for the other. */
 
 enum { MIB = 1 << 20, ECHOES = 64, KIB64 = 1 << 16, GETS = 10000 };
 
@@ -196,7 +196,7 @@ static void ten_thousand_replies_of_64_kib_do_not_deadlock(void **state) {
   free(value);
 }
 
-/* ---- scripts ---- */
+/* Scripts. */
 
 static redmoon_script *script_of(const char *source) {
   redmoon_script *script = NULL;

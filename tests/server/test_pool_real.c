@@ -175,7 +175,7 @@ static void lifetime_ends_connections_without_traffic(void **state) {
   redmoon_client_close(client);
 }
 
-/* ---- a server that is down ---- */
+/* A server that is down. */
 
 typedef struct caller {
   redmoon_client *client;
@@ -263,7 +263,7 @@ static void server_that_comes_back_is_used_again(void **state) {
   redis_server_stop(server);
 }
 
-/* ---- limits ---- */
+/* Limits. */
 
 static redmoon_client *client_of_one(const redis_server *server, int64_t pool_timeout_ms) {
   redmoon_options options = REDMOON_OPTIONS_INIT;

@@ -168,7 +168,7 @@ static void unusable_scripts_and_arguments_are_refused(void **state) {
   redmoon_script_unref(script);
 }
 
-/* ---- a server that keeps forgetting ---- */
+/* A server that keeps forgetting. */
 
 typedef struct flusher {
   redmoon_client *client;

@@ -75,7 +75,7 @@ static redmoon_client *client_of_one(const matrix_cell *cell) {
   return matrix_open(cell, &options);
 }
 
-/* ---- commit ---- */
+/* Commit. */
 
 static void commit_returns_one_reply_for_each_command(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;
@@ -179,7 +179,7 @@ static void blocking_command_inside_does_not_block(void **state) {
   redmoon_transaction_free(tx);
 }
 
-/* ---- conflict ---- */
+/* Conflict. */
 
 static void change_of_a_watched_key_is_a_conflict_and_nothing_is_executed(void **state) {
   matrix_cell *cell = *state;
@@ -277,7 +277,7 @@ static void body_can_abandon_or_fail(void **state) {
   assert_int_equal(stats.in_use, 0);
 }
 
-/* ---- errors ---- */
+/* Errors. */
 
 static void refused_command_aborts_all_and_is_named(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;
@@ -357,7 +357,7 @@ static void run_survives_the_loss_of_the_watching_connection(void **state) {
   redmoon_client_close(self.other);
 }
 
-/* ---- no WATCH stays on a connection ---- */
+/* No WATCH stays on a connection. */
 
 typedef void (*exit_fn)(redmoon_transaction *tx, redmoon_client *other);
 
@@ -481,7 +481,7 @@ static void no_end_leaves_a_watch_on_the_connection(void **state) {
   redmoon_client_close(client);
 }
 
-/* ---- scripts ---- */
+/* Scripts. */
 
 static void scripts_inside_run_though_the_server_forgot_them(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;
@@ -510,7 +510,7 @@ static void scripts_inside_run_though_the_server_forgot_them(void **state) {
   redmoon_script_unref(script);
 }
 
-/* ---- markers ---- */
+/* Markers. */
 
 static void markers_are_bounded_and_expire(void **state) {
   matrix_cell *cell = *state;
@@ -549,7 +549,7 @@ static void transaction_that_only_reads_writes_no_marker(void **state) {
   assert_int_equal(ask_integer(client, "DBSIZE", NULL), 0);
 }
 
-/* ---- misuse ---- */
+/* Misuse. */
 
 static void misuse_is_a_clear_error(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;

@@ -23,7 +23,7 @@ void fake_fail(fake_peer *peer, const char *text) {
   pthread_mutex_unlock(&s->mutex);
 }
 
-/* ---- bytes */
+/* Bytes. */
 
 void fake_append(fake_bytes *b, const void *ptr, size_t len) {
   if (b->len + len > b->cap) {
@@ -44,7 +44,7 @@ void fake_append_bulk(fake_bytes *b, const void *ptr, size_t len) {
   fake_append_text(b, "\r\n");
 }
 
-/* ---- the socket */
+/* The socket. */
 
 /* Waits for the socket, or only for time with events < 0.  False: the server stops, or time is over. */
 static bool await(fake_peer *peer, int events, int timeout_ms) {
@@ -213,7 +213,7 @@ bool fake_expect_end(fake_peer *peer) {
   return !stopping;
 }
 
-/* ---- commands */
+/* Commands. */
 
 /* Reads "<kind><number>\r\n" at *at.  1, 0 (more bytes are needed), -1 (something else). */
 static int parse_number(const fake_bytes *in, size_t *at, char kind, size_t *out) {
@@ -339,7 +339,7 @@ bool fake_is(const fake_command *command, const char *name) {
   return command->argc > 0 && strcasecmp(command->argv[0], name) == 0;
 }
 
-/* ---- a small real server */
+/* A small real server. */
 
 void fake_handshake(fake_peer *peer) { peer->answers_handshake = true; }
 

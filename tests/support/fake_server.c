@@ -40,7 +40,7 @@ static void *zeroed(size_t size) {
   return ptr;
 }
 
-/* ---- listening */
+/* Listening. */
 
 static void listen_tcp(fake_server *s, int backlog) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->options.port)};
@@ -100,7 +100,7 @@ static fake_server *server_new(const fake_options *options, int backlog) {
   return s;
 }
 
-/* ---- accepting */
+/* Accepting. */
 
 static void *run_peer(void *arg) {
   fake_peer *peer = arg;
@@ -159,7 +159,7 @@ fake_server *fake_server_start(const fake_options *options) {
   return s;
 }
 
-/* ---- the full listener */
+/* The full listener. */
 
 /* One more connection into the queue; false when it does not take it. */
 static bool fill_one(fake_server *s) {
@@ -193,7 +193,7 @@ void fake_server_make_room(fake_server *s) {
   start_acceptor(s);
 }
 
-/* ---- stopping */
+/* Stopping. */
 
 static void free_commands(fake_server *s) {
   for (size_t i = 0; i < s->command_count; i++) {
@@ -235,7 +235,7 @@ void fake_server_stop(fake_server *s) {
   free(s);
 }
 
-/* ---- what the test asks */
+/* What the test asks. */
 
 const char *fake_server_path(const fake_server *s) { return s->path[0] != '\0' ? s->path : NULL; }
 int fake_server_port(const fake_server *s) { return s->port; }

@@ -57,7 +57,7 @@ typedef struct fake_bytes {
 
 typedef enum fake_end { FAKE_CLOSE, FAKE_RESET, FAKE_HALF_CLOSE, FAKE_STALL } fake_end;
 
-/* ---- the test's side */
+/* The test's side. */
 
 /** Never NULL: the process is aborted when it cannot start. */
 fake_server *fake_server_start(const fake_options *options);
@@ -86,7 +86,7 @@ bool fake_server_wait_commands(fake_server *server, size_t count);
 /** Lets one fake_await_release() go on (also one that comes later). */
 void fake_server_release(fake_server *server);
 
-/* ---- the script's side */
+/* The script's side. */
 
 size_t fake_index(const fake_peer *peer); /* of this connection, from 0 */
 /** Next command; false at the end of the stream, when it is not RESP, or when the server stops.  *out belongs to

@@ -54,7 +54,7 @@ void matrix_await_info(const matrix_cell *cell, const char *section, const char 
   fail_msg("%s %s did not reach %lld", section, field, (long long)at_least);
 }
 
-/* ---- running ---- */
+/* Running. */
 
 static matrix_cell cells[MATRIX_CELLS];
 

@@ -47,7 +47,7 @@ static void show_log(const redis_server *s) {
   if (file != NULL) fclose(file);
 }
 
-/* ---- arguments */
+/* Arguments. */
 
 static void add(redis_server *s, const char *text) {
   if (s->arg_count + 1 >= MAX_ARGS) die("too many arguments");
@@ -107,7 +107,7 @@ static void free_args(redis_server *s) {
   s->arg_count = 0;
 }
 
-/* ---- talking */
+/* Talking. */
 
 static int connect_path(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -176,7 +176,7 @@ static bool answers(const redis_server *s) {
   return up;
 }
 
-/* ---- the process */
+/* The process. */
 
 static void exec_server(redis_server *s, pid_t parent) {
 #ifdef __linux__

@@ -60,7 +60,7 @@ static char *copy_text(const char *text) {
   return copy;
 }
 
-/* --- the store (with the mutex held) -------------------------------------------------------------------------------- */
+/* The store (with the mutex held). */
 
 static entry *find(tiny_redis *t, const char *key) {
   for (entry *e = t->store; e != NULL; e = e->next)
@@ -115,7 +115,7 @@ static void kill_peer(tiny_redis *t, size_t peer) {
   t->killed[peer / 64] |= (uint64_t)1 << peer % 64;
 }
 
-/* --- commands (with the mutex held) --------------------------------------------------------------------------------- */
+/* Commands (with the mutex held). */
 
 static void say_integer(fake_bytes *reply, int64_t value) {
   char text[32];
@@ -196,7 +196,7 @@ static bool answer(session *s, const fake_command *c, fake_bytes *reply) {
   return false;
 }
 
-/* --- the cut ------------------------------------------------------------------------------------------------------ */
+/* The cut. */
 
 /* All before the cut has left.  True: the connection goes on (late). */
 static bool at_cut(session *s) {
@@ -289,7 +289,7 @@ static void serve(fake_peer *peer, void *ctx) {
   free(reply.ptr);
 }
 
-/* --- the test's side ------------------------------------------------------------------------------------------------ */
+/* The test's side. */
 
 tiny_redis *tiny_redis_start(bool resp2) {
   tiny_redis *t = calloc(1, sizeof *t);

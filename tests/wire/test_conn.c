@@ -91,7 +91,7 @@ static void await_readable(const pair *p) {
   assert_int_equal(poll(&wait, 1, 20000), 1);
 }
 
-/* ---- send and receive */
+/* Send and receive. */
 
 static void a_send_to_a_peer_that_is_gone_is_an_error_and_not_the_end_of_the_process(void **state) {
   (void)state;
@@ -231,7 +231,7 @@ static void without_memory_receive_says_so_and_new_leaves_the_descriptor_alone(v
   end(&p);
 }
 
-/* ---- reuse */
+/* Reuse. */
 
 static void check(int protocol, const char *unread, bool peer_closes, bool reusable, rm_close_reason reason) {
   pair p = tcp_pair(protocol);

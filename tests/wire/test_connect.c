@@ -55,7 +55,7 @@ static void stall(fake_peer *peer, void *ctx) {
   fake_stall(peer);
 }
 
-/* ---- names */
+/* Names. */
 
 /* What the name service says, at the test's will: the addresses of `answer`, once it is not stalled. */
 static struct {
@@ -173,7 +173,7 @@ static void many_dials_of_one_name_all_succeed(void **state) {
   fake_server_stop(server);
 }
 
-/* ---- dialling */
+/* Dialling. */
 
 static void a_listener_that_does_not_answer_ends_with_the_deadline(void **state) {
   (void)state;
@@ -253,7 +253,7 @@ static void an_ipv6_literal_is_shown_in_brackets(void **state) {
   assert_int_equal(strncmp(err.message, "connect to [::1]:1 (::1): ", 26), 0);
 }
 
-/* ---- deadline */
+/* Deadline. */
 
 static void drip(fake_peer *peer, void *ctx) {
   (void)ctx;
@@ -301,7 +301,7 @@ static void a_deadline_that_has_passed_ends_before_anything_is_done(void **state
   fake_server_stop(server);
 }
 
-/* ---- TLS */
+/* TLS. */
 
 static rm_tls *use_tls(void) {
   const certs *c = certs_get();
@@ -362,7 +362,7 @@ static void a_stalled_tls_handshake_ends_with_the_deadline(void **state) {
   rm_tls_free(tls);
 }
 
-/* ---- nothing leaks */
+/* Nothing leaks. */
 
 static void a_dial_given_up_at_any_step_closes_its_socket(void **state) {
   (void)state;
@@ -438,7 +438,7 @@ static void lack_of_memory_at_any_point_is_told_and_leaks_nothing(void **state) 
   assert_int_equal(dialing_open_fds(), before);
 }
 
-/* ---- a real server */
+/* A real server. */
 
 static void a_real_server_is_reached_in_both_protocols_and_every_way(void **state) {
   (void)state;

@@ -78,7 +78,7 @@ static const char *transcript(const scene *s) {
 
 #define SETINFO "CLIENT SETINFO LIB-NAME redmoon\nCLIENT SETINFO LIB-VER " REDMOON_VERSION "\n"
 
-/* ---- what is sent */
+/* What is sent. */
 
 static void the_first_flight_is_complete_before_anything_is_answered(void **state) {
   (void)state;
@@ -118,7 +118,7 @@ static void a_password_alone_belongs_to_the_default_user(void **state) {
   scene_fini(&s);
 }
 
-/* ---- RESP2 */
+/* RESP2. */
 
 static void fall_back_from(const char *refusal) {
   char first[512];
@@ -170,7 +170,7 @@ static void a_server_without_client_id_leaves_it_unknown(void **state) {
   scene_fini(&s);
 }
 
-/* ---- errors of the server */
+/* Errors of the server. */
 
 /* Dials with user ann, database 7; every refusal closes the connection. */
 static void refused(const char *replies, int protocol, int status, const char *code, int retryable) {
@@ -270,7 +270,7 @@ static void a_secret_that_the_server_repeats_is_not_shown(void **state) {
   refused("-ERR do not know 'HELLO 3 AUTH ann sesame'\r\n", 3, REDMOON_ESERVER, "ERR", 0);
 }
 
-/* ---- what is no handshake */
+/* What is no handshake. */
 
 static void a_reply_of_an_unexpected_form_closes(void **state) {
   (void)state;
@@ -324,7 +324,7 @@ static void a_peer_that_does_not_speak_plain_resp_is_suspected_of_tls(void **sta
   }
 }
 
-/* ---- every byte */
+/* Every byte. */
 
 typedef struct cutter {
   rounds r;
@@ -427,7 +427,7 @@ static void an_answer_in_single_bytes_does_as_well(void **state) {
   }
 }
 
-/* ---- credentials */
+/* Credentials. */
 
 typedef struct asked {
   int count, answer;

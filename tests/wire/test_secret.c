@@ -42,7 +42,9 @@ static int count_in_chunk(const char *chunk, size_t len) {
 static int count_in_range(int memory, unsigned long begin, unsigned long end, char *chunk) {
   int count = 0;
   for (unsigned long at = begin; at < end; at += CHUNK) {
-    ssize_t n = pread(memory, chunk, CHUNK + SECRET_LEN - 1, (off_t)at);
+    /* Not beyond the end: what follows, guard pages too, can be read this way and is counted by itself. */
+    size_t want = end - at < CHUNK + SECRET_LEN - 1 ? end - at : CHUNK + SECRET_LEN - 1;
+    ssize_t n = pread(memory, chunk, want, (off_t)at);
     if (n > 0) count += count_in_chunk(chunk, (size_t)n);
     memset(chunk, 0, CHUNK + SECRET_LEN);
   }

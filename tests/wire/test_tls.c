@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- a redis-server with TLS only, one at a time */
+/* A redis-server with TLS only, one at a time. */
 
 typedef struct fixture {
   const certs *certs;
@@ -100,7 +100,7 @@ static void serve(const certs_pair *pair, const char *auth_clients, const char *
 
 static void serve_plainly(const certs_pair *pair) { serve(pair, "no", "TLSv1.2 TLSv1.3"); }
 
-/* ---- a client's side */
+/* A client's side. */
 
 static int dial(void) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -164,7 +164,7 @@ static void expect_refused(const rm_config *config, const char *host, const char
   assert_int_equal(err.outcome, REDMOON_NOT_SENT);
 }
 
-/* ---- certificates */
+/* Certificates. */
 
 static void a_good_certificate_is_accepted_by_name_and_by_address(void **state) {
   (void)state;
@@ -272,7 +272,7 @@ static void verify_off_accepts_what_would_be_refused(void **state) {
   }
 }
 
-/* ---- mutual TLS, versions */
+/* Mutual TLS, versions. */
 
 static void a_client_certificate_opens_a_server_that_asks_for_one(void **state) {
   (void)state;

@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* ---- peers that do not behave: the other end of a socket pair */
+/* Peers that do not behave: the other end of a socket pair. */
 
 typedef struct pair {
   rm_tls *tls;
@@ -177,7 +177,7 @@ static void a_host_that_cannot_be_verified_is_refused_before_anything_is_sent(vo
   rm_tls_free(tls);
 }
 
-/* ---- files */
+/* Files. */
 
 static void expect_bad_file(const rm_config *config, const char *option, const char *why) {
   rm_tls *tls;

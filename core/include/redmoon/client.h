@@ -72,7 +72,8 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_client_metrics(const redmoon_client *
 /** Frees memory that the library handed out as plain bytes.  NULL is allowed. */
 REDMOON_API void redmoon_free(void *ptr);
 
-/** Hooks.  Called on the thread where it happens (also the keeper's), without locks held; must not block. */
+/** Hooks.  Called on the thread where it happens (also the keeper's), without locks held; must neither block nor close
+ *  the client. */
 enum {
   REDMOON_EVENT_COMMAND = 1, /**< a command ended */
   REDMOON_EVENT_RETRY = 2,   /**< an attempt failed and another follows */

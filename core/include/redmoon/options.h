@@ -26,7 +26,8 @@ typedef struct redmoon_tls_options {
 } redmoon_tls_options;
 
 /** Asked at each new connection; called on the dialling thread (also the keeper's), without locks held.
- *  Writes NUL-terminated text; returns 0, or negative to refuse the dial.  The buffers are wiped after use. */
+ *  Writes NUL-terminated text; returns 0, or negative to refuse the dial (REDMOON_ENOMEM: for want of memory, and the
+ *  call says so).  The buffers are wiped after use. */
 typedef int (*redmoon_credentials_fn)(void *ctx, char username[256], char password[4096]);
 
 typedef struct redmoon_options {

@@ -7,8 +7,9 @@
 #include <string.h>
 
 typedef struct rm_buffer {
-  char *bytes;
+  char *bytes; /* begins at a multiple of 64, see rm_buffer_grow */
   size_t head, tail, cap;
+  void *block; /* what was allocated */
 } rm_buffer;
 
 static inline size_t rm_buffer_len(const rm_buffer *b) { return b->tail - b->head; }

@@ -81,7 +81,7 @@ void rm_call_fini(rm_call *call) {
   call->own = false;
 }
 
-/* ---- building ---- */
+/* Building. */
 
 static const char *instead_of(const rm_command *command) {
   static const char *const table[][2] = {
@@ -167,7 +167,7 @@ size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size
   return argc;
 }
 
-/* ---- running ---- */
+/* Running. */
 
 static int prepare(rm_call *call, int64_t now_us) {
   size_t count = call->request.count;

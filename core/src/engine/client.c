@@ -131,14 +131,11 @@ int redmoon_client_metrics(const redmoon_client *client, char **text, size_t *le
   redmoon_stats stats;
   redmoon_client_stats(client, &stats);
   rm_buffer out = {0};
-  if (rm_metrics_text(&client->core->metrics, &stats, &out) != 0 || rm_buffer_append(&out, "", 1) != 0) {
-    rm_buffer_fini(&out);
-    *text = NULL;
-    return rm_fail_nomem(err);
-  }
-  *text = out.bytes; /* nothing was consumed, so the content begins here */
-  if (len != NULL) *len = rm_buffer_len(&out) - 1;
-  return 0;
+  bool whole = rm_metrics_text(&client->core->metrics, &stats, &out) == 0;
+  *text = whole ? rm_strndup(rm_buffer_begin(&out), rm_buffer_len(&out)) : NULL;
+  if (len != NULL) *len = rm_buffer_len(&out);
+  rm_buffer_fini(&out);
+  return *text != NULL ? 0 : rm_fail_nomem(err);
 }
 
 int redmoon_client_on(redmoon_client *client, int mask, redmoon_event_fn fn, void *ctx, uint64_t *id,

@@ -65,7 +65,7 @@ static void close_fd(int *fd) {
   *fd = -1;
 }
 
-/* ---- finding the program and the folders */
+/* Finding the program and the folders. */
 
 static bool is_program(const char *path) {
   struct stat st;
@@ -147,7 +147,7 @@ static int make_folder(redmoon_embedded *server, redmoon_error *err) {
   return 0;
 }
 
-/* ---- arguments */
+/* Arguments. */
 
 static int check_config(const char *const *config, redmoon_error *err) {
   static const char *const ours[] = {"unixsocket", "dir", "daemonize", "supervised", "include"};
@@ -183,7 +183,7 @@ static const char **arguments(const start *s, const char *const *config) {
   return argv;
 }
 
-/* ---- waiting until it answers */
+/* Waiting until it answers. */
 
 static void read_output(start *s) {
   char chunk[512];
@@ -256,7 +256,7 @@ static int wait_ready(start *s, redmoon_error *err) {
   }
 }
 
-/* ---- start and close */
+/* Start and close. */
 
 static int launch(start *s, const char *const *config, redmoon_error *err) {
   int leash[2] = {-1, -1}, output[2] = {-1, -1}, status = 0;

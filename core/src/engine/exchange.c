@@ -49,6 +49,18 @@ static int timed_out(rm_call *call, int64_t now_us) {
   return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
 }
 
+static int take_replies(rm_call *call);
+
+/* The peer takes no more.  What it had answered before still counts, and may say why. */
+static int send_failed(rm_call *call, int64_t now_us) {
+  redmoon_error why = call->op.error, ignored;
+  why.phase = REDMOON_PHASE_SEND;
+  while (rm_conn_receive(call->borrow.lease.conn, false, &ignored) > 0 && take_replies(call) == 0) {
+  }
+  call->op.error = why;
+  return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
+}
+
 /* Sends what the socket takes.  0 or negative; *events gets what to wait for. */
 static int send_some(rm_call *call, int64_t now_us, int *events) {
   rm_conn *conn = call->borrow.lease.conn;
@@ -66,8 +78,7 @@ static int send_some(rm_call *call, int64_t now_us, int *events) {
       *events |= n == RM_IO_AGAIN_READ ? REDMOON_WANT_READ : REDMOON_WANT_WRITE;
       return 0;
     }
-    call->op.error.phase = REDMOON_PHASE_SEND;
-    return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
+    return send_failed(call, now_us);
   }
   if (call->receive_by_us == RM_FOREVER && call->block_us != RM_FOREVER)
     call->receive_by_us = now_us + call->op.client->settings.read_timeout_us + call->block_us;

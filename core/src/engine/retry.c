@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-/* ---- how long a command may wait on the server ---- */
+/* How long a command may wait on the server. */
 
 /* A non-negative decimal number as microseconds, `unit_us` each; RM_FOREVER for 0, 0 for what is not a number (the
  * server will say so). */
@@ -72,7 +72,7 @@ int64_t rm_call_block_us(const rm_call *call) {
   return total;
 }
 
-/* ---- after a failed attempt ---- */
+/* After a failed attempt. */
 
 static bool is_transient(const redmoon_error *err) {
   switch (err->status) {
@@ -137,7 +137,7 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   return err->status;
 }
 
-/* ---- after an exchange with error replies ---- */
+/* After an exchange with error replies. */
 
 static bool says_readonly(const redmoon_reply *reply) {
   if (reply == NULL) return false;

@@ -79,7 +79,7 @@ const char *redmoon_script_sha1(const redmoon_script *script) { return script->s
 redmoon_bytes rm_script_source(const redmoon_script *script) { return (redmoon_bytes){script->source, script->len}; }
 unsigned rm_script_flags(const redmoon_script *script) { return script->read_only ? RM_CALL_REPEATABLE : 0; }
 
-/* ---- running one ---- */
+/* Running one. */
 
 typedef struct script_op {
   rm_call call;           /* first: its op is this one's */

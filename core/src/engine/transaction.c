@@ -11,7 +11,7 @@
 
 enum { DEFAULT_ATTEMPTS = 10, MAX_ATTEMPTS = 1000 };
 
-/* ---- what its operations share ---- */
+/* What its operations share. */
 
 rm_tx_op *rm_tx_op_new(redmoon_transaction *tx, const rm_op_class *class) {
   rm_tx_op *self = rm_calloc(1, sizeof *self);
@@ -65,7 +65,7 @@ int rm_tx_check(const redmoon_transaction *tx, redmoon_error *err) {
   return REDMOON_EIO;
 }
 
-/* ---- begin ---- */
+/* Begin. */
 
 static int copy_keys(redmoon_transaction *tx, const redmoon_bytes *keys, size_t count, redmoon_error *err) {
   size_t total = 0;
@@ -209,7 +209,7 @@ int redmoon_transaction_again(redmoon_transaction *tx, redmoon_error *err) {
   return rm_run(redmoon_transaction_again_start(tx, &op, err), &op, err);
 }
 
-/* ---- commands at once ---- */
+/* Commands at once. */
 
 static int command_step(redmoon_op *op, int64_t now_us) {
   rm_tx_op *self = (rm_tx_op *)op;
@@ -248,7 +248,7 @@ int redmoon_transaction_command(redmoon_transaction *tx, int argc, const char *c
   return rm_run(redmoon_transaction_command_start(tx, argc, argv, lens, reply, &op, err), &op, err);
 }
 
-/* ---- the queue ---- */
+/* The queue. */
 
 int redmoon_transaction_multi(redmoon_transaction *tx, redmoon_error *err) {
   rm_error_clear(err);
@@ -305,7 +305,7 @@ int64_t redmoon_transaction_queue_script(redmoon_transaction *tx, redmoon_script
   return enqueue(tx, err);
 }
 
-/* ---- giving up ---- */
+/* Giving up. */
 
 static const rm_op_class abandon_class = {command_step, NULL, rm_tx_op_destroy};
 static int nothing_step(redmoon_op *op, int64_t now_us) {
@@ -357,7 +357,7 @@ void redmoon_transaction_free(redmoon_transaction *tx) {
   rm_free(tx);
 }
 
-/* ---- all of it ---- */
+/* All of it. */
 
 static int run_body(redmoon_transaction *tx, redmoon_transaction_fn fn, void *ctx, redmoon_reply **replies,
                     redmoon_error *err) {

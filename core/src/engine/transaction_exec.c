@@ -87,7 +87,7 @@ static int format_exec(redmoon_transaction *tx, redmoon_error *err) {
   return 0;
 }
 
-/* ---- how it ended ---- */
+/* How it ended. */
 
 /* The text of the first command that the server did not queue; a refused SCRIPT LOAD is not one. */
 static const redmoon_reply *first_refusal(const redmoon_transaction *tx) {
@@ -158,7 +158,7 @@ nomem:
   return rm_fail_nomem_answered(&self->op.error);
 }
 
-/* ---- a lost reply ---- */
+/* A lost reply. */
 
 static int format_resolve(redmoon_transaction *tx, redmoon_error *err) {
   char key[1200], id[24];

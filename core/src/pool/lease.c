@@ -7,9 +7,6 @@
 
 #include <unistd.h>
 
-/* --- small steps, locked
- * ------------------------------------------------------------------------------------------ */
-
 /* Small steps, locked. */
 
 void rm_lease_lend(rm_pool *pool, rm_lease *lease, rm_conn *conn, int64_t now_us) {
@@ -72,8 +69,7 @@ static bool put_back(rm_pool *pool, rm_conn *conn, uint64_t epoch, int64_t now_u
   return false;
 }
 
-/* --- a lease that fork() brought into this process
- * ---------------------------------------------------------------- */
+/* A lease that fork() brought into this process. */
 
 static bool is_foreign(const rm_pool *pool, const rm_lease *lease) { return lease->generation != pool->generation; }
 
@@ -87,8 +83,7 @@ static void abandon(rm_pool *pool, rm_lease *lease) {
   if (conn != NULL) pool->hooks.close(pool->hooks.ctx, conn, RM_CLOSE_SHUTDOWN);
 }
 
-/* --- the begin of a borrow
- * ---------------------------------------------------------------------------------------- */
+/* The begin of a borrow. */
 
 /* Waiting needs an event, and one of this process: the eventfd of a lease that was copied by fork() is shared. */
 static int open_event(rm_lease *lease, redmoon_error *err) {
@@ -151,8 +146,7 @@ static void reject(rm_pool *pool, rm_lease *lease, rm_close_reason why) {
   pool->in_use--;
 }
 
-/* --- waiting
- * ------------------------------------------------------------------------------------------------------ */
+/* Waiting. */
 
 /* Locked: takes the lease out of the pool, whatever its state.  Returns a connection to be retired for *why, or
  * NULL. */
@@ -286,8 +280,7 @@ int rm_pool_poll(rm_lease *lease, int64_t now_us, redmoon_error *err) {
   return fetch(pool, lease, now_us, err);
 }
 
-/* --- dials
- * -------------------------------------------------------------------------------------------------------- */
+/* Dials. */
 
 static void set_lifetime(const rm_pool *pool, rm_conn *conn, int64_t now_us) {
   int64_t lifetime = pool->max_lifetime_us, tenth = lifetime / 10;
@@ -351,8 +344,7 @@ void rm_pool_dial_failed(rm_lease *lease, const redmoon_error *why, int64_t now_
   rm_pool_leave(pool, now_us);
 }
 
-/* --- the end of a borrow
- * ------------------------------------------------------------------------------------------ */
+/* The end of a borrow. */
 
 void rm_pool_release(rm_lease *lease, int64_t now_us) {
   rm_pool *pool = lease->pool;

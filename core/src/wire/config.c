@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- merging */
+/* Merging. */
 
 static int merge_option(const rm_option *option, const redmoon_options *given, const rm_url *url,
                         redmoon_options *out, redmoon_error *err) {
@@ -67,7 +67,7 @@ static void fill_defaults(redmoon_options *m) {
   if (m->read_from == NULL) m->read_from = "primary";
 }
 
-/* ---- checks of several options together */
+/* Checks of several options together. */
 
 static int check_order(const char *low_name, int64_t low, const char *high_name, int64_t high, const char *unit,
                        redmoon_error *err) {
@@ -110,7 +110,7 @@ static int check_tls(const redmoon_options *m, const rm_url *url, redmoon_error 
                  key ? "tls_key_file" : "tls_cert_file");
 }
 
-/* ---- secrets */
+/* Secrets. */
 
 static int take_secret(const char *name, const char *given, rm_secret *from_url, rm_secret *out,
                        redmoon_error *err) {
@@ -143,7 +143,7 @@ static int take_secrets(rm_config *config, const redmoon_options *given, rm_url 
   return 0;
 }
 
-/* ---- the result */
+/* The result. */
 
 static void fill_numbers(rm_config *c, const redmoon_options *m) {
   c->database = m->database;

@@ -133,6 +133,7 @@ static int ask_credentials(rm_handshake *h, redmoon_error *err) {
   if (rm_secret_resize(&h->asked, USERNAME_SIZE + PASSWORD_SIZE) != 0) return rm_fail_nomem(err);
   char *username = h->asked.bytes, *password = username + USERNAME_SIZE;
   int refused = config->credentials(config->credentials_ctx, username, password);
+  if (refused == REDMOON_ENOMEM) return rm_fail_nomem(err);
   if (refused < 0)
     return rm_fail(err, REDMOON_ECONNECT, "the credentials function refused the connection (it returned %d)",
                    refused);

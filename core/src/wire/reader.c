@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { USUAL_RECEIVE = 64 * 1024, USUAL_BUFFER = 128 * 1024 };
+enum { USUAL_RECEIVE = 64 * 1024, USUAL_BUFFER = 128 * 1024, PIECE = 2048 };
 
 /* What the object functions write into. */
 typedef struct build {
@@ -39,6 +39,13 @@ struct rm_reader {
   int status;     /* the error that ended it */
   build build;
 };
+
+/* memcpy in pieces that glibc copies with vector loads.  For larger ones it takes `rep movsb`, which some processors
+ * (AMD Zen 3 and 4) run twenty times slower when the target stands up to 31 bytes behind the source, modulo 4,096. */
+static void copy(char *to, const char *from, size_t len) {
+  for (; len > PIECE; to += PIECE, from += PIECE, len -= PIECE) memcpy(to, from, PIECE);
+  memcpy(to, from, len);
+}
 
 static redmoon_reply *place(const redisReadTask *task, redmoon_type type, size_t len) {
   build *b = task->privdata;
@@ -69,7 +76,7 @@ static void *create_string(const redisReadTask *task, char *text, size_t len) {
   }
   redmoon_reply *node = place(task, text_type(b, task->type), len);
   node->as.text = b->next_text;
-  memcpy(b->next_text, text, len);
+  copy(b->next_text, text, len);
   b->next_text[len] = '\0';
   b->next_text += len + 1;
   return node;
@@ -194,14 +201,20 @@ static int begin_build(build *b, const rm_frame *frame, char *bytes, rm_arena *a
   return 0;
 }
 
+/* In pieces, for copy()'s reason. */
+static void feed_run(redisReader *parser, const char *bytes, size_t len) {
+  for (; len > PIECE; bytes += PIECE, len -= PIECE) redisReaderFeed(parser, bytes, PIECE);
+  redisReaderFeed(parser, bytes, len);
+}
+
 /* All of the frame but its attributes. */
 static void feed(rm_reader *reader, const rm_frame *frame, const char *bytes, size_t len) {
   size_t from = 0;
   for (size_t i = 0; i < frame->gap_count; i++) {
-    redisReaderFeed(reader->parser, bytes + from, frame->gaps[i].begin - from);
+    feed_run(reader->parser, bytes + from, frame->gaps[i].begin - from);
     from = frame->gaps[i].end;
   }
-  redisReaderFeed(reader->parser, bytes + from, len - from);
+  feed_run(reader->parser, bytes + from, len - from);
   if (len > reader->largest) reader->largest = len;
 }
 
@@ -245,10 +258,9 @@ static int build_lone(const redmoon_reply *node, rm_arena *arena, redmoon_reply 
   if (reply == NULL) return rm_fail_nomem(err);
   *reply = *node;
   if (text) {
-    char *copy = (char *)(reply + 1);
-    memcpy(copy, node->as.text, node->len);
-    copy[node->len] = '\0';
-    reply->as.text = copy;
+    reply->as.text = (char *)(reply + 1);
+    copy(reply->as.text, node->as.text, node->len);
+    reply->as.text[node->len] = '\0';
   }
   *out = reply;
   return 1;

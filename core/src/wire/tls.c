@@ -34,7 +34,7 @@ typedef struct sock {
   char name[256];   /* as verified and shown */
 } sock;
 
-/* ---- the BIO: the socket, without SIGPIPE, without waiting, without closing */
+/* The BIO: the socket, without SIGPIPE, without waiting, without closing. */
 
 static int bio_result(BIO *bio, ssize_t n, int retry_flag) {
   sock *s = BIO_get_data(bio);
@@ -90,7 +90,7 @@ static BIO_METHOD *new_method(void) {
   return method;
 }
 
-/* ---- the context */
+/* The context. */
 
 static int refuse_file(const char *option, const char *path, const char *why, redmoon_error *err) {
   ERR_clear_error();
@@ -199,7 +199,7 @@ void rm_tls_free(rm_tls *tls) {
   rm_free(tls);
 }
 
-/* ---- a connection */
+/* A connection. */
 
 static bool is_literal(const char *name) {
   unsigned char address[sizeof(struct in6_addr)];
@@ -257,7 +257,7 @@ out:
 
 void rm_tls_detach(SSL *ssl) { SSL_free(ssl); }
 
-/* ---- why it failed */
+/* Why it failed. */
 
 static int fail_verify(const sock *s, long result, redmoon_phase phase, redmoon_error *err) {
   const char *why;

@@ -69,7 +69,7 @@ static bool is_words(const char *ptr, size_t len) {
   return len > 0;
 }
 
-/* ---- percent-decoding */
+/* Percent-decoding. */
 
 static int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -114,7 +114,7 @@ static int decode_secret(const parser *p, slice text, rm_secret *out) {
   return decode(p, text, out->bytes, &out->len);
 }
 
-/* ---- options of path and query */
+/* Options of path and query. */
 
 static rm_secret *secret_of(rm_url *url, const rm_option *option) {
   return option->offset == offsetof(redmoon_options, username) ? &url->username : &url->password;
@@ -190,7 +190,7 @@ static int set_named(parser *p, const char *name, slice value) {
   return set_option(p, rm_option_find(name, strlen(name), NULL), value);
 }
 
-/* ---- user info: ":password" and "user" leave the other one not given */
+/* User info: ":password" and "user" leave the other one not given. */
 
 static int parse_user_info(parser *p, slice info) {
   bool has_password = holds(info, ':');
@@ -199,7 +199,7 @@ static int parse_user_info(parser *p, slice info) {
   return rc == 0 && has_password ? set_named(p, "password", info) : rc;
 }
 
-/* ---- hosts */
+/* Hosts. */
 
 static bool is_ipv6(const char *host, size_t len) {
   char text[INET6_ADDRSTRLEN];
@@ -301,7 +301,7 @@ static int parse_hosts(parser *p, slice hosts) {
   return 0;
 }
 
-/* ---- path: database; service name and database; socket */
+/* Path: database; service name and database; socket. */
 
 static int parse_socket(parser *p, slice hosts, slice path) {
   rm_url *url = p->url;
@@ -342,7 +342,7 @@ static int parse_path(parser *p, slice path) {
   return p->url->topology == RM_SENTINEL ? parse_service(p, path) : parse_database(p, path);
 }
 
-/* ---- the whole */
+/* The whole. */
 
 static bool same_word(slice a, const char *b) {
   for (size_t i = 0; i < a.len; i++) {
@@ -440,7 +440,7 @@ void rm_url_fini(rm_url *url) {
   *url = (rm_url){.values = REDMOON_OPTIONS_INIT};
 }
 
-/* ---- the printable form */
+/* The printable form. */
 
 static int put_text(rm_buffer *out, const char *text) { return rm_buffer_append(out, text, strlen(text)); }
 

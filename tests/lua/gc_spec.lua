@@ -1,0 +1,192 @@
+-- SPDX-License-Identifier: MIT
+-- The collector, as eager as it gets, and what is left to it: nothing is kept, nothing stays open.
+
+local helper = require "helper"
+local redmoon = require "redmoon"
+
+local collectors = {
+  ["without a pause"] = function()
+    collectgarbage("incremental", 200, 1000, 1)
+    collectgarbage("setpause", 0)
+  end,
+  ["generational"] = function() collectgarbage("generational", 1, 1) end,
+  ["after every few instructions"] = function()
+    debug.sethook(function() collectgarbage("step") end, "", 500)
+  end,
+}
+
+local function calm()
+  debug.sethook()
+  collectgarbage("incremental", 200, 100, 13)
+  for _ = 1, 4 do collectgarbage() end
+end
+
+local function descriptors()
+  local pipe <close> = assert(io.popen("ls /proc/$PPID/fd | wc -l"))
+  return assert(pipe:read("n"))
+end
+
+local serial = 0 -- of all tests: no name is used twice
+
+local script = redmoon.script("return {KEYS[1], ARGV[1], {1, 2.5}}")
+
+-- Every kind of call and object, all closed.  Whether the answers are right is looked at too: what the collector
+-- takes too early shows there.
+local function use_and_close(client, i)
+  local tag = "tag" .. i
+  assert(client:set("k", tag, { ttl = 100 }))
+  assert.equal(tag, client:get("k"))
+  assert.equal("WRONGTYPE", (select(3, client:lpush("k", 1))))
+  assert(client:hset("h", "a", tag, "b", "2"))
+  assert.same({ a = tag, b = "2" }, client:hgetall("h"))
+  local replies = assert(client:pipeline(function(p)
+    p:echo(tag)
+    p:lpush("k", 1)
+    p:run(script, { "key" }, { tag })
+  end))
+  assert.equal(tag, replies[1])
+  assert.is_true(redmoon.is_error(replies[2]))
+  assert.equal(tag, replies[3][2])
+  replies = assert(client:transaction("k", function(tx)
+    assert.equal(tag, tx:get("k"))
+    tx:multi()
+    tx:echo(tag)
+    tx:run(script, { "key" }, { tag })
+  end))
+  assert.equal(tag, replies[1])
+  assert.is_false(pcall(client.pipeline, client, function() error(tag) end))
+  assert.is_false(pcall(client.transaction, client, "k", function() error(tag) end))
+  assert.is_false(client:transaction("k", function() return false end))
+  for member in client:hscan("h") do assert(member == "a" or member == "b") end
+  do
+    local lock <close> = assert(client:lock("gc"))
+    assert(lock:extend(20))
+  end
+  assert.equal(tag, client:with_lock("gc", {}, function() return tag end))
+  do
+    local limiter <close> =
+      assert(client:rate_limiter { algorithm = "sliding_log", limit = 1000000 // 10, window = 1, name = "gc" })
+    assert(limiter:allow(tag):headers())
+    local view <close> = assert(client:with { timeout = 5 })
+    local hook <close> = -- luacheck: ignore 211
+      assert(view:on("command", function(event) assert(event.command) end))
+    assert.equal(tag, view:echo(tag))
+  end
+  assert(client:stats().closed and client:metrics())
+  assert.is_false(pcall(redmoon.connect, "redis://localhost", { [tag] = 1 }))
+  local other <close> = assert(redmoon.connect(helper.server().url, {
+    credentials = function() return "default", "any" end,
+  }))
+  assert.equal(tag, other:echo(tag))
+end
+
+-- The same kinds of objects, each forgotten in the middle of its life.
+local function use_and_forget(client, i)
+  local tag = "tag" .. i
+  local other = assert(redmoon.connect(helper.server().url, { pool_size = 1, min_idle = 1 }))
+  assert.equal(tag, other:echo(tag))
+  local credentials = assert(redmoon.connect(helper.server().url, {
+    credentials = function() return "default", tag end,
+  }))
+  assert.equal(tag, credentials:echo(tag))
+  assert(client:lock("forgotten" .. tag))
+  assert(client:rate_limiter { algorithm = "sliding_log", limit = 10, window = 1, name = tag })
+  assert(assert(client:with { timeout = 3 }):on("command", function() return tag end))
+  assert(client:on("connect", function() return tag end)):close()
+  assert(assert(client:sscan("members")):next())
+  local inside = {
+    coroutine.create(function() return other:transaction("k", function() coroutine.yield() end) end),
+    coroutine.create(function() return client:pipeline(function(p) coroutine.yield(p:echo(tag)) end) end),
+    coroutine.create(function() return client:with_lock("w" .. tag, {}, function() coroutine.yield() end) end),
+  }
+  for _, thread in ipairs(inside) do assert(coroutine.resume(thread)) end
+  assert.equal(1, other:stats().in_use)
+end
+
+-- Bytes that `rounds` calls of `use` leave behind in Lua.
+local function growth(client, use, rounds)
+  calm()
+  local before = collectgarbage("count")
+  for _ = 1, rounds do
+    serial = serial + 1
+    use(client, serial)
+  end
+  calm()
+  return (collectgarbage("count") - before) * 1024
+end
+
+describe("the collector", function()
+  local client
+
+  before_each(function()
+    client = helper.client()
+    for i = 1, 300 do assert(client:sadd("members", "member" .. i)) end
+  end)
+  after_each(function()
+    calm()
+    client:close()
+  end)
+
+  for name, storm in pairs(collectors) do
+    for what, use in pairs { closed = use_and_close, forgotten = use_and_forget } do
+      it(("finds nothing left of what was %s, %s"):format(what, name), function()
+        local function stormy(...)
+          storm()
+          use(...)
+          debug.sethook()
+        end
+        growth(client, stormy, 3) -- caches are filled
+        local open = descriptors() - client:stats().total
+        -- Tables grow and shrink by powers of two; what is kept shows in every batch.
+        local least = math.huge
+        for _ = 1, 4 do least = math.min(least, growth(client, stormy, 10)) end
+        assert(least < 500, ("10 rounds leave at least %d bytes"):format(least))
+        local stats = client:stats()
+        assert(descriptors() - stats.total <= open + 2, "one that stayed open each round would make 40")
+        assert.equal(0, stats.in_use)
+        assert.equal(stats.idle, stats.total)
+        assert.equal("PONG", client:ping())
+      end)
+    end
+  end
+
+  it("gives back, closed, the connection of a transaction whose coroutine was abandoned", function()
+    local lone <close> = assert(redmoon.connect(helper.server().url, { pool_size = 1, client_name = "abandoned" }))
+    local function connections()
+      local _, count = assert(client:call("CLIENT", "LIST")):gsub("name=abandoned", "")
+      return count
+    end
+    local thread = coroutine.create(function()
+      return lone:transaction("k", function(tx)
+        tx:get("k")
+        coroutine.yield("inside")
+      end)
+    end)
+    local _, where = coroutine.resume(thread)
+    assert.equal("inside", where)
+    assert.equal(1, lone:stats().in_use)
+    assert.equal(1, connections())
+    thread = nil -- luacheck: ignore
+    calm()
+    local stats = lone:stats()
+    assert.equal(0, stats.in_use)
+    assert.equal(0, stats.total)
+    assert.equal(1, stats.closed.dirty)
+    helper.eventually(client, "the server sees it closed", function() return connections() == 0 end)
+    assert.equal("mine", lone:echo("mine"))
+  end)
+
+  it("ends an embedded server that was forgotten", function()
+    local server = assert(redmoon.embedded())
+    local pid = server.pid
+    local other = assert(server:connect())
+    assert.equal("PONG", other:ping())
+    server, other = nil, nil -- luacheck: ignore
+    calm()
+    helper.eventually(client, "the server ended", function()
+      local file = io.open(("/proc/%d/stat"):format(pid))
+      if file then file:close() end
+      return file == nil
+    end)
+  end)
+end)
