@@ -192,7 +192,9 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
   static const char *const not_executed[] = {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"};
   if (call->request.count != 1) return RM_DONE;
   const redmoon_reply *reply = call->results[0].reply;
-  if (call->script.ptr != NULL && rm_reply_is_error(reply, "NOSCRIPT") && rm_call_is_holding(call)) {
+  /* The server's own words: a script may return an error that begins with NOSCRIPT, and must not be run again for it. */
+  bool unknown = rm_reply_is_error(reply, "NOSCRIPT") && strstr(reply->as.text, "No matching script") != NULL;
+  if (call->script.ptr != NULL && unknown && rm_call_is_holding(call)) {
     int rc = send_source(call, now_us);
     if (rc < 0) rm_call_release(call, true, now_us);
     return rc;
