@@ -373,15 +373,20 @@ static void step_timeout(model *m, int who) {
   EXPECT(m, rm_pool_timed_out(&m->lease[who], m->now, &err) == REDMOON_EPOOL_TIMEOUT);
 }
 
-static void step_dialed(model *m, int who) {
+/* A fresh connection in a free entry: those of a forked process's parent are still in theirs. */
+static int dialed_conn(model *m) {
   int i = 0;
   while (m->conn[i].conn != NULL) i++;
-  rm_conn *conn = fixture_conn(-1);
-  conn->protocol = i;
-  m->conn[i].conn = conn;
+  m->conn[i].conn = fixture_conn(-1);
+  m->conn[i].conn->protocol = i;
+  return i;
+}
+
+static void step_dialed(model *m, int who) {
   borrow *b = &m->borrow[who];
-  b->conn = i;
+  b->conn = dialed_conn(m);
   b->state = HELD;
+  rm_conn *conn = m->conn[b->conn].conn;
   if (m->closed) {
     must_close(m, end(m, who), RM_CLOSE_SHUTDOWN);
     EXPECT(m, rm_pool_dialed(&m->lease[who], conn, m->now, NULL) == REDMOON_ECLOSED);
@@ -633,10 +638,9 @@ static void borrow_all(model *m) {
     EXPECT(m, rm_pool_acquire(m->pool, &all[i], 0, m->now, NULL) == RM_POOL_DIAL);
     if (m->failures > 0) { /* the first is the probe */
       m->failures = 0;
-      rm_conn *conn = fixture_conn(-1);
-      conn->protocol = 0;
-      m->conn[0] = (socket_){conn, true, RM_CLOSE_DIRTY};
-      EXPECT(m, rm_pool_dialed(&all[i], conn, m->now, NULL) == 0);
+      int probe = dialed_conn(m);
+      must_close(m, probe, RM_CLOSE_DIRTY);
+      EXPECT(m, rm_pool_dialed(&all[i], m->conn[probe].conn, m->now, NULL) == 0);
     }
   }
   for (int i = 0; i < m->config.size; i++) rm_pool_cancel(&all[i], m->now);
