@@ -45,10 +45,18 @@ static void reap(rm_pool *pool, rm_list *old, rm_list *idle, int64_t now_us) {
     rm_pool_doom(pool, RM_CONTAINER_OF(pool->idle.prev, rm_conn, link), idle, RM_CLOSE_IDLE);
 }
 
+/* What is lent out counts as if it came back now, or a little sooner (its thread may have looked at the clock before
+ * us): otherwise each return of a busy connection would be news, and wake the keeper. */
 static int64_t next_due(const rm_pool *pool, int64_t now_us) {
   int64_t due = idle_due(pool);
-  for (const rm_list *node = pool->idle.next; node != &pool->idle; node = node->next)
-    due = rm_min64(due, RM_CONTAINER_OF(node, rm_conn, link)->expires_us);
+  bool may_idle = pool->in_use + pool->dialling > 0 && rm_pool_total(pool) > pool->min_idle;
+  if (pool->max_idle_time_us > 0 && may_idle) due = rm_min64(due, now_us + pool->max_idle_time_us / 8 * 7);
+  for (int i = 0; i < pool->size; i++) {
+    const rm_conn *conn = pool->slots[i];
+    bool is_lent = conn != NULL && conn->idle_since_us < 0;
+    if (conn == NULL || (is_lent && conn->expires_us <= now_us)) continue; /* its return will end it */
+    due = rm_min64(due, conn->expires_us);
+  }
   /* What may be dialled now, the caller has just been told. */
   if (missing(pool) > 0 && !rm_backoff_allows(pool, now_us)) due = rm_min64(due, rm_backoff_gate(pool));
   return due;
