@@ -103,6 +103,14 @@ int rm_fail_server(redmoon_error *err, const char *text, size_t len) {
   return REDMOON_ESERVER;
 }
 
+size_t rm_error_shown_len(const char *text, size_t len) {
+  static const char part[] = ", with args beginning";
+  const size_t part_len = sizeof part - 1;
+  for (size_t i = 0; part_len <= len && i <= len - part_len; i++)
+    if (memcmp(text + i, part, part_len) == 0) return i;
+  return len;
+}
+
 const char *rm_errno_text(int code, char *buf, size_t cap) {
   if (strerror_r(code, buf, cap) != 0) snprintf(buf, cap, "error %d", code);
   return buf;

@@ -20,6 +20,8 @@ int rm_fail_nomem_answered(redmoon_error *err);
 /** A server's error reply: status REDMOON_ESERVER, its first word as code (at most 31 bytes of [A-Z0-9_], else "ERR"),
  *  outcome ANSWERED. */
 int rm_fail_server(redmoon_error *err, const char *text, size_t len);
+/** How much of an error reply may be shown: servers quote the arguments of commands that they do not know. */
+size_t rm_error_shown_len(const char *text, size_t len);
 /** Copies `text` into `out` (size `cap` >= 1) with control bytes and non-ASCII garbage escaped as \xNN, NUL-ended. */
 void rm_escape(char *out, size_t cap, const char *text, size_t len);
 /** Text of an errno, thread-safe, into `buf`; returns it. */

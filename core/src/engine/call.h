@@ -80,9 +80,9 @@ REDMOON_API int rm_call_evalsha(rm_call *call, const char *sha1, const redmoon_s
 REDMOON_API int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_error *err);
 /** Arguments of command `index`, read back from the request: at most `max` are stored, the number there is returned. */
 size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size_t max);
-/** RESP2 gives some replies another shape than RESP3, and the caller sees the latter: reshapes `reply`, which lies in the
- *  call's arena, as the answer to command `index`.  0 or NOMEM. */
-int rm_call_reshape(rm_call *call, size_t index, redmoon_reply *reply);
+/** Makes `reply`, which lies in the call's arena, the answer to command `index` that a caller may see: in RESP3's shape
+ *  where RESP2 has another, and an error without what it quotes of the arguments (promise 9).  0 or NOMEM. */
+int rm_call_adopt(rm_call *call, size_t index, redmoon_reply *reply);
 /** The step of op->class, also for operations that embed a call as their first member. */
 int rm_call_step(redmoon_op *op, int64_t now_us);
 /** Ends a held connection: back to the pool, or closed. */

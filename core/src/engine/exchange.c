@@ -85,8 +85,23 @@ static int send_some(rm_call *call, int64_t now_us, int *events) {
   return 0;
 }
 
-int rm_call_reshape(rm_call *call, size_t index, redmoon_reply *reply) {
-  if (call->protocol != 2 || reply->type == REDMOON_ERROR) return 0;
+/* Servers quote arguments in some errors.  Of a command that carries secrets nothing of the text is safe but its code. */
+static int hush(rm_call *call, const rm_command *command, redmoon_reply *reply) {
+  reply->len = rm_error_shown_len(reply->as.text, reply->len);
+  reply->as.text[reply->len] = '\0';
+  if ((command->flags & RM_COMMAND_SECRET) == 0) return 0;
+  size_t cap = reply->len + 128;
+  char *text = rm_arena_alloc(&call->arena, cap);
+  if (text == NULL) return REDMOON_ENOMEM;
+  int code = (int)strcspn(reply->as.text, " ");
+  int len = snprintf(text, cap, "%.*s %s was refused; the server's text is not shown, because it may quote a secret", code,
+                     reply->as.text, command->name);
+  reply->as.text = text;
+  reply->len = (size_t)len < cap ? (size_t)len : cap - 1;
+  return 0;
+}
+
+static int reshape(rm_call *call, size_t index, redmoon_reply *reply) {
   size_t argc = rm_call_args(call, index, NULL, 0);
   redmoon_bytes *args = rm_arena_alloc(&call->arena, argc * sizeof *args);
   rm_shape_arg *rest = rm_arena_alloc(&call->arena, argc * sizeof *rest);
@@ -95,6 +110,11 @@ int rm_call_reshape(rm_call *call, size_t index, redmoon_reply *reply) {
   for (size_t i = 1; i < argc; i++) rest[i - 1] = (rm_shape_arg){args[i].ptr, args[i].len};
   unsigned shape = rm_shape_of(args[0].ptr, args[0].len, rest, argc - 1);
   return shape == 0 ? 0 : rm_shape_apply(shape, reply, &call->arena);
+}
+
+int rm_call_adopt(rm_call *call, size_t index, redmoon_reply *reply) {
+  if (reply->type == REDMOON_ERROR) return hush(call, rm_command_at(call->request.marks[index].tag), reply);
+  return call->protocol == 2 ? reshape(call, index, reply) : 0;
 }
 
 /* Takes the whole frames that were received.  1: all answered; 0: more to come; negative. */
@@ -109,7 +129,7 @@ static int take_replies(rm_call *call) {
       return rm_fail_phase(&call->op.error, REDMOON_EPROTOCOL, REDMOON_PHASE_RECEIVE,
                            "%s answered a command before it was sent", conn->address);
     if (reply->type == REDMOON_ERROR) call->saw_error = true;
-    if (rm_call_reshape(call, call->answered, reply) != 0) return rm_fail_nomem(&call->op.error);
+    if (rm_call_adopt(call, call->answered, reply) != 0) return rm_fail_nomem(&call->op.error);
     call->results[call->answered++] = (rm_result){reply, REDMOON_ANSWERED};
   }
   return 1;

@@ -129,7 +129,7 @@ static int conclude(rm_tx_op *self) {
   /* Inside EXEC the call could not know whose replies they are. */
   size_t first = call->request.count - 1 - (tx->writes ? 1 : 0) - tx->queue.count;
   for (size_t i = 0; i < reply->len; i++)
-    if (rm_call_reshape(call, first + i, &reply->as.items[i]) != 0) return rm_fail_nomem_answered(err);
+    if (rm_call_adopt(call, first + i, &reply->as.items[i]) != 0) return rm_fail_nomem_answered(err);
   return rm_reply_detach(reply, &call->arena, &self->result) == 0 ? RM_DONE : rm_fail_nomem_answered(err);
 }
 

@@ -180,10 +180,8 @@ static size_t find(const char *text, size_t len, const char *part) {
   return len;
 }
 
-/* The length of the part that may be shown: servers quote the arguments of commands that they do not know, and one
- * of these may be the password. */
 static size_t presentable(const rm_handshake *h, const redmoon_reply *reply) {
-  size_t len = find(reply->as.text, reply->len, ", with args beginning");
+  size_t len = rm_error_shown_len(reply->as.text, reply->len);
   if (h->password != NULL) len = find(reply->as.text, len, h->password);
   return len;
 }
