@@ -189,27 +189,39 @@ static bool owns_all(const model *m, uintptr_t owner) {
   return owner != 0 && own == m->config.size;
 }
 
-static int expected_acquire(model *m, int who) {
+static bool is_good(model *m, int conn) {
+  int64_t id = m->conn[conn].conn->client_id;
+  bool old = m->conn[conn].conn->expires_us <= m->now;
+  if (!old && id >= 0) return true;
+  must_close(m, conn, old ? RM_CLOSE_LIFETIME : id == ID_PEER ? RM_CLOSE_PEER : RM_CLOSE_DIRTY);
+  return false;
+}
+
+/* `senior`: was handed a bad connection, and is before those who wait. */
+static int expected_acquire(model *m, int who, bool senior) {
   if (m->closed) return REDMOON_ECLOSED;
-  while (m->waiting == 0 && m->idle_count > 0) {
+  while ((senior || m->waiting == 0) && m->idle_count > 0) {
     int conn = m->idle[--m->idle_count];
-    int64_t id = m->conn[conn].conn->client_id;
-    if (m->conn[conn].conn->expires_us > m->now && id >= 0) {
+    if (is_good(m, conn)) {
       lend(m, who, conn, HELD);
       return RM_POOL_CONN;
     }
-    bool old = m->conn[conn].conn->expires_us <= m->now;
-    must_close(m, conn, old ? RM_CLOSE_LIFETIME : id == ID_PEER ? RM_CLOSE_PEER : RM_CLOSE_DIRTY);
   }
-  if (m->waiting == 0 && may_dial(m)) {
+  if ((senior || m->waiting == 0) && may_dial(m)) {
     permit(m, who, DIALLING);
     return RM_POOL_DIAL;
   }
-  if (is_hopeless(m)) return REDMOON_ECONNECT;
+  if (is_hopeless(m)) {
+    serve(m); /* nor is there hope for those behind */
+    return REDMOON_ECONNECT;
+  }
   if (owns_all(m, m->borrow[who].owner)) return REDMOON_EPOOL_DEADLOCK;
   m->borrow[who].state = WAITING;
   m->borrow[who].began = m->now;
-  m->queue[m->waiting++] = who;
+  memmove(m->queue + (senior ? 1 : m->waiting), m->queue + (senior ? 0 : m->waiting),
+          (size_t)(senior ? m->waiting : 0) * sizeof m->queue[0]);
+  m->queue[senior ? 0 : m->waiting] = who;
+  m->waiting++;
   m->counts.wait_count++;
   serve(m);
   return RM_POOL_WAIT;
@@ -228,11 +240,15 @@ static int expected_poll(model *m, int who) {
     end(m, who);
     return REDMOON_ECLOSED;
   case GIVEN_CONN:
-    if (!m->closed) {
+    if (!m->closed && is_good(m, b->conn)) {
       b->state = HELD;
       return RM_POOL_CONN;
     }
     m->counts.hits--;
+    if (!m->closed) {
+      end(m, who);
+      return expected_acquire(m, who, true);
+    }
     put_back(m, who);
     return REDMOON_ECLOSED;
   case GIVEN_PERMIT:
@@ -348,7 +364,7 @@ static void model_upkeep_due(void *ctx) { ((model *)ctx)->known_due = 0; }
 static void step_acquire(model *m, int who) {
   borrow *b = &m->borrow[who];
   b->owner = (uintptr_t)below(m, 4);
-  int expected = expected_acquire(m, who);
+  int expected = expected_acquire(m, who, false);
   EXPECT(m, rm_pool_acquire(m->pool, &m->lease[who], b->owner, m->now, NULL) == expected);
   if (expected == RM_POOL_CONN) EXPECT(m, m->lease[who].conn == m->conn[b->conn].conn);
   if (expected == RM_POOL_WAIT && b->state == WAITING)

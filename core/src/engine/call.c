@@ -193,8 +193,10 @@ static int prepare(rm_call *call, int64_t now_us) {
   return 0;
 }
 
+/* A thread that blocks in one operation can have no other under way; one that steps many is nobody in particular. */
 static uintptr_t owner_of(const rm_call *call) {
-  return call->op.owner != 0 ? call->op.owner : (uintptr_t)pthread_self();
+  if (call->op.owner != 0) return call->op.owner;
+  return call->op.may_block ? (uintptr_t)pthread_self() : 0;
 }
 
 static int begin_attempt(rm_call *call, int64_t now_us) {

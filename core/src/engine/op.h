@@ -21,7 +21,7 @@ typedef struct rm_op_class {
 struct redmoon_op {
   const rm_op_class *class;
   redmoon_client *client; /* a reference, or borrowed from an owner that outlives the operation */
-  uintptr_t owner;        /* who borrows connections: 0 means the stepping thread */
+  uintptr_t owner;        /* who borrows connections; 0: the thread, if the driver blocks it, else nobody knows */
   int status;             /* RM_WAIT until it has ended; then RM_DONE or negative */
   bool may_block;         /* the driver allows a receive to block in the kernel instead of a poll */
   rm_wants wants;

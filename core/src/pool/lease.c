@@ -237,14 +237,9 @@ static int prepare_event(rm_pool *pool, rm_lease *lease, int64_t now_us, redmoon
   return status;
 }
 
-int rm_pool_acquire(rm_pool *pool, rm_lease *lease, uintptr_t owner, int64_t now_us, redmoon_error *err) {
-  if (lease->pool != NULL)
-    return rm_fail(err, REDMOON_ECONFIG, "this lease is in use: end it before the next borrow");
-  bool senior = false, has_event = false;
-  lease->pool = pool;
-  lease->owner = owner;
-  rm_pool_lock(pool);
-  lease->generation = pool->generation;
+/* Locked: from the begin, or (`senior`) after a connection that turned out bad; unlocks. */
+static int borrow(rm_pool *pool, rm_lease *lease, bool senior, int64_t now_us, redmoon_error *err) {
+  bool has_event = false;
   for (;;) {
     rm_close_reason why;
     int got = take(pool, lease, senior, now_us);
@@ -266,6 +261,16 @@ int rm_pool_acquire(rm_pool *pool, rm_lease *lease, uintptr_t owner, int64_t now
   return fetch(pool, lease, now_us, err);
 }
 
+int rm_pool_acquire(rm_pool *pool, rm_lease *lease, uintptr_t owner, int64_t now_us, redmoon_error *err) {
+  if (lease->pool != NULL)
+    return rm_fail(err, REDMOON_ECONFIG, "this lease is in use: end it before the next borrow");
+  lease->pool = pool;
+  lease->owner = owner;
+  rm_pool_lock(pool);
+  lease->generation = pool->generation;
+  return borrow(pool, lease, false, now_us, err);
+}
+
 int rm_pool_poll(rm_lease *lease, int64_t now_us, redmoon_error *err) {
   rm_pool *pool = lease->pool;
   if (pool == NULL)
@@ -277,7 +282,12 @@ int rm_pool_poll(rm_lease *lease, int64_t now_us, redmoon_error *err) {
     return rm_pool_fail_forked(pool, err);
   }
   rm_queue_serve(pool, now_us); /* the back-off may have ended */
-  return fetch(pool, lease, now_us, err);
+  int got = fetch(pool, lease, now_us, err);
+  rm_close_reason why;
+  if (got != RM_POOL_CONN || is_usable(pool, lease->conn, now_us, &why)) return got;
+  /* Handed over from caller to caller, it never lay idle; what its peer did since shows only now. */
+  reject(pool, lease, why);
+  return borrow(pool, lease, true, now_us, err);
 }
 
 /* Dials. */

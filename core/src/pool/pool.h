@@ -80,7 +80,8 @@ void rm_pool_free(rm_pool *pool);
  *  address are kept where they are CONNECT, TLS, PROTOCOL, UNAVAILABLE or a server's); UNAVAILABLE (no event);
  *  CONFIG (the lease is in use).  After an error the lease is free. */
 int rm_pool_acquire(rm_pool *pool, rm_lease *lease, uintptr_t owner, int64_t now_us, redmoon_error *err);
-/** After a wake-up (a spurious one does no harm): as rm_pool_acquire. */
+/** After a wake-up (a spurious one does no harm): as rm_pool_acquire.  What was handed over is checked like what lay
+ *  idle; if it is bad, the borrow goes on in front of those who came later. */
 int rm_pool_poll(rm_lease *lease, int64_t now_us, redmoon_error *err);
 static inline int rm_lease_fd(const rm_lease *lease) { return lease->event.fd; }
 /** A permit became a connection; the lease holds it now.  0, or CLOSED when the pool was shut down meanwhile (the
