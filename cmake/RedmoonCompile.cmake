@@ -32,7 +32,7 @@ function(redmoon_compile target)
   target_compile_definitions(${target} PRIVATE _POSIX_C_SOURCE=200809L _DEFAULT_SOURCE)
   target_compile_options(${target} PRIVATE ${redmoon_warnings})
   if(NOT redmoon_sanitize)
-    target_compile_options(${target} PRIVATE -fstack-protector-strong
+    target_compile_options(${target} PRIVATE -fno-plt -fstack-protector-strong
       $<$<CONFIG:Release,RelWithDebInfo>:-U_FORTIFY_SOURCE> $<$<CONFIG:Release,RelWithDebInfo>:-D_FORTIFY_SOURCE=2>)
   endif()
 endfunction()

@@ -77,6 +77,11 @@ char *rm_arena_strndup(rm_arena *arena, const char *ptr, size_t len) {
 }
 
 void rm_arena_reset(rm_arena *arena, size_t keep) {
+  rm_arena_block *only = arena->blocks;
+  if (only != NULL && only->older == NULL && only->cap <= keep) { /* as after most commands */
+    arena->next = block_bytes(only);
+    return;
+  }
   rm_arena_block *kept = NULL;
   for (rm_arena_block *block = arena->blocks, *older; block != NULL; block = older) {
     older = block->older;

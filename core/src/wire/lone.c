@@ -19,7 +19,7 @@ static const char *read_digits(const char *at, const char *end, int64_t *value) 
 }
 
 static rm_lone_result read_bulk(const char *bytes, size_t len, const rm_limits *limits, redmoon_reply *node, size_t *end) {
-  if (len >= 5 && memcmp(bytes, "$-1\r\n", 5) == 0) {
+  if (len >= 5 && bytes[1] == '-' && memcmp(bytes, "$-1\r\n", 5) == 0) {
     node->type = REDMOON_NIL;
     node->len = 0;
     node->as.integer = 0;

@@ -61,10 +61,14 @@ static size_t put_digits(char *out, uint64_t value) {
 static void put_header(rm_buffer *b, char type, size_t value) {
   char *out = b->bytes + b->tail;
   *out++ = type;
-  if (value < 10)
+  if (value < 10) {
     *out++ = (char)('0' + value);
-  else
+  } else if (value < 100) {
+    memcpy(out, digit_pairs + value * 2, 2);
+    out += 2;
+  } else {
     out += put_digits(out, value);
+  }
   *out++ = '\r';
   *out++ = '\n';
   b->tail = (size_t)(out - b->bytes);
