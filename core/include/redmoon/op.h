@@ -32,7 +32,8 @@ REDMOON_API int redmoon_op_step(redmoon_op *op);
 /** What the operation waits for; meaningful after a step that returned 0. */
 REDMOON_API void redmoon_op_wants(const redmoon_op *op, redmoon_wants *wants);
 /** Ends a done operation and frees it: writes the out-parameters given at its start and returns 0, or returns a
- *  negative status with the detail in `err`.  An operation that is not done is cancelled: REDMOON_ECANCELLED. */
+ *  negative status with the detail in `err`.  An operation that is not done is cancelled: REDMOON_ECANCELLED, with
+ *  the outcome UNKNOWN if the server may have got its command. */
 REDMOON_API int redmoon_op_finish(redmoon_op *op, redmoon_error *err);
 /** Gives up and frees: the connection in use is closed, nothing is written.  NULL is allowed. */
 REDMOON_API void redmoon_op_cancel(redmoon_op *op);

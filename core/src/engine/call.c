@@ -17,7 +17,7 @@ static void destroy(redmoon_op *op) {
   rm_free(op);
 }
 
-static const rm_op_class call_class = {rm_call_step, NULL, destroy};
+static const rm_op_class call_class = {rm_call_step, NULL, destroy, rm_call_outcome};
 
 void rm_call_init(rm_call *call, redmoon_client *client, bool own) {
   call->op.class = &call_class;
@@ -35,6 +35,7 @@ static void heed_fork(const rm_call *call) { rm_core_check_fork(call->op.client-
 
 void rm_call_give_up(rm_call *call) {
   if (call->state != CALL_IDLE && call->state != CALL_ENDED) {
+    if (call->state == CALL_EXCHANGE) rm_exchange_judge(call);
     heed_fork(call);
     rm_borrow_cancel(&call->borrow, rm_clock_now_us());
   }

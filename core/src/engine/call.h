@@ -83,6 +83,10 @@ size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size
 /** Makes `reply`, which lies in the call's arena, the answer to command `index` that a caller may see: in RESP3's shape
  *  where RESP2 has another, and an error without what it quotes of the arguments (promise 9).  0 or NOMEM. */
 int rm_call_adopt(rm_call *call, size_t index, redmoon_reply *reply);
+/** What is known of command `index`, whatever the state. */
+redmoon_outcome rm_call_outcome_at(const rm_call *call, size_t index);
+/** The outcome of op->class: UNKNOWN if any of the commands may have been executed without an answer. */
+redmoon_outcome rm_call_outcome(const redmoon_op *op);
 /** The step of op->class, also for operations that embed a call as their first member. */
 int rm_call_step(redmoon_op *op, int64_t now_us);
 /** Ends a held connection: back to the pool, or closed. */

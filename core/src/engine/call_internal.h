@@ -12,6 +12,8 @@ enum { CALL_IDLE, CALL_BORROW, CALL_EXCHANGE, CALL_BACKOFF, CALL_ENDED };
  * with op.error, and the connection is closed. */
 void rm_exchange_begin(rm_call *call, int64_t now_us);
 int rm_exchange_step(rm_call *call, int64_t now_us);
+/** Notes of every unanswered command whether the server may have got it. */
+void rm_exchange_judge(rm_call *call);
 /** The attempt has failed with op.error: the connection is closed, and every unanswered command is judged. */
 int rm_exchange_fail(rm_call *call, rm_close_reason why, int64_t now_us);
 

@@ -21,7 +21,7 @@ static void destroy(redmoon_op *op) {
   rm_free(op);
 }
 
-static const rm_op_class command_class = {rm_call_step, finish, destroy};
+static const rm_op_class command_class = {rm_call_step, finish, destroy, rm_call_outcome};
 
 int redmoon_command_start(redmoon_client *client, int argc, const char *const *argv, const size_t *lens,
                           redmoon_reply **reply, redmoon_op **out, redmoon_error *err) {

@@ -23,10 +23,13 @@ void rm_exchange_begin(rm_call *call, int64_t now_us) {
   call->listening = false;
 }
 
+void rm_exchange_judge(rm_call *call) {
+  for (size_t i = call->answered; i < call->request.count; i++) call->results[i].outcome = rm_call_outcome_at(call, i);
+}
+
 int rm_exchange_fail(rm_call *call, rm_close_reason why, int64_t now_us) {
   snprintf(call->op.error.address, sizeof call->op.error.address, "%s", call->borrow.lease.conn->address);
-  for (size_t i = call->answered; i < call->request.count; i++)
-    if (call->maybe_sent >= call->request.marks[i].end) call->results[i].outcome = REDMOON_UNKNOWN;
+  rm_exchange_judge(call);
   rm_pool_discard(&call->borrow.lease, why, now_us);
   return call->op.error.status;
 }

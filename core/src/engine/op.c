@@ -25,8 +25,11 @@ void redmoon_op_wants(const redmoon_op *op, redmoon_wants *wants) {
 
 int redmoon_op_finish(redmoon_op *op, redmoon_error *err) {
   if (op->status == RM_WAIT) {
+    redmoon_outcome outcome = op->class->outcome != NULL ? op->class->outcome(op) : REDMOON_NOT_SENT;
     op->class->destroy(op);
-    return rm_fail(err, REDMOON_ECANCELLED, "the operation was cancelled before it was done");
+    rm_fail(err, REDMOON_ECANCELLED, "the operation was cancelled before it was done");
+    if (err != NULL) err->outcome = outcome;
+    return REDMOON_ECANCELLED;
   }
   int status = op->status < 0 ? op->status : 0;
   if (err != NULL) *err = op->error;

@@ -16,6 +16,8 @@ typedef struct rm_op_class {
   int (*finish)(redmoon_op *op, redmoon_error *err);
   /** Frees everything, whatever the state. */
   void (*destroy)(redmoon_op *op);
+  /** Of an operation that has not ended: what is known of its command.  NULL: it executes none. */
+  redmoon_outcome (*outcome)(const redmoon_op *op);
 } rm_op_class;
 
 struct redmoon_op {

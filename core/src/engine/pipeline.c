@@ -104,7 +104,11 @@ static void run_destroy(redmoon_op *op) {
   rm_free(self);
 }
 
-static const rm_op_class run_class = {run_step, NULL, run_destroy};
+static redmoon_outcome run_outcome(const redmoon_op *op) {
+  return rm_call_outcome(&((const run_op *)op)->pipeline->call.op);
+}
+
+static const rm_op_class run_class = {run_step, NULL, run_destroy, run_outcome};
 
 int redmoon_pipeline_run_start(redmoon_pipeline *pipeline, redmoon_op **out, redmoon_error *err) {
   *out = NULL;

@@ -91,9 +91,17 @@ static bool may_repeat(const rm_call *call) {
   return true;
 }
 
-static redmoon_outcome outcome_of(const rm_call *call) {
+redmoon_outcome rm_call_outcome_at(const rm_call *call, size_t index) {
+  if (call->state == CALL_IDLE) return REDMOON_NOT_SENT;
+  if (index < call->answered) return REDMOON_ANSWERED;
+  bool got_it = call->state == CALL_EXCHANGE && call->maybe_sent >= call->request.marks[index].end;
+  return got_it ? REDMOON_UNKNOWN : call->results[index].outcome;
+}
+
+redmoon_outcome rm_call_outcome(const redmoon_op *op) {
+  const rm_call *call = (const rm_call *)op;
   for (size_t i = call->answered; i < call->request.count; i++)
-    if (call->results[i].outcome == REDMOON_UNKNOWN) return REDMOON_UNKNOWN;
+    if (rm_call_outcome_at(call, i) == REDMOON_UNKNOWN) return REDMOON_UNKNOWN;
   return REDMOON_NOT_SENT;
 }
 
@@ -129,7 +137,7 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   /* A shutdown cuts the sockets, so it can look like a failure of the server's. */
   if (err->status == REDMOON_EIO && atomic_load(&call->op.client->core->closed)) rm_fail_closed(err);
   bool transient = is_transient(err), repeat = may_repeat(call);
-  err->outcome = outcome_of(call);
+  err->outcome = rm_call_outcome(&call->op);
   /* Of a full pool another call may find room, but this one has waited as long as it may. */
   err->retryable = (transient || err->status == REDMOON_EPOOL_TIMEOUT) && repeat;
   err->attempts = call->attempt;

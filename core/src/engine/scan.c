@@ -96,7 +96,7 @@ static void destroy(redmoon_op *op) {
   rm_free(op);
 }
 
-static const rm_op_class scan_class = {rm_call_step, finish, destroy};
+static const rm_op_class scan_class = {rm_call_step, finish, destroy, rm_call_outcome};
 
 static int format(rm_call *call, const redmoon_scan *scan, redmoon_error *err) {
   int argc = 2 + (scan->key != NULL) + 2 * ((scan->match != NULL) + (scan->count != REDMOON_UNSET) + (scan->type != NULL));

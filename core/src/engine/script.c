@@ -105,7 +105,7 @@ static void destroy(redmoon_op *op) {
   rm_free(self);
 }
 
-static const rm_op_class script_class = {rm_call_step, finish, destroy};
+static const rm_op_class script_class = {rm_call_step, finish, destroy, rm_call_outcome};
 
 static script_op *new_op(redmoon_client *client) {
   script_op *self = rm_calloc(1, sizeof *self);

@@ -152,8 +152,8 @@ static void begin_destroy(redmoon_op *op) {
   redmoon_transaction_free(unborn);
 }
 
-static const rm_op_class begin_class = {begin_step, begin_finish, begin_destroy};
-static const rm_op_class again_class = {begin_step, NULL, rm_tx_op_destroy};
+static const rm_op_class begin_class = {begin_step, begin_finish, begin_destroy, NULL};
+static const rm_op_class again_class = {begin_step, NULL, rm_tx_op_destroy, NULL};
 
 int redmoon_transaction_begin_start(redmoon_client *client, const redmoon_bytes *keys, size_t key_count,
                                     const redmoon_transaction_options *options, redmoon_transaction **out,
@@ -221,7 +221,11 @@ static int command_finish(redmoon_op *op, redmoon_error *err) {
   return rm_call_take_reply(&self->tx->call, 0, self->reply, err);
 }
 
-static const rm_op_class command_class = {command_step, command_finish, rm_tx_op_destroy};
+static redmoon_outcome command_outcome(const redmoon_op *op) {
+  return rm_call_outcome(&((const rm_tx_op *)op)->tx->call.op);
+}
+
+static const rm_op_class command_class = {command_step, command_finish, rm_tx_op_destroy, command_outcome};
 
 int redmoon_transaction_command_start(redmoon_transaction *tx, int argc, const char *const *argv, const size_t *lens,
                                       redmoon_reply **reply, redmoon_op **op, redmoon_error *err) {
@@ -307,13 +311,13 @@ int64_t redmoon_transaction_queue_script(redmoon_transaction *tx, redmoon_script
 
 /* Giving up. */
 
-static const rm_op_class abandon_class = {command_step, NULL, rm_tx_op_destroy};
+static const rm_op_class abandon_class = {command_step, NULL, rm_tx_op_destroy, NULL};
 static int nothing_step(redmoon_op *op, int64_t now_us) {
   (void)op;
   (void)now_us;
   return RM_DONE;
 }
-static const rm_op_class nothing_class = {nothing_step, NULL, rm_tx_op_destroy};
+static const rm_op_class nothing_class = {nothing_step, NULL, rm_tx_op_destroy, NULL};
 
 int redmoon_transaction_abandon_start(redmoon_transaction *tx, redmoon_op **op, redmoon_error *err) {
   *op = NULL;

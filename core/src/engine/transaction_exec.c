@@ -253,7 +253,15 @@ static void exec_destroy(redmoon_op *op) {
   rm_tx_op_destroy(op);
 }
 
-static const rm_op_class exec_class = {exec_step, exec_finish, exec_destroy};
+/* Nothing is executed without EXEC. */
+static redmoon_outcome exec_outcome(const redmoon_op *op) {
+  const rm_tx_op *self = (const rm_tx_op *)op;
+  const rm_call *call = &self->tx->call;
+  if (self->state == EXEC_RESOLVE) return REDMOON_UNKNOWN;
+  return self->state == EXEC_START ? REDMOON_NOT_SENT : rm_call_outcome_at(call, call->request.count - 1);
+}
+
+static const rm_op_class exec_class = {exec_step, exec_finish, exec_destroy, exec_outcome};
 
 int redmoon_transaction_exec_start(redmoon_transaction *tx, redmoon_reply **replies, redmoon_op **op,
                                    redmoon_error *err) {

@@ -249,7 +249,7 @@ static void idle_destroy(redmoon_op *op) {
   redmoon_client_close(op->client);
   rm_free(op);
 }
-static const rm_op_class idle_class = {idle_step, NULL, idle_destroy};
+static const rm_op_class idle_class = {idle_step, NULL, idle_destroy, NULL};
 
 static int idle_start(redmoon_client *client, redmoon_op **out, redmoon_error *err) {
   redmoon_op *op = rm_calloc(1, sizeof *op);
