@@ -233,27 +233,39 @@ static void no_attempt_begins_beyond_the_deadline_or_the_last_retry(void **state
 
 /* Error replies. */
 
+#define READONLY "READONLY You can't write against a read only replica."
+
 static const struct {
   const char *text;
   bool again;
 } replies[] = {
-    {"LOADING Redis is loading", true},   {"BUSY Redis is busy", true},   {"MASTERDOWN Link is down", true},
-    {"CLUSTERDOWN The cluster is", true}, {"TRYAGAIN Multiple keys", true}, {"READONLY You can't", true},
-    {"ERR Error running script: -READONLY You can't", true},
+    {"LOADING Redis is loading the dataset in memory", true},
+    {"LOADING Valkey is loading the dataset in memory", true},
+    {"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", true},
+    {"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", true},
+    {"CLUSTERDOWN The cluster is down", true},
+    {"CLUSTERDOWN Hash slot not served", true},
+    {"TRYAGAIN Multiple keys request during rehashing of slot", true},
+    {READONLY, true},
+    {READONLY " script: 2fa, on @user_script:1.", true},
+    {"ERR Error running script (call to f_2fa): @user_script:1: -" READONLY, true},
+    /* What a script or a module may say after it has written. */
+    {"LOADING trucks", false}, {"BUSY queue full", false}, {"MASTERDOWN no", false}, {"CLUSTERDOWN no", false},
+    {"TRYAGAIN later", false}, {"READONLY account", false}, {"ERR wrapped -READONLY account", false},
     {"ERR unknown", false},  {"LOADINGX no", false}, {"BUSYKEY exists", false}, {"BUSYGROUP exists", false},
     {"WRONGTYPE no", false}, {"OOM no", false},      {"MISCONF no", false},     {"NOPERM no", false},
     {"NOAUTH no", false},    {"EXECABORT no", false}, {"MOVED 1 a:1", false},   {"ASK 1 a:1", false},
     {"NOSCRIPT no", false},  {"NOREPLICAS no", false}, {"", false},
 };
 
-static int reply_retries(const char *text, size_t count, int attempt, int64_t deadline_us) {
+static int reply_retries(const char *text, unsigned flags, size_t count, int attempt, int64_t deadline_us) {
   static redmoon_reply reply;
-  static char copy[128];
+  static char copy[160];
   snprintf(copy, sizeof copy, "%s", text);
   reply = (redmoon_reply){.type = REDMOON_ERROR, .len = strlen(text)};
   reply.as.text = copy;
-  static const unsigned none[2];
-  begin(count, none);
+  const unsigned each[] = {flags, flags};
+  begin(count, each);
   call.max_retries = 3;
   call.attempt = attempt;
   call.deadline_us = deadline_us;
@@ -266,7 +278,7 @@ static void a_reply_that_says_not_executed_is_retried_within_the_same_limits(voi
   (void)state;
   for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
     const char *text = replies[i].text;
-    assert_int_equal(reply_retries(text, 1, 1, NOW + 60000 * MS), replies[i].again ? RM_WAIT : RM_DONE);
+    assert_int_equal(reply_retries(text, 0, 1, 1, NOW + 60000 * MS), replies[i].again ? RM_WAIT : RM_DONE);
     if (replies[i].again) {
       assert_int_equal(call.state, CALL_BACKOFF);
       assert_int_equal(call.results[0].outcome, REDMOON_NOT_SENT);
@@ -276,25 +288,34 @@ static void a_reply_that_says_not_executed_is_retried_within_the_same_limits(voi
       assert_int_equal(call.results[0].outcome, REDMOON_ANSWERED);
     }
     end();
-    assert_int_equal(reply_retries(text, 1, 4, NOW + 60000 * MS), RM_DONE); /* the last attempt */
+    assert_int_equal(reply_retries(text, 0, 1, 4, NOW + 60000 * MS), RM_DONE); /* the last attempt */
     assert_int_equal(call.results[0].outcome, REDMOON_ANSWERED);
     end();
-    assert_int_equal(reply_retries(text, 1, 1, NOW), RM_DONE); /* no time left */
+    assert_int_equal(reply_retries(text, 0, 1, 1, NOW), RM_DONE); /* no time left */
     end();
-    assert_int_equal(reply_retries(text, 2, 1, NOW + 60000 * MS), RM_DONE); /* in a pipeline it is an answer */
+    assert_int_equal(reply_retries(text, 0, 2, 1, NOW + 60000 * MS), RM_DONE); /* in a pipeline it is an answer */
+    end();
+  }
+}
+
+static void of_a_command_that_may_be_repeated_the_code_is_enough(void **state) {
+  (void)state;
+  static const char *const texts[] = {"LOADING x", "BUSY x", "MASTERDOWN x", "CLUSTERDOWN x", "TRYAGAIN x"};
+  for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+    assert_int_equal(reply_retries(texts[i], RM_CALL_REPEATABLE, 1, 1, NOW + 60000 * MS), RM_WAIT);
     end();
   }
 }
 
 static void readonly_is_retried_once_and_at_once(void **state) {
   (void)state;
-  assert_int_equal(reply_retries("READONLY You can't", 1, 1, NOW + 60000 * MS), RM_WAIT);
+  assert_int_equal(reply_retries(READONLY, 0, 1, 1, NOW + 60000 * MS), RM_WAIT);
   assert_int_equal(call.backoff_until_us, NOW);
   assert_true(call.redialled);
   end();
   unsigned none = 0;
-  redmoon_reply reply = {.type = REDMOON_ERROR, .len = 8};
-  char text[] = "READONLY";
+  char text[] = READONLY;
+  redmoon_reply reply = {.type = REDMOON_ERROR, .len = sizeof text - 1};
   reply.as.text = text;
   begin(1, &none);
   call.max_retries = 3;
@@ -348,6 +369,7 @@ int main(void) {
       TEST(without_a_back_off_the_next_attempt_begins_at_once),
       TEST(no_attempt_begins_beyond_the_deadline_or_the_last_retry),
       TEST(a_reply_that_says_not_executed_is_retried_within_the_same_limits),
+      TEST(of_a_command_that_may_be_repeated_the_code_is_enough),
       TEST(readonly_is_retried_once_and_at_once),
       TEST(the_time_that_a_command_may_wait_on_the_server_is_read_from_its_arguments),
   };

@@ -25,6 +25,8 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us);
 /** After an exchange: RM_WAIT when an error reply says "not executed, try again" and the next attempt is prepared; RM_DONE
  *  when it stands; or negative with op.error. */
 int rm_call_reply_retries(rm_call *call, int64_t now_us);
+/** The server did not execute the command, and may do so later: READONLY, LOADING, BUSY, ... in its own words. */
+bool rm_reply_is_refusal(const redmoon_reply *reply);
 /** READONLY somewhere among the replies: nobody may use the connections to this node any more. */
 void rm_call_check_readonly(rm_call *call, int64_t now_us);
 

@@ -147,9 +147,38 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
 
 /* After an exchange with error replies. */
 
+/* What servers say when they did not execute a command but may do so later.  Their own words count, not the code alone: a
+ * script or a module may answer with an error of the same code after it has written. */
+static const struct {
+  const char *code, *words;
+} refusals[] = {
+    {"READONLY", "You can't write against a read only"},
+    {"LOADING", "is loading the dataset in memory"},
+    {"BUSY", "is busy running a script"},
+    {"MASTERDOWN", "Link with MASTER is down"},
+    {"CLUSTERDOWN", "cluster is down"},
+    {"CLUSTERDOWN", "Hash slot not served"},
+    {"TRYAGAIN", "Multiple keys request during rehashing of slot"},
+};
+
+bool rm_reply_is_refusal(const redmoon_reply *reply) {
+  for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
+    if (rm_reply_is_error(reply, refusals[i].code) && strstr(reply->as.text, refusals[i].words) != NULL) return true;
+  return false;
+}
+
+/* For a command that may be repeated whatever has become of it, the code is enough. */
+static bool has_code_of_refusal(const redmoon_reply *reply) {
+  for (size_t i = 1; i < sizeof refusals / sizeof refusals[0]; i++)
+    if (rm_reply_is_error(reply, refusals[i].code)) return true;
+  return false;
+}
+
+/* In a script's error the server's text stands behind those of the interpreter: "... -READONLY You can't write ...". */
 static bool says_readonly(const redmoon_reply *reply) {
   if (reply == NULL) return false;
-  if (reply->type == REDMOON_ERROR) return rm_reply_is_error(reply, "READONLY") || strstr(reply->as.text, "-READONLY ") != NULL;
+  if (reply->type == REDMOON_ERROR)
+    return strstr(reply->as.text, "READONLY ") != NULL && strstr(reply->as.text, refusals[0].words) != NULL;
   if (reply->type != REDMOON_ARRAY) return false;
   for (size_t i = 0; i < reply->len; i++) /* of an EXEC: one level is all there is */
     if (reply->as.items[i].type == REDMOON_ERROR && says_readonly(&reply->as.items[i])) return true;
@@ -197,7 +226,6 @@ static int send_source(rm_call *call, int64_t now_us) {
 }
 
 int rm_call_reply_retries(rm_call *call, int64_t now_us) {
-  static const char *const not_executed[] = {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"};
   if (call->request.count != 1) return RM_DONE;
   const redmoon_reply *reply = call->results[0].reply;
   /* The server's own words: a script may return an error that begins with NOSCRIPT, and must not be run again for it. */
@@ -208,10 +236,9 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
     return rc;
   }
   bool readonly = says_readonly(reply) && !call->redialled;
-  bool again = readonly;
-  for (size_t i = 0; !again && i < sizeof not_executed / sizeof not_executed[0]; i++)
-    again = rm_reply_is_error(reply, not_executed[i]);
-  if (!again) return RM_DONE;
+  bool repeatable = (call->request.marks[0].flags & RM_CALL_REPEATABLE) != 0;
+  bool passes = !says_readonly(reply) && (rm_reply_is_refusal(reply) || (repeatable && has_code_of_refusal(reply)));
+  if (!readonly && !passes) return RM_DONE;
   rm_fail_server(&call->op.error, reply->as.text, reply->len);
   if (!schedule(call, readonly ? 0 : backoff_us(call), now_us)) return RM_DONE;
   call->redialled |= readonly;
