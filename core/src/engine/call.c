@@ -219,7 +219,10 @@ static int answered(rm_call *call, int64_t now_us) {
     int rc = rm_call_reply_retries(call, now_us);
     if (rc != RM_DONE) return rc;
   }
-  if (rm_call_is_holding(call) && !call->hold) rm_pool_release(&call->borrow.lease, now_us);
+  if (rm_call_is_holding(call)) {
+    rm_reader_trim(call->borrow.lease.conn->reader);
+    if (!call->hold) rm_pool_release(&call->borrow.lease, now_us);
+  }
   return RM_DONE;
 }
 

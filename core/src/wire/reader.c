@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { USUAL_RECEIVE = 64 * 1024, USUAL_BUFFER = 128 * 1024, PIECE = 2048 };
+enum { USUAL_RECEIVE = 64 * 1024, KEPT_BUFFER = 512 * 1024, PIECE = 2048 };
 
 /* What the object functions write into. */
 typedef struct build {
@@ -294,8 +294,8 @@ int rm_reader_next(rm_reader *reader, rm_arena *arena, redmoon_reply **out, redm
 }
 
 void rm_reader_trim(rm_reader *reader) {
-  if (rm_buffer_len(&reader->buffer) == 0) rm_buffer_reset(&reader->buffer, USUAL_BUFFER);
-  if (reader->largest <= USUAL_BUFFER || reader->status != 0) return;
+  if (rm_buffer_len(&reader->buffer) == 0) rm_buffer_reset(&reader->buffer, KEPT_BUFFER);
+  if (reader->largest <= KEPT_BUFFER || reader->status != 0) return;
   redisReader *parser = new_parser(reader);
   if (parser == NULL) return; /* later, perhaps */
   redisReaderFree(reader->parser);

@@ -38,7 +38,7 @@ bool rm_reader_has_bytes(const rm_reader *reader);
 /** The next whole frame.  Returns 1 (*out in `arena`; check its type for PUSH), 0 (more bytes are needed), or a
  *  negative status: PROTOCOL, TOO_LARGE (final), NOMEM (final). */
 int rm_reader_next(rm_reader *reader, rm_arena *arena, redmoon_reply **out, redmoon_error *err);
-/** Gives memory of an idle reader back beyond a usual size. */
+/** Between commands: gives back what a large reply took, beyond 512 KiB (twice, for replies that are not lone strings). */
 void rm_reader_trim(rm_reader *reader);
 
 #ifdef REDMOON_TESTING
