@@ -345,6 +345,9 @@ static void the_time_that_a_command_may_wait_on_the_server_is_read_from_its_argu
       {{"XREAD", "BLOCK", "100", "STREAMS", "s", "$"}, 100 * MS},
       {{"XREAD", "count", "1", "block", "0", "STREAMS", "s", "$"}, RM_FOREVER},
       {{"XREAD", "STREAMS", "s", "0"}, 0},
+      {{"XREAD", "STREAMS", "block", "0"}, 0}, /* the name of a stream */
+      {{"XREADGROUP", "GROUP", "block", "0", "STREAMS", "s", ">"}, 0},
+      {{"XREADGROUP", "GROUP", "g", "c", "BLOCK", "70", "STREAMS", "s"}, 70 * MS},
       {{"GET", "k"}, 0},
   };
   for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {

@@ -44,8 +44,9 @@ static int64_t block_of(const rm_call *call, size_t index) {
   const rm_command *command = rm_command_at(call->request.marks[index].tag);
   size_t argc = rm_call_args(call, index, args, MAX_ARGS);
   size_t stored = argc < MAX_ARGS ? argc : MAX_ARGS;
-  if (command->timeout_arg == 0) { /* XREAD and its kin: BLOCK <ms> among the options, which stand in front */
-    for (size_t i = 1; i + 1 < stored; i++)
+  if (command->timeout_arg == 0) { /* XREAD and its kin: BLOCK <ms> among the options, in front of the keys */
+    size_t first = stored > 1 && is_word(&args[1], "GROUP") ? 4 : 1;
+    for (size_t i = first; i + 1 < stored && !is_word(&args[i], "STREAMS"); i++)
       if (is_word(&args[i], "BLOCK")) return wait_of(&args[i + 1], 1000);
     return 0;
   }
