@@ -54,7 +54,10 @@ REDMOON_API int64_t redmoon_transaction_queue_script(redmoon_transaction *tx, re
  *     were lost with the connection, each element is an ERROR with the code LOST.
  *  REDMOON_ECONFLICT: a watched key changed; nothing was executed.  Call redmoon_transaction_again() to run the body
  *     once more.
- *  REDMOON_ESERVER with code EXECABORT: nothing was executed.
+ *  REDMOON_ESERVER with code EXECABORT: nothing was executed; err->retryable is 1 where the server refused because it
+ *     was loading, busy, or a replica (once).
+ *  REDMOON_ESERVER with another code: MULTI itself was refused (an ACL); the message says if the commands were then
+ *     executed one by one.
  *  err->outcome is UNKNOWN only when the loss could not be resolved before the deadline. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_transaction_exec(redmoon_transaction *tx, redmoon_reply **replies,
                                                             redmoon_error *err);

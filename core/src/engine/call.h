@@ -41,7 +41,7 @@ typedef struct rm_call {
   size_t answered;         /* marks answered: a prefix */
   size_t sent, maybe_sent; /* offsets in the request: taken by the socket; perhaps on the wire */
   int state, attempt;
-  int max_retries;         /* set at reset from the client's settings; an owner may lower it */
+  int max_retries;         /* set at reset from the client's settings; an owner may set another */
   bool own;                /* holds a reference to the client */
   bool hold;               /* the connection stays with the call when it is done, for the next one */
   bool began_held;         /* this one began on a connection that was held: it cannot move to another */

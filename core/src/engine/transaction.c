@@ -371,8 +371,10 @@ static int run_body(redmoon_transaction *tx, redmoon_transaction_fn fn, void *ct
       rc = redmoon_transaction_abandon(tx, err);
       return rc == 0 ? 1 : rc;
     }
-    if (rc == 0) rc = redmoon_transaction_exec(tx, replies, err);
-    bool again = rc == REDMOON_ECONFLICT || (rc < 0 && err->retryable && err->outcome == REDMOON_NOT_SENT);
+    bool committing = rc == 0;
+    if (committing) rc = redmoon_transaction_exec(tx, replies, err);
+    /* A body's own calls may have been answered by something that only they know how to repeat. */
+    bool again = rc == REDMOON_ECONFLICT || (rc < 0 && err->retryable && (committing || err->outcome == REDMOON_NOT_SENT));
     if (!again || rc == REDMOON_EPOOL_TIMEOUT) return rc; /* pool_timeout is for the whole of it */
     if ((rc = redmoon_transaction_again(tx, err)) != 0) return rc;
   }

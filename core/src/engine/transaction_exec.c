@@ -16,8 +16,10 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "engine/script.h"
+#include "engine/call_internal.h"
 #include "engine/transaction_internal.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 enum { EXEC_START, EXEC_EXCHANGE, EXEC_RESOLVE };
@@ -73,6 +75,7 @@ static int format_exec(redmoon_transaction *tx, redmoon_error *err) {
   rm_call *call = &tx->call;
   rm_call_reset(call);
   call->whole = true;
+  call->hold = true; /* until it is clear that nothing is watched or queued on it any more */
   for (size_t i = 0; i < tx->script_count; i++) {
     redmoon_bytes source = rm_script_source(tx->scripts[i]);
     int rc = rm_call_script_load(call, source.ptr, source.len, err);
@@ -98,28 +101,59 @@ static const redmoon_reply *first_refusal(const redmoon_transaction *tx) {
   return NULL;
 }
 
-static int conclude(rm_tx_op *self) {
+/* EXEC was refused. */
+static int aborted(redmoon_transaction *tx, const redmoon_reply *reply, redmoon_error *err) {
+  const redmoon_reply *refusal = first_refusal(tx);
+  int rc = rm_fail_server(err, reply->as.text, reply->len);
+  if (refusal == NULL) return rc;
+  char cause[256];
+  rm_escape(cause, sizeof cause, refusal->as.text, refusal->len);
+  snprintf(err->message, sizeof err->message, "EXECABORT nothing was executed because a command was refused: %s", cause);
+  bool readonly = rm_reply_is_error(refusal, "READONLY");
+  err->retryable = rm_reply_is_refusal(refusal) && !(readonly && tx->redialled);
+  tx->redialled |= readonly;
+  return rc;
+}
+
+/* MULTI was refused, and what followed it was not queued but executed. */
+static bool was_executed_singly(const redmoon_transaction *tx) {
+  const rm_result *results = tx->call.results + tx->script_count;
+  if (results[0].reply->type != REDMOON_ERROR) return false;
+  for (size_t i = 1; i <= tx->queue.count; i++)
+    if (results[i].reply->type != REDMOON_ERROR) return true;
+  return false;
+}
+
+static int executed_singly(const redmoon_transaction *tx, redmoon_error *err) {
+  const redmoon_reply *multi = tx->call.results[tx->script_count].reply;
+  char cause[256];
+  rm_escape(cause, sizeof cause, multi->as.text, multi->len);
+  int rc = rm_fail_server(err, multi->as.text, multi->len);
+  snprintf(err->message, sizeof err->message,
+           "MULTI was refused, so the commands were executed one by one and not as a transaction: %s", cause);
+  return rc;
+}
+
+/* Only an EXEC that ran or aborted leaves a connection on which nothing is watched or queued. */
+static bool is_clean(const redmoon_reply *exec) {
+  return exec->type == REDMOON_ARRAY || exec->type == REDMOON_NIL || rm_reply_is_error(exec, "EXECABORT");
+}
+
+static int conclude(rm_tx_op *self, int64_t now_us) {
   redmoon_transaction *tx = self->tx;
   rm_call *call = &tx->call;
   redmoon_error *err = &self->op.error;
-  tx->watching = false; /* EXEC unwatches, whatever it answers */
+  tx->watching = false; /* EXEC unwatches, or the connection is closed */
   tx->ended = true;
   redmoon_reply *reply = call->results[call->request.count - 1].reply;
+  rm_call_release(call, is_clean(reply), now_us);
+  if (was_executed_singly(tx)) return executed_singly(tx, err);
   if (reply->type == REDMOON_NIL) {
     rm_fail(err, REDMOON_ECONFLICT, "a watched key was changed by somebody else; nothing was executed");
     err->outcome = REDMOON_ANSWERED;
     return REDMOON_ECONFLICT;
   }
-  if (reply->type == REDMOON_ERROR) {
-    const redmoon_reply *refusal = first_refusal(tx);
-    int rc = rm_fail_server(err, reply->as.text, reply->len);
-    if (refusal != NULL) {
-      char cause[256];
-      rm_escape(cause, sizeof cause, refusal->as.text, refusal->len);
-      snprintf(err->message, sizeof err->message, "EXECABORT nothing was executed because a command was refused: %s", cause);
-    }
-    return rc;
-  }
+  if (reply->type == REDMOON_ERROR) return aborted(tx, reply, err);
   if (reply->type != REDMOON_ARRAY || reply->len != tx->queue.count + (tx->writes ? 1 : 0)) {
     rm_fail(err, REDMOON_EPROTOCOL, "EXEC was not answered by one reply for each command");
     err->outcome = REDMOON_ANSWERED;
@@ -168,13 +202,15 @@ static int format_resolve(redmoon_transaction *tx, redmoon_error *err) {
   const char *const get[] = {"GET", key};
   rm_call_reset(&tx->resolve);
   tx->resolve.whole = true;
+  tx->resolve.max_retries = INT_MAX; /* up to the deadline: until then it can still be learned */
   int rc = rm_call_argv(&tx->resolve, 4, kill, NULL, RM_CALL_REPEATABLE | RM_CALL_HIDDEN, err);
   return rc != 0 ? rc : rm_call_argv(&tx->resolve, 2, get, NULL, RM_CALL_REPEATABLE | RM_CALL_HIDDEN, err);
 }
 
 static bool is_dead(const redmoon_transaction *tx) {
   const redmoon_reply *killed = tx->resolve.results[0].reply;
-  return tx->call.client_id != 0 && (killed->type == REDMOON_INTEGER || strstr(killed->as.text, "No such client") != NULL);
+  bool no_such = rm_reply_is_error(killed, "ERR") && strstr(killed->as.text, "No such client") != NULL;
+  return tx->call.client_id != 0 && (killed->type == REDMOON_INTEGER || no_such);
 }
 
 /* What became of EXEC stays unknown.  Its marker may yet be written, so the key is not used again. */
@@ -227,7 +263,7 @@ static int exec_step(redmoon_op *op, int64_t now_us) {
     if (rc == RM_WAIT) return RM_WAIT;
     if (rc == RM_DONE) {
       rm_tx_release_slot(tx);
-      return conclude(self);
+      return conclude(self, now_us);
     }
     if ((rc = lost(self)) < 0) return rc;
   }

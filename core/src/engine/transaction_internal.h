@@ -25,6 +25,7 @@ struct redmoon_transaction {
   int slot;            /* of the commit marker's key; -1: none taken */
   char marker[17];     /* what only this commit writes there */
   bool queuing, watching, writes, ended;
+  bool redialled;      /* READONLY was answered once; a second time it stands */
 };
 
 /** An operation on a transaction; `kind` says which. */
