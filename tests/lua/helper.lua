@@ -1,12 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- What the specs share: private servers, clients of every kind, and asserts for failures.
 
+local certs = require "tests.lua.certs"
 local redmoon = require "redmoon"
 
 local M = {}
 
 local debugging = { "--enable-debug-command", "yes" }
 local servers = {}
+local tries = 0
 
 -- The server of this run, on a unix socket.
 function M.server()
@@ -14,27 +16,52 @@ function M.server()
   return servers.unix
 end
 
--- Its TCP sibling; the port is tried, because nobody can reserve one.
-local function tcp_server()
-  if servers.tcp then return servers.tcp, servers.port end
+-- A server with a port of its own, given to `arguments`; ports are tried, because nobody can reserve one.
+local function server_with_port(arguments)
   local why
-  for try = 1, 50 do
-    local port = 20000 + (M.server().pid * 7 + try * 131) % 40000
-    local server, message = redmoon.embedded {
-      config = { "--port", port, "--bind", "127.0.0.1", "--enable-debug-command", "yes" },
-    }
-    if server then
-      servers.tcp, servers.port = server, port
-      return server, port
-    end
+  for _ = 1, 50 do
+    tries = tries + 1
+    local port = 20000 + (M.server().pid * 7 + tries * 131) % 40000
+    local config = arguments(port)
+    local server, message = redmoon.embedded { config = table.move(debugging, 1, #debugging, #config + 1, config) }
+    if server then return server, port end
     why = message
   end
   error(why)
 end
 
+-- Its TCP sibling.
 function M.tcp_url()
-  local _, port = tcp_server()
-  return "redis://127.0.0.1:" .. port .. "/0"
+  if not servers.tcp then
+    servers.tcp, servers.port = server_with_port(function(port)
+      return { "--port", port, "--bind", "127.0.0.1" }
+    end)
+  end
+  return "redis://127.0.0.1:" .. servers.port .. "/0"
+end
+
+-- The certificates of this run, in the folder of its server, and so gone with it.
+function M.certs()
+  if not servers.certs then
+    local dir = M.server().url:match("^unix://(/.*)/") .. "/certs"
+    assert(os.execute("mkdir '" .. dir .. "'"))
+    servers.certs = certs.make(dir)
+  end
+  return servers.certs
+end
+
+-- A server that speaks TLS alone, with that certificate: the server and its URL, without options.
+function M.tls_server(pair)
+  local server, port = server_with_port(function(port)
+    return { "--tls-port", port, "--bind", "127.0.0.1", "--tls-cert-file", pair.cert, "--tls-key-file", pair.key,
+      "--tls-auth-clients", "no" }
+  end)
+  return server, "rediss://127.0.0.1:" .. port .. "/0"
+end
+
+function M.tls_url()
+  if not servers.tls then servers.tls, servers.tls_url = M.tls_server(M.certs().good) end
+  return servers.tls_url .. "?tls_ca_file=" .. M.certs().ca_file
 end
 
 -- Every way to reach a server that must not make a difference.
@@ -43,12 +70,28 @@ M.ways = {
   { name = "unix, RESP2", url = function() return M.server().url end, protocol = 2 },
   { name = "TCP, RESP3", url = M.tcp_url, protocol = 3 },
   { name = "TCP, RESP2", url = M.tcp_url, protocol = 2 },
+  { name = "TLS, RESP3", url = M.tls_url, protocol = 3 },
+  { name = "TLS, RESP2", url = M.tls_url, protocol = 2 },
 }
+
+-- Describes the same behaviour over each way; `describe` is the spec's own, `body` gets the way.
+function M.over_each_way(describe, what, body)
+  for _, way in ipairs(M.ways) do
+    describe(what .. " (" .. way.name .. ")", function() body(way) end)
+  end
+end
 
 function M.connect(way, options)
   options = options or {}
   options.protocol = way.protocol
   return assert(redmoon.connect(way.url(), options))
+end
+
+-- The same, with an empty database.
+function M.fresh(way, options)
+  local client = M.connect(way, options)
+  assert(client:flushall())
+  return client
 end
 
 -- A client of the unix server with an empty database.

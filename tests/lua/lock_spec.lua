@@ -3,12 +3,12 @@
 
 local helper = require "tests.lua.helper"
 
-describe("a lock", function()
+helper.over_each_way(describe, "a lock", function(way)
   local client, other
 
   before_each(function()
-    client = helper.client()
-    other = assert(helper.server():connect())
+    client = helper.fresh(way)
+    other = helper.connect(way)
   end)
   after_each(function()
     client:close()
@@ -117,7 +117,7 @@ describe("a lock", function()
   end)
 
   it("has keys that begin with key_prefix", function()
-    local prefixed <close> = helper.client { key_prefix = "app" }
+    local prefixed <close> = helper.fresh(way, { key_prefix = "app" })
     local lock <close> = assert(prefixed:lock("l"))
     assert.is_true(lock:held())
     local keys = prefixed:keys("*")
@@ -132,12 +132,12 @@ describe("a lock", function()
   end)
 end)
 
-describe("with_lock", function()
+helper.over_each_way(describe, "with_lock", function(way)
   local client, other
 
   before_each(function()
-    client = helper.client()
-    other = assert(helper.server():connect())
+    client = helper.fresh(way)
+    other = helper.connect(way)
   end)
   after_each(function()
     client:close()

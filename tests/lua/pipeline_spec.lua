@@ -4,11 +4,11 @@
 local redmoon = require "redmoon"
 local helper = require "tests.lua.helper"
 
-describe("a pipeline", function()
+helper.over_each_way(describe, "a pipeline", function(way)
   local client
 
   before_each(function()
-    client = helper.client()
+    client = helper.fresh(way)
   end)
   after_each(function()
     client:close()

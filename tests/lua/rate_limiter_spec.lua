@@ -3,11 +3,11 @@
 
 local helper = require "tests.lua.helper"
 
-describe("a rate limiter", function()
+helper.over_each_way(describe, "a rate limiter", function(way)
   local client
 
   before_each(function()
-    client = helper.client()
+    client = helper.fresh(way)
   end)
   after_each(function()
     client:close()

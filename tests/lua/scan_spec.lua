@@ -4,7 +4,7 @@
 local redmoon = require "redmoon"
 local helper = require "tests.lua.helper"
 
-for _, way in ipairs { helper.ways[1], helper.ways[2] } do
+for _, way in ipairs(helper.ways) do
   describe("scanning over " .. way.name, function()
     local client
 

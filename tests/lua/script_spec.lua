@@ -4,12 +4,12 @@
 local redmoon = require "redmoon"
 local helper = require "tests.lua.helper"
 
-describe("a script", function()
+helper.over_each_way(describe, "a script", function(way)
   local client
   local source = "return {KEYS[1] or false, ARGV[1] or false, #KEYS, #ARGV}"
 
   before_each(function()
-    client = helper.client()
+    client = helper.fresh(way)
     client:script("FLUSH")
   end)
   after_each(function()

@@ -4,11 +4,11 @@
 local redmoon = require "redmoon"
 local helper = require "tests.lua.helper"
 
-describe("set with options", function()
+helper.over_each_way(describe, "set with options", function(way)
   local client
 
   before_each(function()
-    client = helper.client()
+    client = helper.fresh(way)
   end)
   after_each(function()
     client:close()
@@ -117,9 +117,9 @@ describe("set with options", function()
   end)
 end)
 
-describe("default_ttl", function()
+helper.over_each_way(describe, "default_ttl", function(way)
   it("is the lifetime of a set without one", function()
-    local client <close> = helper.client { default_ttl = 70 }
+    local client <close> = helper.fresh(way, { default_ttl = 70 })
     client:set("k", "v")
     assert.equal(70, client:ttl("k"))
     client:set("k", "v", { ttl = 5 })
@@ -131,13 +131,14 @@ describe("default_ttl", function()
   end)
 
   it("is not applied with ttl = false", function()
-    local client <close> = helper.client { default_ttl = 70 }
+    local client <close> = helper.fresh(way, { default_ttl = 70 })
     client:set("k", "v", { ttl = false })
     assert.equal(-1, client:ttl("k"))
   end)
 
   it("can come from the URL, be switched off by the options, and is inherited by views", function()
-    local url = helper.server().url .. "?default_ttl=20"
+    local url = way.url()
+    url = url .. (url:find("?", 1, true) and "&" or "?") .. "default_ttl=20&protocol=" .. way.protocol
     local client <close> = assert(redmoon.connect(url))
     client:set("k", "v")
     assert.equal(20, client:ttl("k"))
@@ -150,7 +151,7 @@ describe("default_ttl", function()
   end)
 
   it("goes for pipelines too", function()
-    local client <close> = helper.client { default_ttl = 70 }
+    local client <close> = helper.fresh(way, { default_ttl = 70 })
     assert(client:pipeline(function(p)
       p:set("k", "v")
     end))

@@ -25,6 +25,7 @@ typedef struct fixture {
 typedef struct worker {
   pthread_t thread;
   redmoon_client *client;
+  lua_CFunction body; /* called with the worker in a new state */
   int number;
   char failure[256]; /* empty: none; read by the main thread after the join */
 } worker;
@@ -67,7 +68,7 @@ static void *work(void *arg) {
     snprintf(self->failure, sizeof self->failure, "no state");
     return NULL;
   }
-  lua_pushcfunction(L, run_script);
+  lua_pushcfunction(L, self->body);
   lua_pushlightuserdata(L, self);
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) snprintf(self->failure, sizeof self->failure, "%s", lua_tostring(L, -1));
   lua_close(L);
@@ -102,6 +103,7 @@ static void states_of_many_threads_share_one_client(void **state) {
   worker workers[THREADS] = {{0}};
   for (int i = 0; i < THREADS; i++) {
     workers[i].client = f->client;
+    workers[i].body = run_script;
     workers[i].number = i + 1;
     assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
   }
@@ -117,6 +119,64 @@ static void states_of_many_threads_share_one_client(void **state) {
   redmoon_client_stats(f->client, &stats);
   assert_true(stats.dials <= 3);
   assert_int_equal(stats.in_use, 0);
+}
+
+/* A pool of one connection, which a transaction of one state holds while another state asks for it. */
+
+static const char impatient_script[] =
+    "local client = ...\n"
+    "local view <close> = client:with{pool_timeout = 0.02, max_retries = 0}\n"
+    "local value, message, code, detail = view:set('k', 'v')\n"
+    "assert(value == nil and code == 'POOL_TIMEOUT', message)\n"
+    "assert(message:find('size 1: 1 in use', 1, true), message)\n"
+    "assert(detail.outcome == 'not_sent' and detail.phase == 'pool' and detail.retryable)\n";
+
+static const char holding_script[] = "local client, run_other_state = ...\n"
+                                     "assert(client:transaction('k', function(tx)\n"
+                                     "  assert(tx:get('k') == nil)\n"
+                                     "  run_other_state()\n"
+                                     "  assert(select(3, client:get('k')) == 'POOL_DEADLOCK')\n"
+                                     "  tx:multi()\n"
+                                     "  tx:set('k', 1)\n"
+                                     "end))\n"
+                                     "assert(client:get('k') == '1' and client:stats().timeouts == 1)\n";
+
+static int be_impatient(lua_State *L) {
+  worker *self = lua_touserdata(L, 1);
+  luaL_openlibs(L);
+  luaL_requiref(L, "redmoon", luaopen_redmoon, 0);
+  if (luaL_loadbufferx(L, impatient_script, sizeof impatient_script - 1, "=impatient", "t") != LUA_OK)
+    return lua_error(L);
+  redmoon_lua_push_client(L, self->client);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+static int run_other_state(lua_State *L) {
+  worker *other = lua_touserdata(L, lua_upvalueindex(1));
+  if (pthread_create(&other->thread, NULL, work, other) != 0) return luaL_error(L, "no thread");
+  pthread_join(other->thread, NULL);
+  return other->failure[0] != '\0' ? luaL_error(L, "%s", other->failure) : 0;
+}
+
+static void a_state_that_waits_for_another_is_timed_out(void **state) {
+  fixture *f = *state;
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.pool_size = 1;
+  redmoon_client *client;
+  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), &options, &client, NULL), 0);
+  worker other = {.client = client, .body = be_impatient};
+  lua_State *L = luaL_newstate();
+  assert_non_null(L);
+  luaL_openlibs(L);
+  luaL_requiref(L, "redmoon", luaopen_redmoon, 0);
+  assert_int_equal(luaL_loadbufferx(L, holding_script, sizeof holding_script - 1, "=holding", "t"), LUA_OK);
+  redmoon_lua_push_client(L, client);
+  lua_pushlightuserdata(L, &other);
+  lua_pushcclosure(L, run_other_state, 1);
+  if (lua_pcall(L, 2, 0, 0) != LUA_OK) fail_msg("%s", lua_tostring(L, -1));
+  lua_close(L);
+  redmoon_client_close(client);
 }
 
 static int check_wrong(lua_State *L) {
@@ -148,6 +208,7 @@ static void only_a_client_is_taken_for_one(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(states_of_many_threads_share_one_client, start, stop),
+      cmocka_unit_test_setup_teardown(a_state_that_waits_for_another_is_timed_out, start, stop),
       cmocka_unit_test_setup_teardown(only_a_client_is_taken_for_one, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,12 +4,12 @@
 local redmoon = require "redmoon"
 local helper = require "tests.lua.helper"
 
-describe("a transaction", function()
+helper.over_each_way(describe, "a transaction", function(way)
   local client, other
 
   before_each(function()
-    client = helper.client()
-    other = assert(helper.server():connect())
+    client = helper.fresh(way)
+    other = helper.connect(way)
   end)
   after_each(function()
     -- Whatever happened, no connection may have stayed out.

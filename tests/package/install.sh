@@ -172,6 +172,61 @@ check "examples/quickstart.c builds and runs" example quickstart $(pkg-config --
 check "examples/host.c builds and runs" example host $(pkg-config --cflags --libs redmoon-lua lua5.4) -lpthread
 check "examples/tour.lua runs" env -u REDIS_URL lua5.4 "$src/examples/tour.lua"
 
+# The code of the documents, against a private server: what they show with redis://localhost gets its URL.
+document=$work/document
+block() { # block FILE KIND [NUMBER]: the code of one, or of all
+  awk -v fence='```'"$2" -v number="${3-}" \
+    '$0 == fence { n++; inside = number == "" || n == number; next } /^```/ { inside = 0 } inside' "$src/$1"
+}
+with_server() { # with_server COMMAND...: it has to print something, too
+  lua5.4 "$src/tests/package/with_server.lua" "$@" >"$document.out" && grep . "$document.out"
+}
+lua_of() { # lua_of FILE: its blocks are one program
+  block "$1" lua | sed 's|"redis://localhost[^"]*"|os.getenv("REDIS_URL")|' >"$document.lua"
+  ! grep 'localhost' "$document.lua" && with_server lua5.4 "$document.lua"
+}
+# A block without a main is what a C host does with a Lua state and a client.
+as_program() {
+  cat <<'C'
+#include <lauxlib.h>
+#include <lualib.h>
+#include <redmoon/lua.h>
+int main(void) {
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  redmoon_client *client = NULL;
+  if (redmoon_client_open(NULL, NULL, &client, NULL) != 0) return 1;
+C
+  cat "$1"
+  cat <<'C'
+  lua_setglobal(L, "client");
+  int status = luaL_dostring(L, "print(assert(client:ping()), require('redmoon').version)");
+  lua_close(L);
+  redmoon_client_close(client);
+  return status;
+}
+C
+}
+c_of() { # c_of FILE NUMBER
+  block "$1" c "$2" | sed 's|"redis://localhost[^"]*"|getenv("REDIS_URL")|' >"$document.c"
+  ! grep 'localhost' "$document.c" || return 1
+  package=redmoon
+  if ! grep -q '^int main(' "$document.c"; then
+    as_program "$document.c" >"$document.host.c"
+    mv "$document.host.c" "$document.c"
+    package='redmoon-lua lua5.4'
+  fi
+  # shellcheck disable=SC2046,SC2086 # lists of words
+  cc -std=c11 -Wall -Wextra -Wpedantic -Werror -include stdlib.h "$document.c" -o "$document.program" \
+    $(pkg-config --cflags --libs $package) && with_server "$document.program"
+}
+for file in README.md docs/lock.md docs/rate-limiter.md; do
+  check "the Lua of $file runs" lua_of "$file"
+  for number in $(seq "$(grep -c '^```c$' "$src/$file")"); do
+    check "C program $number of $file builds and runs" c_of "$file" "$number"
+  done
+done
+
 # luarocks builds in the folder it is called in, so it gets a copy.
 rock() {
   rm -rf "$work/rock" "$work/tree"
@@ -183,7 +238,7 @@ rock() {
     [ -z "$(find "$work/tree" -name '*.h' -o -name 'libredmoon*')" ]
 }
 readme() {
-  eval "$(luarocks --lua-version=5.4 --tree="$work/tree" path)" && lua5.4 "$src/tests/package/readme.lua" "$src/README.md"
+  eval "$(luarocks --lua-version=5.4 --tree="$work/tree" path)" && lua_of README.md
 }
 unset LUA_PATH LUA_CPATH
 check "luarocks make installs a module that loads, and nothing else" rock

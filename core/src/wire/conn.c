@@ -68,8 +68,10 @@ static void raise_to(size_t *maybe_sent, size_t len) {
   if (maybe_sent != NULL && *maybe_sent < len) *maybe_sent = len;
 }
 
+/* One record, which is what OpenSSL takes at once anyway: what is behind it has surely not left. */
 static ssize_t send_tls(rm_conn *conn, const void *ptr, size_t len, size_t *maybe_sent, redmoon_error *err) {
   size_t taken = 0;
+  if (len > SSL3_RT_MAX_PLAIN_LENGTH) len = SSL3_RT_MAX_PLAIN_LENGTH;
   raise_to(maybe_sent, len); /* a record may leave though the call says "again" */
   ERR_clear_error();
   errno = 0;
