@@ -59,7 +59,7 @@ void rm_call_reset(rm_call *call) {
   call->answered = call->sent = call->maybe_sent = 0;
   call->state = CALL_IDLE;
   call->attempt = 0;
-  call->saw_error = call->redialled = call->hold = call->whole = call->blocks = false;
+  call->saw_error = call->redialled = call->was_unknown = call->hold = call->whole = call->blocks = false;
 }
 
 void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {

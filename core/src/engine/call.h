@@ -49,6 +49,7 @@ typedef struct rm_call {
   bool blocks;             /* a mark is RM_CALL_BLOCKING */
   bool listening;          /* the request was sent in an earlier step: a receive may find something */
   bool saw_error, redialled;
+  bool was_unknown;        /* an attempt that failed may have been executed */
   int64_t client_id;       /* of the connection used last, on the server */
   int protocol;            /* of that connection: 2 or 3 */
   long pid;                /* the process it was begun in */

@@ -139,6 +139,7 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   if (err->status == REDMOON_EIO && atomic_load(&call->op.client->core->closed)) rm_fail_closed(err);
   bool transient = is_transient(err), repeat = may_repeat(call);
   err->outcome = rm_call_outcome(&call->op);
+  call->was_unknown |= err->outcome == REDMOON_UNKNOWN;
   /* Of a full pool another call may find room, but this one has waited as long as it may. */
   err->retryable = (transient || err->status == REDMOON_EPOOL_TIMEOUT) && repeat;
   err->attempts = call->attempt;

@@ -94,12 +94,13 @@ static int finish(redmoon_op *op, redmoon_error *err) {
   script_op *self = (script_op *)op;
   const redmoon_reply *reply = self->call.results[0].reply;
   if (self->out != NULL || reply->type == REDMOON_ERROR) return rm_call_take_reply(&self->call, 0, self->out, err);
-  return self->decode != NULL ? self->decode(self->ctx, reply, self->call.attempt, err) : 0;
+  const rm_answer answer = {reply, self->call.attempt, self->call.was_unknown};
+  return self->decode != NULL ? self->decode(self->ctx, &answer, err) : 0;
 }
 
 static void destroy(redmoon_op *op) {
   script_op *self = (script_op *)op;
-  if (self->drop != NULL) self->drop(self->ctx);
+  if (self->drop != NULL) self->drop(self->ctx, rm_call_outcome(op));
   rm_call_fini(&self->call);
   redmoon_script_unref(self->script);
   rm_free(self);
@@ -164,7 +165,7 @@ int rm_builtin_start(redmoon_client *client, const rm_builtin *script, const red
   rm_error_clear(err);
   script_op *self = new_op(client);
   if (self == NULL) {
-    if (drop != NULL) drop(ctx);
+    if (drop != NULL) drop(ctx, REDMOON_NOT_SENT);
     return rm_fail_nomem(err);
   }
   self->decode = decode;

@@ -19,10 +19,16 @@ redmoon_bytes rm_script_source(const redmoon_script *script);
 /** RM_CALL_REPEATABLE for a script that only reads. */
 unsigned rm_script_flags(const redmoon_script *script);
 
-/** Decodes an answer that is not an error into the caller's out-parameters.  `attempts`: how often it was sent. */
-typedef int (*rm_decode_fn)(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err);
-/** Ends `ctx`, whether or not it was decoded into. */
-typedef void (*rm_drop_fn)(void *ctx);
+/** An answer that is not an error. */
+typedef struct rm_answer {
+  const redmoon_reply *reply;
+  int attempts;  /* how often it was tried */
+  bool repeated; /* an attempt before the answered one may have been executed */
+} rm_answer;
+/** Decodes it into the caller's out-parameters. */
+typedef int (*rm_decode_fn)(void *ctx, const rm_answer *answer, redmoon_error *err);
+/** Ends `ctx`, whether or not it was decoded into.  `outcome`: what is known of the script's execution. */
+typedef void (*rm_drop_fn)(void *ctx, redmoon_outcome outcome);
 
 /** An operation that runs `script`; flags RM_CALL_REPEATABLE when its repetition is harmless.  `decode` is called by
  *  redmoon_op_finish; `drop` exactly once, also when this fails.  Both NULL-able. */

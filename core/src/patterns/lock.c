@@ -37,6 +37,7 @@ struct redmoon_lock {
   redmoon_bytes key, fence_key;
   int64_t ttl_ms, fence;
   int64_t until_us; /* boot clock: end of the lease by the careful judgement */
+  bool maybe_released; /* a release went out and no answer came */
   char token[2 * TOKEN_BYTES + 1];
   char shown[SHOWN]; /* the name, as messages show it */
 };
@@ -46,7 +47,7 @@ typedef struct lock_call {
   redmoon_lock *lock; /* a reference */
   redmoon_lock **out; /* of an acquisition */
   int64_t ttl_ms, began_us;
-  bool left_before; /* of a release: an earlier one was begun */
+  bool releases;
 } lock_call;
 
 static void lock_unref(redmoon_lock *lock) {
@@ -87,8 +88,9 @@ static int64_t lease_end_us(int64_t began_us, int64_t ttl_ms) {
 
 /* Requests. */
 
-static void call_drop(void *ctx) {
+static void call_drop(void *ctx, redmoon_outcome outcome) {
   lock_call *call = ctx;
+  if (call->releases && outcome == REDMOON_UNKNOWN) call->lock->maybe_released = true;
   lock_unref(call->lock);
   rm_free(call);
 }
@@ -122,10 +124,10 @@ static int answer_at(const redmoon_lock *lock, const redmoon_reply *reply, size_
   return 0;
 }
 
-static int answered(redmoon_error *err, int attempts, int status) {
+static int answered(redmoon_error *err, const rm_answer *answer, int status) {
   if (err != NULL) {
     err->outcome = REDMOON_ANSWERED;
-    err->attempts = attempts;
+    err->attempts = answer->attempts;
     err->retryable = status == REDMOON_ELOCKED;
   }
   return status;
@@ -133,19 +135,19 @@ static int answered(redmoon_error *err, int attempts, int status) {
 
 /* Acquire. */
 
-static int decode_acquire(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err) {
+static int decode_acquire(void *ctx, const rm_answer *answer, redmoon_error *err) {
   lock_call *call = ctx;
   redmoon_lock *lock = call->lock;
   int64_t code, fence, left_ms;
-  int status = answer_at(lock, reply, 0, &code, err);
-  if (status == 0) status = answer_at(lock, reply, 1, &fence, err);
-  if (status == 0) status = answer_at(lock, reply, 2, &left_ms, err);
-  if (status < 0) return answered(err, attempts, status);
+  int status = answer_at(lock, answer->reply, 0, &code, err);
+  if (status == 0) status = answer_at(lock, answer->reply, 1, &fence, err);
+  if (status == 0) status = answer_at(lock, answer->reply, 2, &left_ms, err);
+  if (status < 0) return answered(err, answer, status);
   if (code != RM_STATUS_LOCK_OK) {
     rm_client_count(lock->client, "lock", "held");
     status = rm_fail(err, REDMOON_ELOCKED, "lock '%s' is held by another, for %" PRId64 " ms more at most",
                      lock->shown, left_ms);
-    return answered(err, attempts, status);
+    return answered(err, answer, status);
   }
   lock->fence = fence;
   lock->until_us = lease_end_us(call->began_us, call->ttl_ms);
@@ -156,7 +158,7 @@ static int decode_acquire(void *ctx, const redmoon_reply *reply, int attempts, r
                      "lock '%s': its lease of %" PRId64 " ms ended before the answer came, after %" PRId64
                      " ms; a longer ttl is needed",
                      lock->shown, call->ttl_ms, (now_us - call->began_us) / 1000);
-    return answered(err, attempts, status);
+    return answered(err, answer, status);
   }
   rm_client_count(lock->client, "lock", "acquired");
   lock->refs++;
@@ -201,13 +203,13 @@ static int lost(redmoon_lock *lock, int64_t code, const char *verb, redmoon_erro
                  code == RM_STATUS_LOCK_HELD ? "another holds it now" : "its lease ended");
 }
 
-static int decode_extend(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err) {
+static int decode_extend(void *ctx, const rm_answer *answer, redmoon_error *err) {
   lock_call *call = ctx;
   redmoon_lock *lock = call->lock;
   int64_t code;
-  int status = answer_at(lock, reply, 0, &code, err);
+  int status = answer_at(lock, answer->reply, 0, &code, err);
   if (status == 0 && code != RM_STATUS_LOCK_OK) status = lost(lock, code, "it could be extended", err);
-  if (status < 0) return answered(err, attempts, status);
+  if (status < 0) return answered(err, answer, status);
   lock->until_us = rm_max64(lock->until_us, lease_end_us(call->began_us, call->ttl_ms));
   rm_client_count(lock->client, "lock", "extended");
   return 0;
@@ -228,16 +230,16 @@ int redmoon_lock_extend(redmoon_lock *lock, int64_t ttl_ms, redmoon_error *err) 
   return rm_run(redmoon_lock_extend_start(lock, ttl_ms, &op, err), &op, err);
 }
 
-static int decode_release(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err) {
+static int decode_release(void *ctx, const rm_answer *answer, redmoon_error *err) {
   lock_call *call = ctx;
   redmoon_lock *lock = call->lock;
   int64_t code;
-  int status = answer_at(lock, reply, 0, &code, err);
-  if (status < 0) return answered(err, attempts, status);
-  /* Inside the lease nobody but us can have ended it, so an earlier request whose answer was lost did. */
-  bool earlier = (attempts > 1 || call->left_before) && rm_clock_boot_us() < lock->until_us;
+  int status = answer_at(lock, answer->reply, 0, &code, err);
+  if (status < 0) return answered(err, answer, status);
+  /* Inside the lease an earlier request that may have been executed has ended it, most likely. */
+  bool earlier = (answer->repeated || lock->maybe_released) && rm_clock_boot_us() < lock->until_us;
   if (code != RM_STATUS_LOCK_OK && !earlier)
-    return answered(err, attempts, lost(lock, code, "it was released", err));
+    return answered(err, answer, lost(lock, code, "it was released", err));
   lock->state = LOCK_RELEASED;
   rm_client_count(lock->client, "lock", "released");
   return 0;
@@ -263,7 +265,7 @@ static int idle_start(redmoon_client *client, redmoon_op **out, redmoon_error *e
 
 int redmoon_lock_release_start(redmoon_lock *lock, redmoon_op **op, redmoon_error *err) {
   if (lock->state == LOCK_RELEASED) return idle_start(lock->client, op, err);
-  lock_call fields = {.left_before = lock->state == LOCK_LEAVES};
+  lock_call fields = {.releases = true};
   int status = call_start(lock, &rm_script_lock_release, 1, 0, decode_release, &fields, op, err);
   if (status == 0 && lock->state == LOCK_HOLDS) lock->state = LOCK_LEAVES;
   return status;

@@ -93,7 +93,8 @@ void redmoon_rate_limiter_free(redmoon_rate_limiter *limiter) {
 
 /* Requests. */
 
-static void call_drop(void *ctx) {
+static void call_drop(void *ctx, redmoon_outcome outcome) {
+  (void)outcome;
   rate_call *call = ctx;
   redmoon_client_close(call->client);
   rm_free(call);
@@ -116,18 +117,16 @@ static int decode(const rate_call *call, const redmoon_reply *reply, redmoon_rat
   return 0;
 }
 
-static int decode_allow(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err) {
-  (void)attempts;
+static int decode_allow(void *ctx, const rm_answer *answer, redmoon_error *err) {
   rate_call *call = ctx;
-  int status = decode(call, reply, call->out, err);
+  int status = decode(call, answer->reply, call->out, err);
   if (status == 0) rm_client_count(call->client, "rate_limiter", call->out->allowed ? "allowed" : "denied");
   return status;
 }
 
-static int decode_peek(void *ctx, const redmoon_reply *reply, int attempts, redmoon_error *err) {
-  (void)attempts;
+static int decode_peek(void *ctx, const rm_answer *answer, redmoon_error *err) {
   rate_call *call = ctx;
-  return decode(call, reply, call->out, err);
+  return decode(call, answer->reply, call->out, err);
 }
 
 static int call_start(redmoon_rate_limiter *limiter, const rm_builtin *script, const void *key, size_t key_len,
