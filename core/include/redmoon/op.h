@@ -5,7 +5,9 @@
  *
  *  Every blocking function `redmoon_x(...)` has a twin `redmoon_x_start(..., redmoon_op **op, redmoon_error *)`
  *  with the same out-parameters: they are written when the operation is finished with status 0, and must stay
- *  valid until then.  Input (names, payloads, options) is copied at the start. */
+ *  valid until then.  Input (names, payloads, options) is copied at the start.  Two have no twin:
+ *  redmoon_transaction_run, which calls a function of the caller's (its parts have twins), and redmoon_embedded_start, which
+ *  waits for a process. */
 #ifndef REDMOON_OP_H
 #define REDMOON_OP_H
 

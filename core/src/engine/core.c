@@ -8,13 +8,14 @@
 #include "base/error.h"
 #include "base/random.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 int rm_fail_closed(redmoon_error *err) { return rm_fail(err, REDMOON_ECLOSED, "the client is closed"); }
 
-/* A page that reads 1 here and 0 in a forked child, so that a borrow needs no system call to notice a fork. */
-static unsigned char *new_fork_mark(void) {
+/* A page that reads RM_FORK_NONE here and 0 in a forked child, so that a borrow needs no system call to notice a fork. */
+static atomic_int *new_fork_mark(void) {
 #ifdef MADV_WIPEONFORK
   size_t size = (size_t)sysconf(_SC_PAGESIZE);
   void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -23,30 +24,55 @@ static unsigned char *new_fork_mark(void) {
     munmap(page, size);
     return NULL;
   }
-  *(unsigned char *)page = 1;
+  atomic_init((atomic_int *)page, RM_FORK_NONE);
   return page;
 #else
   return NULL;
 #endif
 }
 
-void rm_core_check_fork_slow(rm_core *core) {
-  if (core->fork_mark == NULL && core->pid == (long)getpid()) return;
-  if (core->fork_mark != NULL) *core->fork_mark = 1;
-  core->pid = (long)getpid();
-  /* Only this thread is left.  The event is shared with the parent, and locks may have been held by threads that are
-   * gone: all of it is made anew. */
+/* Whether this thread is the one to start afresh.  False: there is no need, or another one has just done it. */
+static bool claim_by_mark(atomic_int *mark) {
+  int seen = RM_FORK_CHILD;
+  while (!atomic_compare_exchange_weak(mark, &seen, RM_FORK_BUSY)) {
+    if (seen == RM_FORK_NONE) return false;
+    if (seen == RM_FORK_BUSY) sched_yield();
+    seen = RM_FORK_CHILD;
+  }
+  return true;
+}
+
+static bool claim_by_pid(atomic_long *pid) {
+  long self = (long)getpid(), seen = atomic_load(pid);
+  while (seen == -self || !atomic_compare_exchange_weak(pid, &seen, -self)) {
+    if (seen == self) return false;
+    if (seen == -self) sched_yield();
+    seen = atomic_load(pid);
+  }
+  return true;
+}
+
+/* No thread but those of the child is left.  The event is shared with the parent, and locks may have been held by threads
+ * that are gone: all of it is made anew. */
+static void start_afresh(rm_core *core) {
   rm_event_close(&core->closing);
   (void)rm_event_open(&core->closing);
   if (atomic_load(&core->closed)) rm_event_signal(&core->closing);
   rm_keeper_forked(&core->keeper);
-  pthread_mutex_init(&core->hooks.lock, NULL);
-  pthread_cond_init(&core->hooks.idle, NULL);
+  rm_hooks_forked(&core->hooks);
   rm_resolver_forked(core->dialer.resolver);
   rm_random_hex(core->token, 8);
   size_t count;
   rm_node *nodes = rm_route_nodes(core->route, &count);
   for (size_t i = 0; i < count; i++) rm_pool_forked(nodes[i].pool);
+}
+
+void rm_core_check_fork_slow(rm_core *core) {
+  bool mine = core->fork_mark != NULL ? claim_by_mark(core->fork_mark) : claim_by_pid(&core->pid);
+  if (!mine) return;
+  start_afresh(core);
+  atomic_store(&core->pid, (long)getpid());
+  if (core->fork_mark != NULL) atomic_store(core->fork_mark, RM_FORK_NONE);
   if (core->config->min_idle > 0 && !atomic_load(&core->closed)) rm_keeper_wake(core);
 }
 
@@ -87,7 +113,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   rm_keeper_init(&core->keeper);
   rm_hooks_init(&core->hooks);
   core->fork_mark = new_fork_mark();
-  core->pid = (long)getpid();
+  atomic_init(&core->pid, (long)getpid());
   rm_random_hex(core->token, 8);
   if (rm_event_open(&core->closing) != 0) {
     rc = rm_fail(err, REDMOON_EUNAVAILABLE, "no event descriptor could be had for the client");

@@ -25,8 +25,8 @@ typedef struct rm_core {
   rm_route *route;
   rm_event closing;   /* readable once shut down */
   atomic_bool closed;
-  unsigned char *fork_mark; /* a page that the kernel wipes in a forked child; NULL: ask getpid() */
-  long pid;
+  atomic_int *fork_mark; /* in a page that the kernel wipes in a forked child; NULL: ask getpid() */
+  atomic_long pid;       /* whose it is; negative while a thread of that process makes it its own */
   char token[17];     /* random; names what belongs to this client on the server */
   _Atomic uint64_t marker_slots; /* keys of commit markers in use: bit i for the i-th */
   rm_hooks hooks;
@@ -51,10 +51,13 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
 void rm_core_ref(rm_core *core);
 void rm_core_unref(rm_core *core);
 void rm_core_shutdown(rm_core *core);
-/** Notices a fork, and starts afresh in the child.  Cheap enough for every borrow. */
+enum { RM_FORK_CHILD = 0, RM_FORK_NONE, RM_FORK_BUSY }; /* of fork_mark: BUSY while one thread starts it afresh */
+/** Notices a fork, and starts afresh in the child: on the thread that is first, while the others wait for that.  Cheap
+ *  enough for every borrow. */
 void rm_core_check_fork_slow(rm_core *core);
 static inline void rm_core_check_fork(rm_core *core) {
-  if (core->fork_mark == NULL || *core->fork_mark == 0) rm_core_check_fork_slow(core);
+  bool known = core->fork_mark != NULL && atomic_load_explicit(core->fork_mark, memory_order_acquire) == RM_FORK_NONE;
+  if (!known) rm_core_check_fork_slow(core);
 }
 /** Closed by the pool or the engine: hook, then the socket. */
 void rm_core_close_conn(void *core, rm_conn *conn, rm_close_reason why);

@@ -33,6 +33,19 @@ void rm_hooks_fini(rm_hooks *hooks) {
   pthread_mutex_destroy(&hooks->lock);
 }
 
+void rm_hooks_forked(rm_hooks *hooks) {
+  pthread_mutex_init(&hooks->lock, NULL);
+  pthread_cond_init(&hooks->idle, NULL);
+  for (rm_list *node = hooks->list.next; node != &hooks->list;) {
+    hook *h = RM_CONTAINER_OF(node, hook, link);
+    node = node->next;
+    h->running = 0;
+    if (!h->removed) continue; /* else whoever waits to free it is the parent's */
+    rm_list_remove(&h->link);
+    rm_free(h);
+  }
+}
+
 static void update_mask(rm_hooks *hooks) {
   int mask = 0;
   for (rm_list *node = hooks->list.next; node != &hooks->list; node = node->next) {

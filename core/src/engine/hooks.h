@@ -20,6 +20,8 @@ typedef struct rm_hooks {
 
 void rm_hooks_init(rm_hooks *hooks);
 void rm_hooks_fini(rm_hooks *hooks);
+/** In a forked child: calls that were under way on other threads of the parent's will not end here. */
+void rm_hooks_forked(rm_hooks *hooks);
 int rm_hooks_add(rm_hooks *hooks, int mask, redmoon_event_fn fn, void *ctx, uint64_t *id);
 void rm_hooks_remove(rm_hooks *hooks, uint64_t id);
 static inline bool rm_hooks_wants(rm_hooks *hooks, int kind) {
