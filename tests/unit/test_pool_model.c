@@ -48,7 +48,7 @@ typedef struct model {
   int queue[LEASES], waiting;  /* the first is served first */
   int orphan[CONNS], orphans;
   int failures;
-  int64_t now, gate, known_due; /* known_due: when upkeep will be called; 0: at once */
+  int64_t now, gate, probe_at, known_due; /* known_due: when upkeep will be called; 0: at once */
   uint64_t round, epoch;
   rm_close_reason purge_why;
   bool closed, server_down;
@@ -320,8 +320,18 @@ static int64_t upkeep_promise(const model *m) {
     int64_t end_of_life = m->conn[m->borrow[i].conn].conn->expires_us;
     if (end_of_life > m->now) due = rm_min64(due, end_of_life);
   }
+  if (m->config.probe_every_us > 0 && m->config.min_idle > 0 && !m->closed) due = rm_min64(due, m->probe_at);
   bool may_idle = lent(m) + dialling(m) > 0 && total(m) > m->config.min_idle;
   return may_idle && m->config.max_idle_time_us > 0 ? rm_min64(due, m->now + m->config.max_idle_time_us / 8 * 7) : due;
+}
+
+static void expected_probe(model *m) {
+  if (m->config.probe_every_us == 0 || m->config.min_idle == 0 || m->closed || m->now < m->probe_at) return;
+  m->probe_at = m->now + m->config.probe_every_us;
+  for (int i = 0; i < m->idle_count;) {
+    if (is_good(m, m->idle[i])) i++;
+    else remove_at(m->idle, &m->idle_count, i);
+  }
 }
 
 static void expected_upkeep(model *m) {
@@ -342,6 +352,7 @@ static void expected_upkeep(model *m) {
     must_close(m, m->idle[0], RM_CLOSE_IDLE);
     remove_at(m->idle, &m->idle_count, 0);
   }
+  expected_probe(m);
   serve(m);
 }
 
@@ -635,13 +646,14 @@ static void begin(model *m) {
                                .max_lifetime_us = chance(m, 300) ? 0 : below(m, 200 * SEC),
                                .min_backoff_us = below(m, 16 * MS),
                                .max_backoff_us = below(m, 512 * MS),
+                               .probe_every_us = chance(m, 500) ? 0 : below(m, 20 * SEC),
                                .name = "model"};
   const rm_pool_hooks hooks = {hook_is_reusable, model_close, model_upkeep_due, m};
   EXPECT(m, rm_pool_new(&m->config, &hooks, &m->pool, NULL) == 0);
   m->counts = (redmoon_stats){0};
   m->idle_count = m->waiting = m->orphans = m->failures = 0;
   m->round = m->epoch = 0;
-  m->gate = 0;
+  m->gate = m->probe_at = 0;
   m->known_due = 0; /* whoever makes a pool looks after it at once */
   m->closed = m->server_down = false;
   m->active = 1 + below(m, LEASES);

@@ -38,7 +38,7 @@ typedef struct redmoon_options {
   void (*credentials_drop)(void *ctx); /**< called once, when the client that was opened is gone; may be NULL */
   int64_t database;           /**< 0 */
   int64_t pool_size;          /**< 20; most connections per node, a hard limit */
-  int64_t min_idle;           /**< 0; kept ready and authenticated */
+  int64_t min_idle;           /**< 0; kept ready and authenticated; looked at every second */
   int64_t max_idle;           /**< pool_size */
   int64_t max_idle_time_ms;   /**< 300,000; 0: for ever */
   int64_t max_lifetime_ms;    /**< 3,600,000 +-10 %; 0: for ever */

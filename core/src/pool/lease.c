@@ -45,9 +45,7 @@ static void end_lease(rm_lease *lease) {
   lease->conn = NULL;
 }
 
-/* A connection whose lease is over: to the longest waiter, else to the idle ones.  False: it is forgotten, still
- * counted in use, and rm_pool_retire(*why) is to follow. */
-static bool put_back(rm_pool *pool, rm_conn *conn, uint64_t epoch, int64_t now_us, rm_close_reason *why) {
+bool rm_pool_put_back(rm_pool *pool, rm_conn *conn, uint64_t epoch, int64_t now_us, rm_close_reason *why) {
   if (pool->closed) {
     *why = RM_CLOSE_SHUTDOWN;
   } else if (epoch != pool->epoch) {
@@ -167,7 +165,7 @@ static rm_conn *let_go(rm_pool *pool, rm_lease *lease, int64_t now_us, rm_close_
     unwanted = conn;
   } else if (state == RM_LEASE_GIVEN_CONN) { /* untouched since its last user gave it back in order */
     pool->counts.hits--;
-    if (!put_back(pool, conn, lease->epoch, now_us, why)) unwanted = conn;
+    if (!rm_pool_put_back(pool, conn, lease->epoch, now_us, why)) unwanted = conn;
   }
   rm_queue_serve(pool, now_us);
   return unwanted;
@@ -372,7 +370,7 @@ void rm_pool_release(rm_lease *lease, int64_t now_us) {
   rm_close_reason why = RM_CLOSE_IDLE;
   rm_conn *conn = lease->conn;
   end_lease(lease);
-  bool kept = put_back(pool, conn, lease->epoch, now_us, &why);
+  bool kept = rm_pool_put_back(pool, conn, lease->epoch, now_us, &why);
   leave_and_retire(pool, kept ? conn : NULL, kept ? NULL : conn, why, now_us);
 }
 

@@ -22,6 +22,7 @@ static void set_limits(rm_pool *pool, const rm_pool_config *config) {
   pool->min_idle = clamp_count(config->min_idle, pool->max_idle);
   pool->max_idle_time_us = clamp_us(config->max_idle_time_us);
   pool->max_lifetime_us = clamp_us(config->max_lifetime_us);
+  pool->probe_every_us = pool->min_idle > 0 ? clamp_us(config->probe_every_us) : 0;
   pool->backoff.min_us = clamp_us(config->min_backoff_us);
   pool->backoff.max_us = clamp_us(config->max_backoff_us);
 }

@@ -37,6 +37,7 @@ typedef struct rm_pool_config {
   int size, min_idle, max_idle;
   int64_t max_idle_time_us, max_lifetime_us; /* 0: for ever; the lifetime gets +-10 % of jitter per connection */
   int64_t min_backoff_us, max_backoff_us;    /* of the dial back-off */
+  int64_t probe_every_us;                    /* how often idle connections are looked at where min_idle > 0; 0: never */
   const char *name;                          /* node's address, for messages; copied */
 } rm_pool_config;
 
@@ -112,8 +113,8 @@ void rm_pool_purge(rm_pool *pool, rm_close_reason why, int64_t now_us);
  *  out are shut down so that whoever blocks on one wakes. */
 void rm_pool_shutdown(rm_pool *pool, int64_t now_us);
 
-/** Does what upkeep is due: closes idle connections past max_idle_time (down to min_idle) and max_lifetime.  *dials
- *  is how many connections are missing for min_idle and may be dialled now.  Returns when to call again (RM_FOREVER:
+/** Does what upkeep is due: closes idle connections past max_idle_time (down to min_idle) and max_lifetime, and, where
+ *  some are to be kept ready, those whose peer has left or said something.  *dials is how many connections are missing for min_idle and may be dialled now.  Returns when to call again (RM_FOREVER:
  *  when upkeep_due is called).  Whoever makes a pool with min_idle calls it once at the begin. */
 int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials);
 /** A permit for upkeep: RM_POOL_DIAL, or RM_POOL_WAIT when none is needed or to be had (no queueing; the lease is

@@ -43,6 +43,7 @@ struct rm_pool {
   uint64_t epoch;            /* counts purges */
   uint64_t generation;       /* counts forks */
   int64_t upkeep_at_us;      /* when upkeep knows that it is due */
+  int64_t probe_every_us, probe_at_us;
   rm_backoff backoff;
   redmoon_stats counts; /* the counters; its gauges are not used */
   rm_pool_hooks hooks;
@@ -77,6 +78,10 @@ int rm_backoff_fail(const char *name, const redmoon_error *last, int64_t wait_us
 void rm_lease_lend(rm_pool *pool, rm_lease *lease, rm_conn *conn, int64_t now_us);
 /** Makes `lease` hold a permit to dial (a miss, unless it is upkeep's). */
 void rm_lease_permit(rm_pool *pool, rm_lease *lease, int64_t now_us);
+
+/** A connection that is counted in use and whose lease is over: to the longest waiter, else to the idle ones.  False: it is
+ *  forgotten, still counted in use, and to be closed for *why.  `epoch`: when it was lent. */
+bool rm_pool_put_back(rm_pool *pool, rm_conn *conn, uint64_t epoch, int64_t now_us, rm_close_reason *why);
 
 /* queue.c */
 void rm_queue_join(rm_pool *pool, rm_lease *lease, bool in_front, int64_t now_us);

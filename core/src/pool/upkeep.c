@@ -45,6 +45,37 @@ static void reap(rm_pool *pool, rm_list *old, rm_list *idle, int64_t now_us) {
     rm_pool_doom(pool, RM_CONTAINER_OF(pool->idle.prev, rm_conn, link), idle, RM_CLOSE_IDLE);
 }
 
+static void close_probed(rm_pool *pool, rm_conn *conn, rm_close_reason why, int64_t now_us) {
+  rm_pool_unlock(pool);
+  pool->hooks.close(pool->hooks.ctx, conn, why);
+  rm_pool_lock(pool);
+  pool->in_use--;
+  rm_queue_serve(pool, now_us);
+}
+
+/* Looks at every idle connection, so that those kept ready are made anew after a restart of the server.  Each is out of the
+ * pool for that moment, the one that is idle longest first, and they come back in their order.  Locked at begin and end. */
+static void probe(rm_pool *pool, int64_t now_us) {
+  if (pool->probe_every_us == 0 || pool->closed || now_us < pool->probe_at_us) return;
+  pool->probe_at_us = now_us + pool->probe_every_us;
+  for (int left = pool->idle_count; left > 0 && pool->idle_count > 0; left--) {
+    rm_conn *conn = RM_CONTAINER_OF(pool->idle.prev, rm_conn, link);
+    int64_t since_us = conn->idle_since_us;
+    uint64_t epoch = pool->epoch;
+    rm_list_remove(&conn->link);
+    pool->idle_count--;
+    pool->in_use++;
+    rm_pool_unlock(pool);
+    rm_close_reason why;
+    bool good = pool->hooks.is_reusable(conn, &why);
+    rm_pool_lock(pool);
+    if (!good) rm_pool_forget(pool, conn, why);
+    else good = rm_pool_put_back(pool, conn, epoch, now_us, &why);
+    if (!good) close_probed(pool, conn, why, now_us);
+    else if (conn->idle_since_us >= 0) conn->idle_since_us = since_us; /* a probe is no use of it */
+  }
+}
+
 /* What is lent out counts as if it came back now, or a little sooner (its thread may have looked at the clock before
  * us): otherwise each return of a busy connection would be news, and wake the keeper. */
 static int64_t next_due(const rm_pool *pool, int64_t now_us) {
@@ -59,7 +90,7 @@ static int64_t next_due(const rm_pool *pool, int64_t now_us) {
   }
   /* What may be dialled now, the caller has just been told. */
   if (missing(pool) > 0 && !rm_backoff_allows(pool, now_us)) due = rm_min64(due, rm_backoff_gate(pool));
-  return due;
+  return pool->probe_every_us > 0 && !pool->closed ? rm_min64(due, pool->probe_at_us) : due;
 }
 
 int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials) {
@@ -74,6 +105,7 @@ int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials) {
   closed += rm_pool_close_all(pool, &idle, RM_CLOSE_IDLE);
   rm_pool_lock(pool);
   pool->in_use -= closed;
+  probe(pool, now_us);
   rm_queue_serve(pool, now_us);
   *dials = dialable(pool, now_us);
   int64_t due = next_due(pool, now_us);

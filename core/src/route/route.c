@@ -8,6 +8,8 @@
 #include <limits.h>
 #include <string.h>
 
+enum { PROBE_EVERY_US = 1000000 };
+
 struct rm_route {
   rm_node node;
 };
@@ -46,6 +48,7 @@ int rm_route_new(const rm_config *config, const rm_pool_hooks *hooks, rm_route *
                                  .max_lifetime_us = us_of(config->max_lifetime_ms),
                                  .min_backoff_us = us_of(config->min_backoff_ms),
                                  .max_backoff_us = us_of(config->max_backoff_ms),
+                                 .probe_every_us = PROBE_EVERY_US,
                                  .name = config->url};
   status = rm_pool_new(&limits, hooks, &route->node.pool, err);
   if (status != 0) {
