@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORT_MS = 200, REAL_EVERY = 61, MIN_CUTS = 500 };
+enum { SHORT_MS = 200, REAL_EVERY = 499, TLS_EVERY = 7, TLS_REAL_EVERY = 499, MIN_CUTS = 500 };
 enum { S = 1000000 };
 
 typedef enum way { CANCEL, TIME_OUT, TIME_OUT_REALLY, CLOSE, CLOSE_AND_RETRY, WAYS } way;
@@ -41,6 +41,8 @@ typedef struct victim {
 typedef struct scene {
   const char *name;
   bool at_connection;                  /* the victim dials */
+  bool login;                          /* with user, password, name and database */
+  bool unknown_script;                 /* the server does not have the script when the call begins */
   void (*prepare)(victim *v);          /* the call behind which the cut begins */
   redmoon_op *(*start)(victim *v);
   const char *(*check)(victim *v, int status); /* what it got: NULL, or what is wrong */
@@ -166,15 +168,54 @@ static const char *check_multi(victim *v, int status) {
   return NULL;
 }
 
-static redmoon_op *start_script(victim *v) {
-  static const char source[] = "return redis.call('get', KEYS[1])";
+/* One that may be sent again, so that a pipeline with it may be. */
+static redmoon_script *new_script(void) {
+  static const char source[] = "#!lua flags=no-writes\nreturn redis.call('get', KEYS[1])";
   redmoon_script *script;
   assert_int_equal(redmoon_script_new(source, sizeof source - 1, &script, NULL), 0);
+  return script;
+}
+
+static redmoon_op *start_script(victim *v) {
+  redmoon_script *script = new_script();
   tagged t = tag_of(v->tag);
   redmoon_bytes key = {t.key, strlen(t.key)};
   redmoon_op *op;
   assert_int_equal(redmoon_script_run_start(v->client, script, &(redmoon_script_args){&key, 1, NULL, 0}, &v->reply, &op, NULL), 0);
   redmoon_script_unref(script);
+  return op;
+}
+
+/* SCRIPT LOAD, and with it a NOSCRIPT that must not come, between the commands. */
+static redmoon_op *start_script_pipeline(victim *v) {
+  redmoon_script *script = new_script();
+  assert_int_equal(redmoon_pipeline_new(v->client, &v->pipeline, NULL), 0);
+  for (unsigned i = 0; i < 3; i++) {
+    tagged t = tag_of(v->tag + i);
+    redmoon_bytes key = {t.key, strlen(t.key)};
+    int64_t index = i == 1 ? redmoon_pipeline_script(v->pipeline, script, &(redmoon_script_args){&key, 1, NULL, 0}, NULL)
+                           : redmoon_pipeline_command(v->pipeline, 2, (const char *[]){"GET", t.key}, NULL, NULL);
+    assert_int_equal(index, i);
+  }
+  redmoon_script_unref(script);
+  redmoon_op *op;
+  assert_int_equal(redmoon_pipeline_run_start(v->pipeline, &op, NULL), 0);
+  return op;
+}
+
+static redmoon_op *start_script_multi(victim *v) {
+  redmoon_script *script = new_script();
+  assert_int_equal(redmoon_transaction_begin(v->client, NULL, 0, NULL, &v->tx, NULL), 0);
+  for (unsigned i = 0; i < 2; i++) {
+    tagged t = tag_of(v->tag + i);
+    redmoon_bytes key = {t.key, strlen(t.key)};
+    redmoon_script_args args = {&key, 1, NULL, 0};
+    assert_int_equal(redmoon_transaction_queue_script(v->tx, script, &args, NULL), i);
+  }
+  assert_int_equal(redmoon_transaction_queue(v->tx, 3, (const char *[]){"SET", "k", "x"}, NULL, NULL), 2);
+  redmoon_script_unref(script);
+  redmoon_op *op;
+  assert_int_equal(redmoon_transaction_exec_start(v->tx, &v->reply, &op, NULL), 0);
   return op;
 }
 
@@ -201,12 +242,16 @@ static const char *check_watched(victim *v, int status) {
 }
 
 static const scene scenes[] = {
-    {"single", false, warm_up, start_single, check_single},
-    {"pipeline of 3", false, warm_up, start_pipeline, check_pipeline},
-    {"MULTI", false, warm_up, start_multi, check_multi},
-    {"script", false, warm_up, start_script, check_single},
-    {"read under WATCH", false, watch, start_watched, check_watched},
-    {"handshake", true, do_nothing, start_single, check_single},
+    {"single", .prepare = warm_up, .start = start_single, .check = check_single},
+    {"pipeline of 3", .prepare = warm_up, .start = start_pipeline, .check = check_pipeline},
+    {"MULTI", .prepare = warm_up, .start = start_multi, .check = check_multi},
+    {"script", .prepare = warm_up, .start = start_script, .check = check_single},
+    {"EVALSHA, then EVAL", .unknown_script = true, .prepare = warm_up, .start = start_script, .check = check_single},
+    {"pipeline with SCRIPT LOAD", .unknown_script = true, .prepare = warm_up, .start = start_script_pipeline, .check = check_pipeline},
+    {"MULTI with SCRIPT LOAD", .unknown_script = true, .prepare = warm_up, .start = start_script_multi, .check = check_multi},
+    {"read under WATCH", .prepare = watch, .start = start_watched, .check = check_watched},
+    {"handshake", .at_connection = true, .prepare = do_nothing, .start = start_single, .check = check_single},
+    {"login", .at_connection = true, .login = true, .prepare = do_nothing, .start = start_single, .check = check_single},
 };
 
 /* Driving the victim. */
@@ -234,13 +279,19 @@ static int run_victim(redmoon_op *op, way how, tiny_redis *server, redmoon_error
   return redmoon_op_finish(op, err);
 }
 
-static void open_victim(victim *v, const tiny_redis *server, way how) {
+static void open_victim(victim *v, const tiny_redis *server, const scene *s, way how) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.pool_size = 1;
   options.connect_timeout_ms = 10000;
   options.read_timeout_ms = options.write_timeout_ms = 15000;
   options.timeout_ms = 30000;
   options.min_backoff_ms = options.max_backoff_ms = 1;
+  if (s->login) {
+    options.username = TINY_USER;
+    options.password = TINY_PASSWORD;
+    options.client_name = TINY_NAME;
+    options.database = TINY_DATABASE;
+  }
   *v = (victim){.tag = next_tag};
   next_tag += 3;
   assert_int_equal(redmoon_client_open(tiny_redis_url(server), &options, &v->base, NULL), 0);
@@ -278,18 +329,20 @@ static const char *check_connection(tiny_redis *server, size_t first, size_t pee
   return NULL;
 }
 
+static bool is_multi(const scene *s) { return s->check == check_multi; }
+
 static const char *status_problem(way how, const scene *s, int status, const redmoon_error *err) {
   if (how == CANCEL) return NULL;
   if (how == CLOSE_AND_RETRY && s->prepare != watch) {
     /* Reads are sent again; of a transaction a program learns what became of it. */
-    bool fine = status == 0 || (s->start == start_multi && err->outcome == REDMOON_NOT_SENT && err->retryable);
-    if (fine || s->start == start_script) return NULL;
+    bool fine = status == 0 || (is_multi(s) && err->outcome == REDMOON_NOT_SENT && err->retryable);
+    if (fine) return NULL;
     snprintf(complaint, sizeof complaint, "it was not tried again: %.200s", err->message);
     return complaint;
   }
-  if (status == 0 && s->start == start_multi) return NULL; /* it was looked up */
+  if (status == 0 && is_multi(s)) return NULL; /* it was looked up */
   if (status == 0) return "a cut call went well";
-  if ((how == TIME_OUT || how == TIME_OUT_REALLY) && s->start != start_multi && status != REDMOON_ETIMEOUT) {
+  if ((how == TIME_OUT || how == TIME_OUT_REALLY) && !is_multi(s) && status != REDMOON_ETIMEOUT) {
     snprintf(complaint, sizeof complaint, "it was to time out: %.200s", err->message);
     return complaint;
   }
@@ -300,13 +353,14 @@ static const char *cut_once(tiny_redis *server, const scene *s, way how, tiny_pl
   fake_server *fake = tiny_redis_server(server);
   size_t ended_before = fake_server_connections(fake);
   victim v;
-  open_victim(&v, server, how);
+  open_victim(&v, server, s, how);
   tiny_end end = how == CLOSE || how == CLOSE_AND_RETRY ? TINY_CLOSE : TINY_HOLD;
   if (s->at_connection)
     tiny_redis_cut_connection(server, place, at, end);
   else
     tiny_redis_cut(server, place, at, end);
   s->prepare(&v);
+  if (s->unknown_script) tiny_redis_forget_scripts(server);
   redmoon_error err;
   int status = run_victim(s->start(&v), how, server, &err);
   const char *problem = tiny_redis_is_reached(server) ? NULL : "the cut was not reached";
@@ -331,9 +385,10 @@ static const char *cut_once(tiny_redis *server, const scene *s, way how, tiny_pl
 /* How many bytes an uncut victim sends and is sent. */
 static size_t measure(tiny_redis *server, const scene *s, tiny_place place) {
   victim v;
-  open_victim(&v, server, CLOSE);
+  open_victim(&v, server, s, CLOSE);
   size_t before = tiny_redis_bytes(server, place);
   s->prepare(&v);
+  if (s->unknown_script) tiny_redis_forget_scripts(server);
   if (!s->at_connection) before = tiny_redis_bytes(server, place);
   redmoon_op *op = s->start(&v);
   rm_drive(op);
@@ -344,16 +399,23 @@ static size_t measure(tiny_redis *server, const scene *s, tiny_place place) {
   return bytes;
 }
 
-static void cut_everywhere(const scene *s, bool resp2, way how) {
-  tiny_redis *server = tiny_redis_start(resp2);
+/* Every byte over a unix socket; over TLS, whose bytes are those inside the records, and in real time, some. */
+static size_t step_of(way how, bool tls) {
+  if (how == TIME_OUT_REALLY) return tls ? TLS_REAL_EVERY : REAL_EVERY;
+  return tls ? TLS_EVERY : 1;
+}
+
+static void cut_everywhere(const scene *s, bool resp2, bool tls, way how) {
+  tiny_redis *server = tiny_redis_start(&(tiny_options){.resp2 = resp2, .tls = tls, .login = s->login});
+  size_t step = step_of(how, tls);
   for (tiny_place place = TINY_REQUEST; place <= TINY_REPLY; place++) {
     size_t bytes = measure(server, s, place);
-    size_t step = how == TIME_OUT_REALLY ? REAL_EVERY : 1;
-    for (size_t at = how == TIME_OUT_REALLY ? bytes % step : 0; at < bytes; at += step) {
+    /* The last byte is one of them, and with it those that are a whole number of steps before it. */
+    for (size_t at = (bytes - 1) % step; at < bytes; at += step) {
       const char *problem = cut_once(server, s, how, place, at);
       if (problem != NULL)
-        fail_msg("%s, RESP%d, %s at byte %zu of %zu of the %s: %s", s->name, resp2 ? 2 : 3, way_names[how], at, bytes,
-                 place == TINY_REQUEST ? "request" : "reply", problem);
+        fail_msg("%s, RESP%d%s, %s at byte %zu of %zu of the %s: %s", s->name, resp2 ? 2 : 3, tls ? " over TLS" : "",
+                 way_names[how], at, bytes, place == TINY_REQUEST ? "request" : "reply", problem);
       cuts++;
     }
   }
@@ -362,10 +424,15 @@ static void cut_everywhere(const scene *s, bool resp2, way how) {
 }
 
 static void cut_by(way how) {
-  size_t before = cuts;
-  for (int resp2 = 0; resp2 < 2; resp2++)
-    for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++) cut_everywhere(&scenes[i], resp2 != 0, how);
-  print_message("%s: %zu cut points, each followed by 3 tagged calls\n", way_names[how], cuts - before);
+  for (int tls = 0; tls < 2; tls++) {
+    size_t before = cuts;
+    /* Real time is dear: over TLS in RESP3 only. */
+    for (int resp2 = 0; resp2 < (tls && how == TIME_OUT_REALLY ? 1 : 2); resp2++)
+      for (size_t i = 0; i < sizeof scenes / sizeof scenes[0]; i++)
+        cut_everywhere(&scenes[i], resp2 != 0, tls != 0, how);
+    print_message("%s%s: %zu cut points, each followed by 3 tagged calls\n", way_names[how], tls ? " over TLS" : "",
+                  cuts - before);
+  }
 }
 
 static void a_call_cancelled_at_any_byte_leaves_the_next_three_right(void **state) {
@@ -424,10 +491,10 @@ static void drop_sent_call(redmoon_client *client, bool poison) {
 
 /* A connection is given back with a reply unread: a pool that lends it out all the same is found out, ours is not
  * tricked. */
-static void give_back_with_unread_reply(bool poison, bool resp2) {
-  tiny_redis *server = tiny_redis_start(resp2);
+static void give_back_with_unread_reply(bool poison, bool resp2, bool tls) {
+  tiny_redis *server = tiny_redis_start(&(tiny_options){.resp2 = resp2, .tls = tls});
   victim v;
-  open_victim(&v, server, CLOSE);
+  open_victim(&v, server, &scenes[0], CLOSE);
   assert_null(call_tagged(v.base));
   drop_sent_call(v.base, poison);
   const char *problem = call_three_tagged(v.base);
@@ -446,14 +513,12 @@ static void give_back_with_unread_reply(bool poison, bool resp2) {
 
 static void a_pool_that_lends_out_an_unread_reply_is_found_out(void **state) {
   (void)state;
-  give_back_with_unread_reply(true, false);
-  give_back_with_unread_reply(true, true);
+  for (int i = 0; i < 4; i++) give_back_with_unread_reply(true, i % 2 != 0, i / 2 != 0);
 }
 
 static void an_unread_reply_is_never_lent_out(void **state) {
   (void)state;
-  give_back_with_unread_reply(false, false);
-  give_back_with_unread_reply(false, true);
+  for (int i = 0; i < 4; i++) give_back_with_unread_reply(false, i % 2 != 0, i / 2 != 0);
 }
 
 int main(void) {

@@ -26,7 +26,7 @@ static redmoon_client *client;
 
 static int start(void **state) {
   (void)state;
-  server = tiny_redis_start(false);
+  server = tiny_redis_start(NULL);
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.read_timeout_ms = 15000;
   options.timeout_ms = 60000;

@@ -66,6 +66,7 @@ typedef struct world {
   redmoon_script *script;
   char tag[32]; /* of this run; names what it writes */
   bool queued;  /* the transaction's body came to its end */
+  int took;     /* how many of its three calls the limiter has done; -1: there was no limiter */
 } world;
 
 typedef struct scenario {
@@ -544,21 +545,49 @@ static int limiter(world *w, redmoon_error *err) {
   redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
   options.algorithm = "sliding_log";
   options.limit = 100;
-  options.window_ms = 60000;
+  options.window_ms = 600000;
   options.name = "memory";
   redmoon_rate_limiter *rl = NULL;
+  w->took = -1;
   int rc = redmoon_rate_limiter_new(w->client, &options, &rl, err);
   if (rc != 0) {
     assert_null(rl);
     return rc;
   }
   redmoon_rate_result result;
+  w->took = 0;
   rc = redmoon_rate_limiter_allow(rl, w->tag, strlen(w->tag), 3, &result, err);
   if (rc == 0) assert_int_equal(result.remaining, 97);
+  if (rc == 0) w->took = 1;
   if (rc == 0) rc = redmoon_rate_limiter_peek(rl, w->tag, strlen(w->tag), &result, err);
+  if (rc == 0) w->took = 2;
   if (rc == 0) rc = redmoon_rate_limiter_reset(rl, w->tag, strlen(w->tag), err);
+  if (rc == 0) w->took = 3;
   redmoon_rate_limiter_free(rl);
   return rc;
+}
+
+/* So that EVALSHA is followed by EVAL, and its memory is refused too. */
+static int limiter_by_source(world *w, redmoon_error *err) {
+  char forget[80];
+  snprintf(forget, sizeof forget, "DEL redmoon:{%s}:memory.log", w->tag); /* of the scenario above */
+  free(redis_server_ask(w->server, NULL, forget));
+  free(redis_server_ask(w->server, NULL, "SCRIPT FLUSH"));
+  return limiter(w, err);
+}
+
+/* The log holds the three units from an allow that was done to a reset that was done, and nobody knows between. */
+static void check_limiter(world *w, int status, const redmoon_error *err) {
+  char name[64];
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.log", w->tag);
+  int64_t len = ask_integer(w->client, "LLEN", name, NULL);
+  assert_int_equal(status == 0, w->took == 3);
+  int64_t before = w->took == 1 || w->took == 2 ? 3 : 0, after = w->took == 0 || w->took == 1 ? 3 : 0;
+  bool not_done = w->took == 3 || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  bool done = !not_done && err->outcome == REDMOON_ANSWERED;
+  if (not_done ? len != before : done ? len != after : len != before && len != after)
+    fail_msg("limiter: after %d of 3 calls, the next %s, the log holds %lld units", w->took,
+             redmoon_outcome_name(err->outcome), (long long)len);
 }
 
 static int with(world *w, redmoon_error *err) {
@@ -644,7 +673,8 @@ static void refused_memory_fails_a_transaction_or_script_cleanly(void **state) {
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
       {"lock", lock, check_lock, false},
-      {"limiter", limiter, NULL, false},
+      {"limiter", limiter, check_limiter, false},
+      {"limiter by its source", limiter_by_source, check_limiter, false},
   };
   for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) squeeze_all(*state, &list[i]);
 }

@@ -26,7 +26,7 @@ static int start(void **state) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.read_timeout_ms = READ_MS;
   options.min_backoff_ms = options.max_backoff_ms = 1;
-  server = tiny_redis_start(false);
+  server = tiny_redis_start(NULL);
   return redmoon_client_open(tiny_redis_url(server), &options, &client, NULL);
 }
 

@@ -16,7 +16,7 @@
 
 static void a_call_whose_deadline_is_over_does_not_dial(void **state) {
   (void)state;
-  tiny_redis *server = tiny_redis_start(false);
+  tiny_redis *server = tiny_redis_start(NULL);
   redmoon_client *client;
   assert_int_equal(redmoon_client_open(tiny_redis_url(server), NULL, &client, NULL), 0);
   redmoon_transaction *tx;

@@ -2,10 +2,11 @@
 /* Eight threads on four connections of one client: 100,000 tagged calls with random deadlines, cancelled
  * operations, pipelines and increments, while connections are killed from outside; at the end the client is shut
  * down under load. No reply may reach the wrong call, and every outcome that was reported must agree with what the
- * server executed.
+ * server executed.  Then the same over TLS, with a tenth of the calls.
  *
  *      SEED=<n> REDMOON_SOAK_CALLS=<n> client_threads
  */
+#include "support/certs.h"
 #include "support/redis_server.h"
 
 #include <redmoon/redmoon.h>
@@ -19,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS = 8, CONNECTIONS = 4, CALLS = 100000, VIEWS = 4 };
+enum { THREADS = 8, CONNECTIONS = 4, CALLS = 100000, TLS_SHARE = 10, VIEWS = 4 };
 static const int64_t view_timeouts_ms[VIEWS] = {1, 3, 10, 20000};
 
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -182,22 +183,28 @@ static void *work(void *arg) {
   return NULL;
 }
 
-static redmoon_client *open_client(const redis_server *server, int64_t pool_size) {
+static redmoon_client *open_client(const redis_server *server, bool tls, int64_t pool_size) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
+  char url[300];
+  snprintf(url, sizeof url, "%s", redis_server_url(server));
+  if (tls) {
+    snprintf(url, sizeof url, "rediss://127.0.0.1:%d", redis_server_tls_port(server));
+    options.tls.ca_file = certs_get()->ca_file;
+  }
   options.pool_size = pool_size;
   options.timeout_ms = options.pool_timeout_ms = options.read_timeout_ms = 20000;
   options.max_retries = 10;
   redmoon_client *client = NULL;
   redmoon_error err;
-  if (redmoon_client_open(redis_server_url(server), &options, &client, &err) != 0) {
+  if (redmoon_client_open(url, &options, &client, &err) != 0) {
     printf("%s\n", err.message);
     exit(1);
   }
   return client;
 }
 
-static void open_all(shared *all, const redis_server *server) {
-  all->client = open_client(server, CONNECTIONS);
+static void open_all(shared *all, const redis_server *server, bool tls) {
+  all->client = open_client(server, tls, CONNECTIONS);
   for (int i = 0; i < VIEWS; i++) {
     redmoon_call_options call = REDMOON_CALL_OPTIONS_INIT;
     call.timeout_ms = view_timeouts_ms[i];
@@ -265,14 +272,11 @@ static void judge(const worker *workers, const shared *all, int kills, int64_t c
   check(stats.total == 0 && stats.in_use == 0 && stats.waiting == 0, "no connection is left after the shutdown");
 }
 
-int main(void) {
-  const char *text = getenv("SEED");
-  uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : 20261122;
-  text = getenv("REDMOON_SOAK_CALLS");
-  shared all = {.limit = text != NULL ? atol(text) : CALLS};
-  printf("SEED=%" PRIu64 " REDMOON_SOAK_CALLS=%ld\n", seed, all.limit);
-  redis_server *server = redis_server_start(NULL);
-  open_all(&all, server);
+static void run(const redis_server *server, bool tls, uint64_t seed, long calls) {
+  shared all = {.limit = calls};
+  printf("%s:\n", tls ? "TLS" : "unix socket");
+  free(redis_server_ask(server, NULL, "SET count 0"));
+  open_all(&all, server, tls);
   worker workers[THREADS];
   pthread_t threads[THREADS];
   for (int i = 0; i < THREADS; i++) {
@@ -284,6 +288,20 @@ int main(void) {
   judge(workers, &all, kills, count_on_server(server));
   for (int i = 0; i < VIEWS; i++) redmoon_client_close(all.views[i]);
   redmoon_client_close(all.client);
+}
+
+int main(void) {
+  const char *text = getenv("SEED");
+  uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : 20261122;
+  text = getenv("REDMOON_SOAK_CALLS");
+  long calls = text != NULL ? atol(text) : CALLS;
+  printf("SEED=%" PRIu64 " REDMOON_SOAK_CALLS=%ld\n", seed, calls);
+  const certs *c = certs_get();
+  if (c == NULL) return 1;
+  redis_server *server = redis_server_start(
+      &(redis_server_options){.tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file});
+  run(server, false, seed, calls);
+  run(server, true, seed, calls / TLS_SHARE);
   redis_server_stop(server);
   printf("%d passed, %d failed, 0 skipped\n", passed, failed);
   return failed == 0 ? 0 : 1;

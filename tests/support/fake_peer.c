@@ -99,6 +99,8 @@ static size_t receive(fake_peer *peer, char *space, size_t room) {
   return n;
 }
 
+size_t fake_receive(fake_peer *peer, void *space, size_t room) { return receive(peer, space, room); }
+
 static bool transmit(fake_peer *peer, const char *ptr, size_t len) {
   while (len > 0 && peer->fd >= 0) {
     int events = POLLOUT;

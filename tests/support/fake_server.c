@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
@@ -140,6 +141,8 @@ static void *run_acceptor(void *arg) {
     if (fd < 0) continue;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     fcntl(fd, F_SETFL, O_NONBLOCK);
+    int one = 1; /* a reply in pieces must not wait for the client's ACK */
+    if (s->options.tcp) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     add_peer(s, fd);
   }
 }

@@ -100,6 +100,8 @@ void fake_limit(fake_peer *peer, size_t count);
 bool fake_end_limit(fake_peer *peer);
 /** Waits for the end of the stream (what comes before is thrown away); false when the server stops first. */
 bool fake_expect_end(fake_peer *peer);
+/** Bytes as they come, whatever they are, at most `room`; 0 at the end of the stream.  Not behind a fake_next. */
+size_t fake_receive(fake_peer *peer, void *space, size_t room);
 bool fake_send(fake_peer *peer, const void *ptr, size_t len);
 bool fake_text(fake_peer *peer, const char *text);
 /** One byte per segment, `pause_ms` after each. */

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "engine/op.h"
+#include "support/certs.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -24,7 +25,8 @@ typedef struct entry {
 
 struct tiny_redis {
   fake_server *server;
-  char url[128];
+  tiny_options options;
+  char url[300];
   int reached_fd;
   pthread_mutex_t mutex; /* guards what follows */
   bool armed, at_connection, reached;
@@ -36,12 +38,14 @@ struct tiny_redis {
   uint64_t *killed; /* connections, bit by bit */
   size_t killed_words;
   const char *refused;
+  bool forgot_scripts;
 };
 
 typedef struct session {
   tiny_redis *tiny;
   fake_peer *peer;
   bool resp3, queuing;
+  bool has_login, has_name, has_database;
   const fake_command *queue[MAX_QUEUE];
   size_t queued;
   bool cutting;  /* the replies */
@@ -144,11 +148,15 @@ static void execute(session *s, const fake_command *c, fake_bytes *reply) {
     fake_append_text(reply, "+OK\r\n");
   } else if (fake_is(c, "INCR") && c->argc == 2) {
     say_integer(reply, increment(s->tiny, c->argv[1]));
+  } else if (fake_is(c, "EVALSHA") && s->tiny->forgot_scripts) {
+    fake_append_text(reply, "-NOSCRIPT No matching script. Please use EVAL.\r\n");
   } else if ((fake_is(c, "EVALSHA") || fake_is(c, "EVAL")) && c->argc >= 4) {
+    s->tiny->forgot_scripts = false;
     say_value(s, c->argv[3], reply);
   } else if (fake_is(c, "PING")) {
     fake_append_text(reply, "+PONG\r\n");
   } else if (fake_is(c, "SCRIPT") && c->argc == 3) {
+    s->tiny->forgot_scripts = false;
     fake_append_bulk(reply, "0123456789012345678901234567890123456789", 40);
   } else {
     fake_append_text(reply, "-ERR the tiny server does not know this\r\n");
@@ -170,13 +178,45 @@ static void kill_client(session *s, const fake_command *c, fake_bytes *reply) {
   say_integer(reply, 1);
 }
 
+/* "<word> <value>" from argument `at` on. */
+static bool says(const fake_command *c, size_t at, const char *word, const char *value) {
+  return c->argc > at + 1 && strcasecmp(c->argv[at], word) == 0 && strcmp(c->argv[at + 1], value) == 0;
+}
+
+/* What of the login a command of the handshake brought. */
+static void note_login(session *s, const fake_command *c) {
+  if (fake_is(c, "HELLO") && !s->resp3) return; /* it was refused as a whole */
+  for (size_t i = 0; i < c->argc; i++) {
+    bool may_hold = fake_is(c, "HELLO") || i == (fake_is(c, "CLIENT") ? 1u : 0u);
+    if (!may_hold) continue;
+    if (says(c, i, "AUTH", TINY_USER) && c->argc > i + 2 && strcmp(c->argv[i + 2], TINY_PASSWORD) == 0)
+      s->has_login = true;
+    if (says(c, i, "SETNAME", TINY_NAME)) s->has_name = true;
+    if (c->argc == 2 && says(c, i, "SELECT", "5")) s->has_database = true;
+  }
+}
+
+/* As a real server: without a login the rest of a handshake is not done. */
+static bool lacks_login(const session *s, const fake_command *c) {
+  return s->tiny->options.login && !s->has_login && !fake_is(c, "HELLO") && !fake_is(c, "AUTH");
+}
+
 /* True for one that belongs to a handshake. */
 static bool answer(session *s, const fake_command *c, fake_bytes *reply) {
+  size_t before = reply->len;
   if (fake_answer_handshake(s->peer, c, reply)) {
+    if (lacks_login(s, c)) {
+      reply->len = before;
+      fake_append_text(reply, "-NOAUTH Authentication required.\r\n");
+      return true;
+    }
     if (fake_is(c, "HELLO")) s->resp3 = reply->ptr[0] == '%';
+    note_login(s, c);
     return true;
   }
-  if (s->tiny->refused != NULL && fake_is(c, s->tiny->refused)) {
+  if (s->tiny->options.login && !(s->has_login && s->has_name && s->has_database)) {
+    fake_append_text(reply, "-NOAUTH user, password, name or database is missing\r\n");
+  } else if (s->tiny->refused != NULL && fake_is(c, s->tiny->refused)) {
     fake_append_text(reply, "-NOPERM this user may not do that\r\n");
   } else if (fake_is(c, "CLIENT") && c->argc == 4) {
     kill_client(s, c, reply);
@@ -291,14 +331,29 @@ static void serve(fake_peer *peer, void *ctx) {
 
 /* The test's side. */
 
-tiny_redis *tiny_redis_start(bool resp2) {
+static void start_server(tiny_redis *t) {
+  fake_options options = {.script = serve, .ctx = t, .resp2 = t->options.resp2, .tcp = t->options.tls};
+  if (!t->options.tls) {
+    t->server = fake_server_start(&options);
+    snprintf(t->url, sizeof t->url, "unix://%s", fake_server_path(t->server));
+    return;
+  }
+  const certs *c = certs_get();
+  if (c == NULL) die("certificates");
+  options.cert_file = c->good.cert;
+  options.key_file = c->good.key;
+  t->server = fake_server_start(&options);
+  snprintf(t->url, sizeof t->url, "rediss://127.0.0.1:%d?tls_ca_file=%s", fake_server_port(t->server), c->ca_file);
+}
+
+tiny_redis *tiny_redis_start(const tiny_options *options) {
   tiny_redis *t = calloc(1, sizeof *t);
   if (t == NULL) die("calloc");
+  if (options != NULL) t->options = *options;
   pthread_mutex_init(&t->mutex, NULL);
   t->reached_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (t->reached_fd < 0) die("eventfd");
-  t->server = fake_server_start(&(fake_options){.script = serve, .ctx = t, .resp2 = resp2});
-  snprintf(t->url, sizeof t->url, "unix://%s", fake_server_path(t->server));
+  start_server(t);
   return t;
 }
 
@@ -363,6 +418,12 @@ int64_t tiny_redis_counter(tiny_redis *t, const char *key) {
   int64_t value = e != NULL ? strtoll(e->value, NULL, 10) : 0;
   pthread_mutex_unlock(&t->mutex);
   return value;
+}
+
+void tiny_redis_forget_scripts(tiny_redis *t) {
+  pthread_mutex_lock(&t->mutex);
+  t->forgot_scripts = true;
+  pthread_mutex_unlock(&t->mutex);
 }
 
 void tiny_redis_refuse(tiny_redis *t, const char *name) {

@@ -4,7 +4,7 @@
  *      GET t<k>                    answers v<k>, so that a reply in the wrong hands shows
  *      GET, SET, INCR              of other keys: a small store
  *      WATCH, UNWATCH, MULTI, EXEC a queue, executed when EXEC was received whole
- *      EVALSHA, EVAL               answer what GET of the first key would
+ *      EVALSHA, EVAL               answer what GET of the first key would; NOSCRIPT once scripts are forgotten
  *      SCRIPT LOAD, PING, CLIENT KILL ID, and the handshake
  *
  *  And a cut: at one byte of what the client sends, or of what it is sent, the connection is closed or held.
@@ -27,8 +27,19 @@ typedef struct tiny_redis tiny_redis;
 typedef enum tiny_place { TINY_REQUEST, TINY_REPLY } tiny_place;
 typedef enum tiny_end { TINY_CLOSE, TINY_HOLD } tiny_end;
 
-/** `resp2`: it does not know HELLO.  Never NULL. */
-tiny_redis *tiny_redis_start(bool resp2);
+#define TINY_USER "tiny-user"
+#define TINY_PASSWORD "tiny-password"
+#define TINY_NAME "tiny-name"
+enum { TINY_DATABASE = 5 };
+
+typedef struct tiny_options {
+  bool resp2; /* it does not know HELLO */
+  bool tls;   /* TLS over TCP; else a unix socket.  The URL names the CA file */
+  bool login; /* a connection is refused everything until it gave all four TINY_* above */
+} tiny_options;
+
+/** NULL: all off.  Never NULL. */
+tiny_redis *tiny_redis_start(const tiny_options *options);
 void tiny_redis_stop(tiny_redis *t); /* NULL is allowed */
 const char *tiny_redis_url(const tiny_redis *t);
 fake_server *tiny_redis_server(tiny_redis *t);
@@ -51,6 +62,8 @@ void tiny_redis_go_on(tiny_redis *t);
 size_t tiny_redis_bytes(tiny_redis *t, tiny_place place);
 /** What INCR made of it: how often it was executed. */
 int64_t tiny_redis_counter(tiny_redis *t, const char *key);
+/** From here EVALSHA is answered with NOSCRIPT until an EVAL or a SCRIPT LOAD is executed. */
+void tiny_redis_forget_scripts(tiny_redis *t);
 /** From here commands of this name are refused (static text; NULL: none is). */
 void tiny_redis_refuse(tiny_redis *t, const char *name);
 

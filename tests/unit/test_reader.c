@@ -218,12 +218,12 @@ static void a_long_array_arrives_complete_in_pieces_of_any_size(void **state) {
   free(bytes);
 }
 
-static size_t requests;
+static size_t requests, requested;
 
 static bool count_requests(void *ctx, size_t size) {
   (void)ctx;
-  (void)size;
   requests++;
+  requested += size;
   return false;
 }
 
@@ -454,6 +454,39 @@ static void a_hostile_announcement_does_not_grow_the_reader(void **state) {
   }
 }
 
+/* As a connection gives them: piece by piece, each into the room that the reader makes. */
+static void a_million_levels_in_pieces_cost_a_reader_no_more_than_a_short_reply(void **state) {
+  (void)state;
+  enum { LEVELS = 1000000, LEVEL_LEN = 4, LEN = LEVELS * LEVEL_LEN };
+  static const char *const levels[] = {"*1\r\n", "~1\r\n", "%1\r\n", "|1\r\n"};
+  char *bytes = malloc(LEN);
+  for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+    for (size_t at = 0; at < LEN; at += LEVEL_LEN) memcpy(bytes + at, levels[i], LEVEL_LEN);
+    for (size_t piece = 1; piece <= LEN; piece = piece < 16 ? 16 : piece < 4096 ? 4096 : piece * 64) {
+      requests = requested = 0;
+      rm_alloc_set_refuse(count_requests, NULL);
+      rm_reader *reader = new_reader();
+      rm_arena arena = {0};
+      redmoon_reply *reply;
+      redmoon_error err;
+      int rc = 0;
+      for (size_t at = 0; at < LEN && rc == 0; at += piece) {
+        size_t part = LEN - at < piece ? LEN - at : piece;
+        give(reader, bytes + at, part);
+        rc = rm_reader_next(reader, &arena, &reply, &err);
+      }
+      rm_alloc_set_refuse(NULL, NULL);
+      assert_int_equal(rc, REDMOON_ETOO_LARGE);
+      assert_non_null(strstr(err.message, "levels"));
+      assert_true(requests > 0);
+      assert_true(requested < 2 * piece + 256 * 1024); /* the piece itself has to lie somewhere */
+      rm_arena_fini(&arena);
+      rm_reader_free(reader);
+    }
+  }
+  free(bytes);
+}
+
 static int unhook(void **state) {
   (void)state;
   rm_alloc_set_refuse(NULL, NULL);
@@ -479,6 +512,7 @@ int main(void) {
       TEST(doubles_are_exact_under_a_locale_with_a_comma),
       TEST(limits_belong_to_a_reply_size),
       TEST(a_hostile_announcement_does_not_grow_the_reader),
+      TEST(a_million_levels_in_pieces_cost_a_reader_no_more_than_a_short_reply),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
