@@ -9,9 +9,9 @@
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 file(GLOB redmoon_test_support CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
-set(redmoon_test_timeout 120)
+set(redmoon_test_timeout 300)
 if(redmoon_sanitize)
-  set(redmoon_test_timeout 300)
+  set(redmoon_test_timeout 600)
 endif()
 
 set(redmoon_threaded "threads|^test_(embedded|lock|pool_real|rate_limiter|script)$")

@@ -22,7 +22,7 @@ typedef struct fixture {
 static int setup(void **state) {
   static fixture f;
   *state = &f;
-  f.server = tiny_redis_start(false);
+  f.server = tiny_redis_start(NULL);
   assert_int_equal(redmoon_client_open(tiny_redis_url(f.server), NULL, &f.client, NULL), 0);
   redmoon_reply *reply;
   assert_int_equal(redmoon_command(f.client, 2, INCR, NULL, &reply, NULL), 0); /* so that a connection is there */

@@ -22,7 +22,7 @@ static redmoon_client *open_one(tiny_redis *server) {
 
 static void operations_that_one_thread_steps_wait_for_each_other(void **state) {
   (void)state;
-  tiny_redis *server = tiny_redis_start(false);
+  tiny_redis *server = tiny_redis_start(NULL);
   redmoon_client *client = open_one(server);
   enum { MANY = 5 };
   redmoon_op *op[MANY];
@@ -43,7 +43,7 @@ static void operations_that_one_thread_steps_wait_for_each_other(void **state) {
 
 static void a_thread_that_would_wait_for_its_own_lease_is_told(void **state) {
   (void)state;
-  tiny_redis *server = tiny_redis_start(false);
+  tiny_redis *server = tiny_redis_start(NULL);
   redmoon_client *client = open_one(server);
   redmoon_transaction *tx;
   redmoon_reply *reply;
