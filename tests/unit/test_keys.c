@@ -161,8 +161,36 @@ static void different_objects_never_share_a_key(void **state) {
   free(objects);
 }
 
+/* Requests. */
+
+static void id_of_a_request_is_checked(void **state) {
+  (void)state;
+  char longest[RM_REQUEST_ID_MAX + 2] = {0};
+  memset(longest, 'a', RM_REQUEST_ID_MAX);
+  assert_int_equal(rm_request_id_check(NULL, NULL), 0);
+  assert_int_equal(rm_request_id_check("7f.A_z-9", NULL), 0);
+  assert_int_equal(rm_request_id_check(longest, NULL), 0);
+  longest[RM_REQUEST_ID_MAX] = 'a';
+  const char *const bad[] = {"", "a:b", "a b", "{a}", "a\n", longest};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    redmoon_error err;
+    assert_int_equal(rm_request_id_check(bad[i], &err), REDMOON_ECONFIG);
+    assert_non_null(strstr(err.message, "1 to 128"));
+  }
+}
+
+static void key_of_a_request_is_in_the_slot_of_its_object(void **state) {
+  (void)state;
+  redmoon_bytes key = {NULL, 0};
+  assert_int_equal(rm_request_key_build("redmoon", "orders", 6, "count", "7f-1", &key, NULL), 0);
+  assert_int_equal(key.len, strlen("redmoon:{orders}:count.req.7f-1"));
+  assert_memory_equal(key.ptr, "redmoon:{orders}:count.req.7f-1", key.len);
+  rm_key_free(&key);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(id_of_a_request_is_checked),         cmocka_unit_test(key_of_a_request_is_in_the_slot_of_its_object),
       cmocka_unit_test(plain_name_becomes_the_hash_tag),    cmocka_unit_test(name_with_a_valid_tag_is_kept),
       cmocka_unit_test(braces_that_are_no_tag_are_escaped), cmocka_unit_test(prefix_cannot_take_over_the_hash_tag),
       cmocka_unit_test(binary_name_is_kept_byte_for_byte),  cmocka_unit_test(name_of_wrong_length_is_refused),

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 int rm_name_check(const char *what, const void *name, size_t len, redmoon_error *err) {
@@ -73,6 +74,22 @@ int rm_key_build(const char *prefix, const void *name, size_t len, const char *p
   key->ptr = bytes;
   key->len = size;
   return 0;
+}
+
+int rm_request_id_check(const char *id, redmoon_error *err) {
+  static const char accepted[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  if (id == NULL) return 0;
+  size_t len = strlen(id);
+  if (len >= 1 && len <= RM_REQUEST_ID_MAX && strspn(id, accepted) == len) return 0;
+  return rm_fail(err, REDMOON_ECONFIG, "request_id: not accepted (%zu bytes); give 1 to %d letters, digits, '.', '_' and '-'",
+                 len, RM_REQUEST_ID_MAX);
+}
+
+int rm_request_key_build(const char *prefix, const void *name, size_t len, const char *part, const char *id,
+                         redmoon_bytes *key, redmoon_error *err) {
+  char full[64 + sizeof ".req." + RM_REQUEST_ID_MAX];
+  snprintf(full, sizeof full, "%s.req.%s", part, id);
+  return rm_key_build(prefix, name, len, full, key, err);
 }
 
 void rm_key_free(redmoon_bytes *key) {
