@@ -1,0 +1,66 @@
+-- SPDX-License-Identifier: MIT
+-- The rules of docs/acl.md: each is enough for its pattern, and for nothing else.
+
+local helper = require "tests.lua.helper"
+
+-- What a user of each pattern does; a title without one is a failure.
+local use = {}
+
+use["Lock"] = function(client)
+  local lock = assert(client:lock("x", { ttl = 5 }))
+  assert(lock:extend())
+  assert(lock:release())
+end
+
+use["Rate limiter"] = function(client)
+  local limiter = client:rate_limiter { algorithm = "sliding_log", limit = 2, window = 60 }
+  for _ = 1, 3 do assert(limiter:allow("k")) end
+  assert(limiter:peek("k"))
+  assert(limiter:reset("k"))
+end
+
+local function rules()
+  local file <close> = assert(io.open("docs/acl.md"))
+  local list = {}
+  for title, rule in file:read("a"):gmatch("\n## ([^\n]+)\n\n```\n([^\n]+)\n```") do
+    list[#list + 1] = { title = title, rule = rule }
+  end
+  return list
+end
+
+local function words(text)
+  local list = {}
+  for word in text:gmatch("%S+") do list[#list + 1] = word end
+  return table.unpack(list)
+end
+
+describe("the rule of", function()
+  local admin
+
+  setup(function() admin = helper.client() end)
+  teardown(function() admin:close() end)
+
+  local function connect(rule)
+    assert(admin:acl("SETUSER", "app", "reset", "on", ">pw", "-@all", "~redmoon:*", words(rule)))
+    return assert(helper.server():connect { username = "app", password = "pw" })
+  end
+
+  for _, entry in ipairs(rules()) do
+    it(entry.title .. " is enough for it", function()
+      assert.is_function(use[entry.title], "no use of " .. entry.title .. " is known")
+      for _, scripts in ipairs { "known", "unknown" } do
+        if scripts == "unknown" then assert(admin:script("FLUSH")) end
+        local client <close> = connect(entry.rule)
+        use[entry.title](client)
+      end
+    end)
+
+    it(entry.title .. " allows nothing else", function()
+      local client <close> = connect(entry.rule)
+      for _, command in ipairs { { "FLUSHALL" }, { "CONFIG", "GET", "*" }, { "KEYS", "*" }, { "SCRIPT", "FLUSH" },
+        { "EVAL", "return redis.call('DEL', KEYS[1])", "1", "other:key" }, { "ACL", "LIST" } } do
+        helper.assert_failure("NOPERM", client:call(table.unpack(command)))
+      end
+    end)
+  end
+end)
