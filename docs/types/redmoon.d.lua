@@ -99,6 +99,19 @@
 ---@field window number from 0.001 to 31622400
 ---@field name? string default "rl"
 
+---When a count ends is said by one of `window`, `calendar` and `ttl`; by none: never.
+---@class redmoon.counter_options
+---@field window? number from 0.001 to 31622400
+---@field mode? "window"|"sliding" of the window: from the first count on, not moved by later ones; or from the last
+---@field calendar? "minute"|"hour"|"day"|"month" of UTC: the count begins anew with each
+---@field ttl? number the same as a sliding window
+---@field min? integer
+---@field max? integer
+---@field saturate? boolean default false: what is out of bounds changes nothing; true: it is counted as far as they let it
+
+---@class redmoon.request_options
+---@field request_id? string 1 to 128 letters, digits, '.', '_' and '-': repeating the call with it is harmless
+
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
 ---@field server? string the program; else redis-server or valkey-server of $PATH
@@ -270,6 +283,52 @@ function rate_limiter:reset(key) end
 ---@return true
 function rate_limiter:close() end
 
+---@class redmoon.count
+---@field value integer 0 when nothing is counted
+---@field ttl number seconds until the count ends; math.huge: never; 0 when nothing is counted
+---@field exists boolean whether something is counted
+
+---@class redmoon.counted : redmoon.count
+---@field applied integer how much was counted: 0 when it was refused
+
+---@class redmoon.increment
+---@field [1] redmoon.argument key
+---@field [2]? integer default 1
+---@field request_id? string
+
+---@class redmoon.counter
+local counter = {}
+---@overload fun(self: redmoon.counter, key: redmoon.argument, options: redmoon.request_options): redmoon.counted?
+---@param key redmoon.argument
+---@param by? integer default 1; may be negative; 0 reads
+---@param options? redmoon.request_options
+---@return redmoon.counted?
+---@return string? message
+---@return string? code OVERFLOW when the result would be no 64-bit integer
+---@return redmoon.detail? detail
+function counter:increment(key, by, options) end
+---Up to 500 in one round trip, each for itself.
+---@param list redmoon.increment[]
+---@return (redmoon.counted|redmoon.error)[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `replies`: how each ended
+function counter:increment_many(list) end
+---@param key redmoon.argument
+---@return redmoon.count?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function counter:get(key) end
+---@param key redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function counter:reset(key) end
+---@return true
+function counter:close() end
+
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
 ---@alias redmoon.committed redmoon.replies|false
@@ -335,6 +394,13 @@ function client:metrics() end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:on(event, fn) end
+---@param name string 1 to 64 letters, digits, '.', '_' and '-'
+---@param options? redmoon.counter_options
+---@return redmoon.counter?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:counter(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?

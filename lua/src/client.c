@@ -166,6 +166,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
       {"__gc", client_gc}, {"__close", client_close}, {"__tostring", client_tostring}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"call", client_call},
                                      {"close", client_close},
+                                     {"counter", rm_lua_client_counter},
                                      {"hscan", rm_lua_client_hscan},
                                      {"lock", rm_lua_client_lock},
                                      {"metrics", rm_lua_client_metrics},

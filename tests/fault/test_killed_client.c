@@ -30,6 +30,24 @@ static uint64_t draw(uint64_t bound) {
 
 /* What the child does, over and over; each act is one or more calls of a pattern. */
 
+static void use_counter(redmoon_client *client) {
+  static const char *const periods[] = {"minute", "hour", "day", "month"};
+  redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
+  uint64_t kind = draw(6);
+  if (kind == 0) options.window_ms = 60000;
+  else if (kind == 1) options.ttl_ms = 60000;
+  else options.calendar = periods[kind - 2];
+  redmoon_counter *counter;
+  redmoon_counter_result results[2];
+  char id[24];
+  snprintf(id, sizeof id, "r%d", (int)draw(1000000));
+  if (redmoon_counter_new(client, "hits", &options, &counter, NULL) != 0) return;
+  const redmoon_counter_item items[] = {{"k", 1, 2, NULL}, {"l", 1, 3, id}};
+  if (draw(2) == 0) (void)!redmoon_counter_increment(counter, "k", 1, 1, id, results, NULL);
+  else (void)!redmoon_counter_increment_many(counter, items, 2, results, NULL, NULL);
+  redmoon_counter_free(counter);
+}
+
 static void use_lock(redmoon_client *client) {
   redmoon_lock *lock;
   if (redmoon_lock_acquire(client, "x", 1, &(redmoon_lock_options){.ttl_ms = 60000}, &lock, NULL) != 0) return;
@@ -105,7 +123,7 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_lock, use_limiter};
+  static const act acts[] = {use_counter, use_lock, use_limiter};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);
 }

@@ -46,6 +46,30 @@ static int teardown(void **state) {
   return lost >= CALLS / EVERY / 2 ? 0 : -1; /* else nothing was tried */
 }
 
+static void a_counter_counts_each_request_once(void **state) {
+  fixture *f = *state;
+  redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
+  options.window_ms = 3600000;
+  redmoon_counter *counter;
+  redmoon_error err;
+  assert_int_equal(redmoon_counter_new(f->client, "hits", &options, &counter, &err), 0);
+  int64_t sum = 0;
+  for (int i = 0; i < CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    redmoon_counter_result result;
+    int64_t by = i % 7 - 2;
+    if (redmoon_counter_increment(counter, "x", 1, by, id, &result, &err) != 0) fail_msg("count %d: %s", i, err.message);
+    sum += by;
+    assert_int_equal(result.value, sum);
+    assert_int_equal(result.applied, by);
+  }
+  redmoon_counter_free(counter);
+  char text[24];
+  ask_text(f->direct, text, sizeof text, "GET", "redmoon:{x}:hits.count", NULL);
+  assert_int_equal(strtol(text, NULL, 10), sum);
+}
+
 static void a_lock_is_had_and_given_back(void **state) {
   fixture *f = *state;
   int64_t fence = 0;
@@ -85,6 +109,7 @@ static void without_an_id_answers_are_missed(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
+      TEST(a_counter_counts_each_request_once),
       TEST(a_lock_is_had_and_given_back),
       TEST(without_an_id_answers_are_missed),
   };

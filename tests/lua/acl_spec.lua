@@ -6,6 +6,16 @@ local helper = require "tests.lua.helper"
 -- What a user of each pattern does; a title without one is a failure.
 local use = {}
 
+use["Counter"] = function(client)
+  for _, options in ipairs { { window = 60 }, { ttl = 60 }, { calendar = "day" }, {} } do
+    local counter = assert(client:counter("c", options))
+    assert(counter:increment("k", 1, { request_id = "r" }))
+    for _, each in ipairs(assert(counter:increment_many { { "k" }, { "l", 2 } })) do assert(each.exists, each.message) end
+    assert(counter:get("k"))
+    assert(counter:reset("k"))
+  end
+end
+
 use["Lock"] = function(client)
   local lock = assert(client:lock("x", { ttl = 5 }))
   assert(lock:extend())

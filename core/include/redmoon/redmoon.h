@@ -8,6 +8,7 @@
 
 #include <redmoon/client.h>
 #include <redmoon/command.h>
+#include <redmoon/counter.h>
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
 #include <redmoon/lock.h>
