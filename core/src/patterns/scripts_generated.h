@@ -5,6 +5,10 @@
 
 #include "engine/script.h"
 
+extern const rm_builtin rm_script_blocklist_bump;
+extern const rm_builtin rm_script_blocklist_cutoff;
+extern const rm_builtin rm_script_blocklist_revoke;
+extern const rm_builtin rm_script_blocklist_rotate;
 extern const rm_builtin rm_script_lock_acquire;
 extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
