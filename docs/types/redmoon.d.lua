@@ -330,6 +330,13 @@ function blocklist:revoke(token) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function blocklist:revoke_subject(sub, options) end
+---As at a log-out: its refresh tokens, and the access tokens that are checked with it.
+---@param family string
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke_family(family) end
 ---A new version: tokens of a lower one are revoked.
 ---@param sub string
 ---@param options? { request_id: string }

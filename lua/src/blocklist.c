@@ -164,6 +164,20 @@ static const char *revocation_word(redmoon_revocation_status status) {
   return status == REDMOON_REVOCATION_DONE ? "revoked" : status == REDMOON_REVOCATION_KEPT ? "kept" : "expired";
 }
 
+/* {status=, ttl=}, or nil, message, code, detail */
+static int revocation(lua_State *L, list *l, int started, redmoon_op *op, const redmoon_revocation_result *result,
+                      redmoon_error *err) {
+  int status = run(L, l, started, op, err), count = 1;
+  if (status < 0) {
+    count = rm_lua_fail(L, err);
+  } else {
+    lua_createtable(L, 0, 2);
+    set_text(L, "status", revocation_word(result->status));
+    set_seconds(L, "ttl", result->ttl_ms);
+  }
+  return rm_lua_end(L, &l->link, count);
+}
+
 /* list:revoke{jti=, exp=, reason=} */
 static int list_revoke(lua_State *L) {
   list *l = check(L);
@@ -175,15 +189,19 @@ static int list_revoke(lua_State *L) {
   redmoon_op *op = NULL;
   redmoon_error err;
   int started = redmoon_blocklist_revoke_start(l->list, &token, &result, &op, &err);
-  int status = run(L, l, started, op, &err), count = 1;
-  if (status < 0) {
-    count = rm_lua_fail(L, &err);
-  } else {
-    lua_createtable(L, 0, 2);
-    set_text(L, "status", revocation_word(result.status));
-    set_seconds(L, "ttl", result.ttl_ms);
-  }
-  return rm_lua_end(L, &l->link, count);
+  return revocation(L, l, started, op, &result, &err);
+}
+
+/* list:revoke_family(family) */
+static int list_revoke_family(lua_State *L) {
+  list *l = check(L);
+  size_t len;
+  const char *family = luaL_checklstring(L, 2, &len);
+  redmoon_revocation_result result;
+  redmoon_op *op = NULL;
+  redmoon_error err;
+  int started = redmoon_blocklist_revoke_family_start(l->list, family, len, &result, &op, &err);
+  return revocation(L, l, started, op, &result, &err);
 }
 
 /* list:revoke_subject(sub [, {before=}]) */
@@ -359,6 +377,7 @@ void rm_lua_blocklist_open(lua_State *L) {
                                      {"check_many", list_check_many},
                                      {"close", list_close},
                                      {"revoke", list_revoke},
+                                     {"revoke_family", list_revoke_family},
                                      {"revoke_subject", list_revoke_subject},
                                      {"rotate", list_rotate},
                                      {"verify", list_verify},

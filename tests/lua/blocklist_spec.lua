@@ -77,6 +77,17 @@ helper.over_each_way(describe, "a blocklist", function(way)
     assert.equal("revoked", rotate("b", "c").status)
   end)
 
+  it("revokes a family by its name", function()
+    local list = client:blocklist("api", { max_life = 1000, leeway = 0 })
+    list:rotate { family = "login", new = "a", ttl = 100 }
+    assert.same({ status = "revoked", ttl = 1000.001 }, list:revoke_family("login"))
+    assert.equal("revoked", list:rotate({ family = "login", presented = "a", new = "b", ttl = 100 }).status)
+    assert.equal("family", list:check({ family = "login" }).reason)
+    assert.equal("revoked", list:revoke_family("unknown").status)
+    assert.equal("family", list:check({ family = "unknown" }).reason)
+    helper.assert_raises("blocklist family: 0 bytes", function() list:revoke_family("") end)
+  end)
+
   it("checks many at once", function()
     local list = client:blocklist("api")
     local claims = {}

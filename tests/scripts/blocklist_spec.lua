@@ -206,7 +206,9 @@ describe("blocklist scripts on a server", function()
     for _, name in ipairs {"revoke", "cutoff", "bump"} do
       sha[name] = redis:call("SCRIPT", "LOAD", scripts.expand_timed("blocklist_" .. name))
     end
-    sha.rotate = redis:call("SCRIPT", "LOAD", scripts.expand("blocklist_rotate"))
+    for _, name in ipairs {"rotate", "end_family"} do
+      sha[name] = redis:call("SCRIPT", "LOAD", scripts.expand("blocklist_" .. name))
+    end
   end)
   teardown(function() stop() end)
   before_each(function() redis:call("FLUSHALL") end)
@@ -292,6 +294,24 @@ describe("blocklist scripts on a server", function()
     assert.is_true(redis:call("PTTL", FAM) <= DAY + 1)
   end)
 
+  it("end_family ends it for the longest life, and a shorter one changes nothing", function()
+    local function end_family(life) return redis:call("EVALSHA", sha.end_family, 1, FAM, life) end
+    rotate("", "a", 2 * DAY)
+    assert.are.equal(REVOKED, end_family(DAY)[1])
+    assert.are.same({"dead", "1"}, redis:call("HGETALL", FAM))
+    assert.is_true(redis:call("PTTL", FAM) > 2 * DAY - 5000)
+    local dump = redis:call("DUMP", FAM)
+    assert.are.equal(KEPT, end_family(DAY)[1])
+    assert.are.equal(DEAD, rotate("a", "b", DAY)[1])
+    assert.are.equal(dump, redis:call("DUMP", FAM))
+    assert.is_true(redis:call("PTTL", FAM) > 2 * DAY - 5000)
+    assert.are.same({REVOKED, 3 * DAY + 1}, end_family(3 * DAY))
+    redis:call("DEL", FAM)
+    assert.are.same({REVOKED, DAY + 1}, end_family(DAY))
+    assert.are.equal(DEAD, rotate("", "a", DAY)[1])
+    assert.is_true(redis:call("PTTL", FAM) > DAY - 5000)
+  end)
+
   it("bad input is refused before anything is written", function()
     for _, bad in ipairs {{"x", 0}, {1.5, 0}, {-1, 0}, {"nan", 0}, {"inf", 0}, {2e9, -1}, {2e9, 600001}, {2e9, 0.5}} do
       assert.is_truthy(revoke(START, bad[1], bad[2]).err:find("integers", 1, true), bad[1] .. " " .. bad[2])
@@ -302,6 +322,7 @@ describe("blocklist scripts on a server", function()
     for _, bad in ipairs {0, "x", 1.5} do
       assert.is_truthy(redis:call("EVALSHA", sha.bump, 1, SUB, bad, START).err:find("an integer", 1, true))
       assert.is_truthy(rotate("a", "b", bad).err:find("an integer", 1, true))
+      assert.is_truthy(redis:call("EVALSHA", sha.end_family, 1, FAM, bad).err:find("an integer", 1, true))
     end
     assert.is_truthy(rotate("a", "a", DAY).err:find("different ids", 1, true))
     assert.is_truthy(rotate("a", "", DAY).err:find("different ids", 1, true))

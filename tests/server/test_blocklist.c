@@ -106,6 +106,13 @@ static redmoon_rotation_status rotate(redmoon_blocklist *list, redmoon_bytes pre
 }
 static const redmoon_bytes none = {NULL, 0};
 
+/* A refused argument: the message names it, not its value. */
+static void refused(int status, const redmoon_error *err, const char *message) {
+  assert_int_equal(status, REDMOON_ECONFIG);
+  if (strstr(err->message, message) == NULL) fail_msg("%s", err->message);
+  assert_null(strstr(err->message, "secret"));
+}
+
 /* The only key there is; the caller's. */
 static char *only_key(redmoon_client *client) {
   redmoon_reply *keys = ask(client, "KEYS", "*", NULL);
@@ -271,6 +278,23 @@ static void reused_refresh_token_kills_its_family_in_the_same_call(void **state)
   redmoon_blocklist_free(list);
 }
 
+static void family_is_revoked_by_its_name(void **state) {
+  fixture *f = *state;
+  redmoon_error err;
+  redmoon_revocation_result result;
+  redmoon_blocklist *list = list_of(f->client);
+  assert_int_equal(rotate(list, none, BYTES("r0")), REDMOON_ROTATION_DONE);
+  assert_int_equal(redmoon_blocklist_revoke_family(list, "login 7", 7, &result, &err), 0);
+  assert_int_equal(result.status, REDMOON_REVOCATION_DONE);
+  assert_true(result.ttl_ms == INT64_C(30) * 24 * HOUR * 1000 + 60001);
+  assert_int_equal(rotate(list, BYTES("r0"), BYTES("r1")), REDMOON_ROTATION_REVOKED);
+  assert_string_equal(check_family(list, BYTES("login 7")).reason, "family");
+  assert_int_equal(redmoon_blocklist_revoke_family(list, "login 8", 7, &result, &err), 0); /* never begun */
+  assert_string_equal(check_family(list, BYTES("login 8")).reason, "family");
+  refused(redmoon_blocklist_revoke_family(list, "", 0, &result, &err), &err, "blocklist family: 0 bytes");
+  redmoon_blocklist_free(list);
+}
+
 static void many_are_checked_in_one_round_trip(void **state) {
   fixture *f = *state;
   enum { TOKENS = 1000 };
@@ -410,6 +434,8 @@ static void server_gets_no_id_no_subject_and_no_clients_time(void **state) {
   assert_int_equal(rotate(list, none, BYTES("secret-refresh")), REDMOON_ROTATION_DONE);
   assert_int_equal(rotate(list, BYTES("secret-refresh"), BYTES("secret-next")), REDMOON_ROTATION_DONE);
   assert_int_equal(rotate(list, BYTES("secret-refresh"), BYTES("secret-theft")), REDMOON_ROTATION_REUSED);
+  redmoon_revocation_result ended;
+  assert_int_equal(redmoon_blocklist_revoke_family(list, "secret-family", 13, &ended, &err), 0);
   redmoon_claims claims = claims_of(BYTES("secret-jti"), BYTES("secret-sub"), exp, 0);
   claims.family = BYTES("secret-family");
   assert_true(check(list, &claims).revoked);
@@ -571,13 +597,6 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
   }
 }
 
-/* A refused argument: the message names it, not its value; nothing is sent. */
-static void refused(int status, const redmoon_error *err, const char *message) {
-  assert_int_equal(status, REDMOON_ECONFIG);
-  if (strstr(err->message, message) == NULL) fail_msg("%s", err->message);
-  assert_null(strstr(err->message, "secret"));
-}
-
 static void bad_arguments_are_refused_and_nothing_is_written(void **state) {
   fixture *f = *state;
   redmoon_error err;
@@ -712,6 +731,7 @@ int main(void) {
       cmocka_unit_test_setup(subject_is_revoked_up_to_the_second_of_the_cutoff, empty),
       cmocka_unit_test_setup(version_tells_apart_what_was_issued_in_one_second, empty),
       cmocka_unit_test_setup(reused_refresh_token_kills_its_family_in_the_same_call, empty),
+      cmocka_unit_test_setup(family_is_revoked_by_its_name, empty),
       cmocka_unit_test_setup(many_are_checked_in_one_round_trip, empty),
       cmocka_unit_test_setup(lists_of_other_name_issuer_or_key_share_nothing, empty),
       cmocka_unit_test_setup(keys_are_keyed_hashes_in_a_fixed_layout, empty),

@@ -131,6 +131,16 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_blocklist_rotate_start(redmoon_blockl
                                                                   redmoon_rotation_result *out, redmoon_op **op,
                                                                   redmoon_error *err);
 
+/** Revokes a family by its name, as at a log-out: its refresh tokens, and the access tokens that are checked with it, for
+ *  max_life + leeway.  Repeating it is harmless. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_blocklist_revoke_family(redmoon_blocklist *list, const void *family,
+                                                                   size_t family_len, redmoon_revocation_result *out,
+                                                                   redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_blocklist_revoke_family_start(redmoon_blocklist *list, const void *family,
+                                                                         size_t family_len,
+                                                                         redmoon_revocation_result *out,
+                                                                         redmoon_op **op, redmoon_error *err);
+
 /* Check. */
 
 /** What a verified token says; at least one of jti, sub and family. */

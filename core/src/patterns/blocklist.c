@@ -3,7 +3,7 @@
  *
  *     {H(token)}:<name>.jti       the reason                   revoke
  *     {H(subject)}:<name>.sub     cut, ver                     revoke_subject, bump
- *     {H(family)}:<name>.fam      cur, old; or dead            rotate
+ *     {H(family)}:<name>.fam      cur, old; or dead            rotate, revoke_family
  *
  * A token's key does not depend on the subject: so a check finds it whether or not revoke was told whose it is. */
 #include "patterns/blocklist.h"
@@ -329,4 +329,21 @@ int redmoon_blocklist_rotate(redmoon_blocklist *list, const redmoon_rotation *ro
                              redmoon_error *err) {
   redmoon_op *op = NULL;
   return rm_run(redmoon_blocklist_rotate_start(list, rotation, out, &op, err), &op, err);
+}
+
+int redmoon_blocklist_revoke_family_start(redmoon_blocklist *list, const void *family, size_t family_len,
+                                          redmoon_revocation_result *out, redmoon_op **op, redmoon_error *err) {
+  const redmoon_bytes name = {family, family_len};
+  int status = rm_blocklist_check_id("family", name, err);
+  if (status < 0) return status;
+  char life[DIGITS];
+  const redmoon_bytes args[] = {text_of(life, list->life_ms)};
+  return call_start(list, &rm_script_blocklist_end_family, RM_HASH_FAMILY, name, NULL, args, 1, RM_CALL_REPEATABLE,
+                    decode_revoke, out, op, err);
+}
+
+int redmoon_blocklist_revoke_family(redmoon_blocklist *list, const void *family, size_t family_len,
+                                    redmoon_revocation_result *out, redmoon_error *err) {
+  redmoon_op *op = NULL;
+  return rm_run(redmoon_blocklist_revoke_family_start(list, family, family_len, out, &op, err), &op, err);
 }

@@ -7,6 +7,7 @@
 
 extern const rm_builtin rm_script_blocklist_bump;
 extern const rm_builtin rm_script_blocklist_cutoff;
+extern const rm_builtin rm_script_blocklist_end_family;
 extern const rm_builtin rm_script_blocklist_revoke;
 extern const rm_builtin rm_script_blocklist_rotate;
 extern const rm_builtin rm_script_lock_acquire;
