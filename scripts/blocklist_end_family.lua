@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- blocklist_end_family: revoke a family of refresh tokens, whether or not it was begun.      writes, O(1)
--- KEYS[1]  <prefix>:{<family>}:<list>.fam   hash: cur and old (ids), or dead; lives as long as its last refresh token
+-- KEYS[1]  <prefix>:{<family>}:<list>.fam   hash: cur and old (ids), or dead (why); lives as long as its last token
 -- ARGV[1]  longest life of a token and its leeway, in ms (integer, 1 to 3155760600000)
 -- Returns  {1, ms left} revoked     {2, ms left} kept: it was revoked for as long or longer already, nothing is written
 --- @include "status"

@@ -554,6 +554,9 @@ static void lost_answers_change_nothing_twice(void **state) {
   assert_int_equal(rotate(list, BYTES("r0"), BYTES("r1")), REDMOON_ROTATION_DONE);
   assert_int_equal(cutter_left(c), 0);
   assert_false(check_family(list, BYTES("login 7")).revoked);
+  cutter_lose(c, 1); /* a theft is told, though its answer was lost */
+  assert_int_equal(rotate(list, BYTES("r0"), BYTES("thief")), REDMOON_ROTATION_REUSED);
+  assert_int_equal(cutter_left(c), 0);
   redmoon_subject_result first, second;
   cutter_lose(c, 1);
   assert_true(redmoon_blocklist_bump(list, "user", 4, NULL, &first, &err) < 0);
