@@ -15,7 +15,10 @@ if(redmoon_sanitize)
   set(redmoon_test_timeout 600)
 endif()
 
-set(redmoon_threaded "threads|^test_(counter|embedded|lock|pool_real|rate_limiter|script)$")
+# Programs of other names that make threads.
+set(redmoon_threaded blocklist counter embedded lock pool_real rate_limiter script)
+list(JOIN redmoon_threaded "|" redmoon_threaded)
+set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")
 
 function(redmoon_add_test kind name)
   add_test(NAME ${kind}/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})

@@ -111,6 +111,31 @@
 
 ---@class redmoon.request_options
 ---@field request_id? string 1 to 128 letters, digits, '.', '_' and '-': repeating the call with it is harmless
+---@class redmoon.blocklist_options
+---@field issuer? string hashed into every key
+---@field hash_key? string a secret of 16 to 64 bytes, the same in every process
+---@field leeway? number default 60, from 0 to 600: how long after exp a verifier may still accept
+---@field max_life? number default 30 days: the longest life of any token of a subject
+---@field on_error? "deny"|"allow"|"error" default "deny": what a check says when Redis fails
+
+---@class redmoon.revocation
+---@field jti string 1 to 1,024 bytes
+---@field exp integer seconds since 1970
+---@field reason? string a word
+
+---What a verified token says; at least one of jti, sub and family.
+---@class redmoon.claims
+---@field jti? string
+---@field sub? string needs iat
+---@field iat? number seconds since 1970
+---@field ver? integer what bump() gave when it was issued
+---@field family? string
+
+---@class redmoon.rotation
+---@field family string what all tokens of one login share
+---@field presented? string id of the refresh token presented; nil begins the family
+---@field new string id of the new one
+---@field ttl number life of the new one
 
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
@@ -328,6 +353,82 @@ function counter:get(key) end
 function counter:reset(key) end
 ---@return true
 function counter:close() end
+---@class redmoon.revocation_result
+---@field status "revoked"|"kept"|"expired" kept: revoked for as long or longer already; expired: nothing to revoke
+---@field ttl number how long it stays revoked
+---@field cutoff? number of a subject: in force now, seconds since 1970
+
+---@class redmoon.check_result
+---@field revoked boolean
+---@field reason? string what revoke was given, else "revoked"; "subject", "version", "family", "unavailable"
+---@field ttl? number how long what says so lives
+---@field code? string of what made it unavailable
+---@field message? string of what made it unavailable
+
+---@class redmoon.rotation_result
+---@field rotated boolean
+---@field status "rotated"|"reused"|"revoked"|"exists"|"gone"
+---@field ttl number
+
+---Takes claims of tokens that its caller has verified: it never parses one.
+---@class redmoon.blocklist
+local blocklist = {}
+---@param token redmoon.revocation
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke(token) end
+---All tokens with iat <= before; by default now, by the server's clock.
+---@param sub string
+---@param options? { before: number }
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke_subject(sub, options) end
+---As at a log-out: its refresh tokens, and the access tokens that are checked with it.
+---@param family string
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke_family(family) end
+---A new version: tokens of a lower one are revoked.
+---@param sub string
+---@param options? { request_id: string }
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:bump(sub, options) end
+---@param rotation redmoon.rotation
+---@return redmoon.rotation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:rotate(rotation) end
+---@param claims redmoon.claims
+---@return redmoon.check_result?
+---@return string? message only with on_error = "error"
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:check(claims) end
+---Up to 1,000 tokens in one round trip.
+---@param claims redmoon.claims[]
+---@return redmoon.check_result[]?
+---@return string? message only with on_error = "error"
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:check_many(claims) end
+---Whether the server would keep what it is told: at the start of a program.
+---@return true?
+---@return string? message
+---@return string? code UNAVAILABLE when it may evict a revocation
+---@return redmoon.detail? detail
+function blocklist:verify() end
+---@return true
+function blocklist:close() end
 
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
@@ -421,6 +522,13 @@ function client:with_lock(name, options, fn, ...) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:rate_limiter(options) end
+---@param name string 1 to 32 letters, digits, '.', '_' and '-'
+---@param options? redmoon.blocklist_options
+---@return redmoon.blocklist?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:blocklist(name, options) end
 
 ---A private server that ends with the process.
 ---@class redmoon.embedded
@@ -458,6 +566,12 @@ function redmoon.is_error(value) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function redmoon.script(source) end
+---128 random bits as 22 characters of base64url.
+---@return string?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.new_jti() end
 ---@param options? redmoon.embedded_options
 ---@return redmoon.embedded?
 ---@return string? message

@@ -30,6 +30,20 @@ static uint64_t draw(uint64_t bound) {
 
 /* What the child does, over and over; each act is one or more calls of a pattern. */
 
+static void use_blocklist(redmoon_client *client) {
+  redmoon_blocklist *list;
+  redmoon_revocation_result revoked;
+  redmoon_subject_result subject;
+  redmoon_rotation_result rotated;
+  if (redmoon_blocklist_new(client, "b", NULL, &list, NULL) != 0) return;
+  redmoon_bytes id = {"x", 1}, next = {"y", 1};
+  (void)!redmoon_blocklist_revoke(list, &(redmoon_revocation){id, 4000000000, NULL}, &revoked, NULL);
+  (void)!redmoon_blocklist_bump(list, id.ptr, id.len, "r", &subject, NULL);
+  (void)!redmoon_blocklist_rotate(list, &(redmoon_rotation){id, {NULL, 0}, id, 60000}, &rotated, NULL);
+  (void)!redmoon_blocklist_rotate(list, &(redmoon_rotation){id, id, next, 60000}, &rotated, NULL);
+  redmoon_blocklist_free(list);
+}
+
 static void use_counter(redmoon_client *client) {
   static const char *const periods[] = {"minute", "hour", "day", "month"};
   redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
@@ -123,7 +137,7 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_counter, use_lock, use_limiter};
+  static const act acts[] = {use_blocklist, use_counter, use_lock, use_limiter};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);
 }

@@ -66,7 +66,7 @@ typedef struct world {
   redmoon_script *script;
   char tag[32]; /* of this run; names what it writes */
   bool queued;  /* the transaction's body came to its end */
-  int took;     /* how many of its three calls the limiter has done; -1: there was no limiter */
+  int took;     /* how many of its calls the pattern has done; -1: there was no pattern */
   int counted;  /* and how many of its three the counter; -1: there was no counter */
 } world;
 
@@ -591,6 +591,60 @@ static void check_limiter(world *w, int status, const redmoon_error *err) {
              redmoon_outcome_name(err->outcome), (long long)len);
 }
 
+/* Revoke, bump, begin a family, check, verify; w->took counts them. */
+static int blocklist_calls(world *w, redmoon_blocklist *list, redmoon_error *err) {
+  redmoon_bytes id = {w->tag, strlen(w->tag)};
+  redmoon_revocation token = {id, 2000000000, "memory"};
+  redmoon_revocation_result revoked;
+  redmoon_subject_result subject;
+  redmoon_rotation rotation = {id, {NULL, 0}, id, 600000};
+  redmoon_rotation_result rotated;
+  redmoon_claims claims[] = {{id, id, id, 5, 0}, {{NULL, 0}, {NULL, 0}, id, 0, 0}};
+  redmoon_check_result results[2];
+  int rc = redmoon_blocklist_revoke(list, &token, &revoked, err);
+  if (rc == 0) w->took++;
+  if (rc == 0) rc = redmoon_blocklist_bump(list, id.ptr, id.len, "request", &subject, err);
+  if (rc == 0) rc = redmoon_blocklist_rotate(list, &rotation, &rotated, err);
+  if (rc == 0) rc = redmoon_blocklist_check_many(list, claims, 2, results, err);
+  if (rc == 0) assert_string_equal(results[0].reason, "memory");
+  if (rc == 0) assert_string_equal(results[1].reason, "");
+  if (rc == 0) rc = redmoon_blocklist_verify(list, err);
+  return rc;
+}
+
+static int blocklist(world *w, redmoon_error *err) {
+  redmoon_blocklist_options options = REDMOON_BLOCKLIST_OPTIONS_INIT;
+  options.on_error = "error"; /* else a check would not fail */
+  redmoon_blocklist *list = NULL;
+  w->took = -1;
+  int rc = redmoon_blocklist_new(w->client, "memory", &options, &list, err);
+  if (rc != 0) {
+    assert_null(list);
+    return rc;
+  }
+  w->took = 0;
+  rc = blocklist_calls(w, list, err);
+  redmoon_blocklist_free(list);
+  return rc;
+}
+
+/* The token is revoked once its revocation was done, is not before it was sent, and nobody knows between. */
+static void check_blocklist(world *w, int status, const redmoon_error *err) {
+  (void)status;
+  redmoon_blocklist *list = NULL;
+  redmoon_error why;
+  redmoon_claims claims = REDMOON_CLAIMS_INIT;
+  claims.jti = (redmoon_bytes){w->tag, strlen(w->tag)};
+  redmoon_check_result result;
+  if (redmoon_blocklist_new(w->client, "memory", NULL, &list, &why) != 0 ||
+      redmoon_blocklist_check(list, &claims, &result, &why) != 0 || strcmp(result.reason, "unavailable") == 0)
+    fail_msg("%s", why.message);
+  if (w->took > 0) assert_true(result.revoked);
+  else if (w->took < 0 || err->outcome == REDMOON_NOT_SENT) assert_false(result.revoked);
+  else if (err->outcome == REDMOON_ANSWERED) assert_true(result.revoked);
+  redmoon_blocklist_free(list);
+}
+
 /* One, then two together, then it is read and forgotten. */
 static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err) {
   size_t len = strlen(w->tag);
@@ -741,6 +795,7 @@ static void refused_memory_fails_a_transaction_or_script_cleanly(void **state) {
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
       {"lock", lock, check_lock, false},
+      {"blocklist", blocklist, check_blocklist, false},
       {"counter", counter, check_counter, false},
       {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},

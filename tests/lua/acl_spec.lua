@@ -6,6 +6,20 @@ local helper = require "tests.lua.helper"
 -- What a user of each pattern does; a title without one is a failure.
 local use = {}
 
+use["Blocklist"] = function(client)
+  local list = assert(client:blocklist("b"))
+  assert(list:verify())
+  local exp = math.tointeger(client:time()[1]) + 60
+  assert(list:revoke { jti = "j", exp = exp })
+  assert(list:revoke_subject("s"))
+  assert(list:bump("s", { request_id = "r" }))
+  for _, new in ipairs { "r1", "r2" } do
+    assert(list:rotate { family = "f", presented = new == "r2" and "r1" or nil, new = new, ttl = 60 })
+  end
+  assert(list:revoke_family("f"))
+  assert(list:check { jti = "j", sub = "s", iat = 1, family = "f" }.revoked)
+end
+
 use["Counter"] = function(client)
   for _, options in ipairs { { window = 60 }, { ttl = 60 }, { calendar = "day" }, {} } do
     local counter = assert(client:counter("c", options))
