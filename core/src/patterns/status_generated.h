@@ -9,6 +9,11 @@ enum {
   RM_STATUS_LOCK_GONE = -1, /* nobody holds it */
   RM_STATUS_RATE_ALLOWED = 1, /* the units were taken (peek: would be) */
   RM_STATUS_RATE_DENIED = 0, /* they were not, and nothing was written */
+  RM_STATUS_RECORD_OK = 1, /* there is a record, and what was asked was done */
+  RM_STATUS_RECORD_GONE = 0, /* there is none, nothing was written */
+  RM_STATUS_RECORD_CONFLICT = -1, /* it has another version, nothing was written */
+  RM_STATUS_RECORD_RANGE = -2, /* the sum is out of the field's range, nothing was written */
+  RM_STATUS_RECORD_UNREADABLE = -3, /* the field holds no number, nothing was written */
 };
 
 #endif
