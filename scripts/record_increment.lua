@@ -17,7 +17,7 @@ local field, by, exact, ttl = ARGV[1], ARGV[2], ARGV[3] == "1", record_whole(ARG
 local keep, max_age = ARGV[5] == "1", record_whole(ARGV[6])
 
 local function double(text)
-  return text:find("^%-?%d*%.?%d*[eE]?[+-]?%d*$") and tonumber(text) or nil
+  return text:find("^[+-]?%d*%.?%d*[eE]?[+-]?%d*$") and tonumber(text) or nil
 end
 
 local function shortest(number)

@@ -14,6 +14,7 @@
 #include <redmoon/op.h>
 #include <redmoon/options.h>
 #include <redmoon/rate_limiter.h>
+#include <redmoon/records.h>
 #include <redmoon/reply.h>
 #include <redmoon/scan.h>
 #include <redmoon/script.h>
