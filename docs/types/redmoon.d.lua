@@ -99,6 +99,24 @@
 ---@field window number from 0.001 to 31622400
 ---@field name? string default "rl"
 
+---@alias redmoon.record_type "string"|"integer"|"number"|"boolean"|"time"
+---@alias redmoon.record_fields table<string, any>
+
+---@class redmoon.records_options
+---@field fields table<string, redmoon.record_type> 1 to 1000; a name does not begin with "_"
+---@field ttl? number from 0.001 to 3155760000; without it records live until they are deleted
+---@field sliding? boolean a load renews the lifetime, too, when less than 90 % of it is left
+---@field keep_ttl? boolean the first write sets the lifetime, later ones keep it
+---@field max_age? number from 0.001 to 3155760000; a record ends this long after it was created, whatever renews it
+---@field max_value_size? integer most bytes of a string, from 1 to 67108864; 1048576
+
+---@class redmoon.record_write
+---@field version? integer that the record must have, else CONFLICT; 0: there must be none
+---@field request_id? string makes a repetition harmless
+
+---@class redmoon.request_options
+---@field request_id? string makes a repetition harmless
+
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
 ---@field server? string the program; else redis-server or valkey-server of $PATH
@@ -270,6 +288,61 @@ function rate_limiter:reset(key) end
 ---@return true
 function rate_limiter:close() end
 
+---@class redmoon.records
+local records = {}
+---Replaces the record, or creates it: fields that are not given are gone.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:save(id, t, options) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no record.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:update(id, t, options) end
+---nil: there is no record.  The second result is its version.
+---@param id redmoon.argument
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:load(id, fields) end
+---Adds to a field of type integer or number.  nil: there is no record.  The second result is its new version.
+---@param id redmoon.argument
+---@param field string
+---@param by? number default 1
+---@param options? redmoon.request_options
+---@return number?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:increment(id, field, by, options) end
+---Lets the lifetime begin anew.  Seconds that are left (math.huge: it has no end); nil: there is no record.
+---@param id redmoon.argument
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:touch(id) end
+---Whether there was one.
+---@param id redmoon.argument
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:delete(id) end
+---@return true
+function records:close() end
+
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
 ---@alias redmoon.committed redmoon.replies|false
@@ -355,6 +428,14 @@ function client:with_lock(name, options, fn, ...) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:rate_limiter(options) end
+---Hashes with a schema.
+---@param name string 1 to 48 letters, digits, ".", "_" and "-"
+---@param options redmoon.records_options
+---@return redmoon.records?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:records(name, options) end
 
 ---A private server that ends with the process.
 ---@class redmoon.embedded

@@ -172,6 +172,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"on", rm_lua_client_on},
                                      {"pipeline", rm_lua_client_pipeline},
                                      {"rate_limiter", rm_lua_client_rate_limiter},
+                                     {"records", rm_lua_client_records},
                                      {"run", rm_lua_client_run},
                                      {"scan", rm_lua_client_scan},
                                      {"sscan", rm_lua_client_sscan},

@@ -56,6 +56,7 @@ describe("the definitions for the language server", function()
     local objects = {
       lock = assert(client:lock("l")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
+      records = client:records("r", { fields = { n = "integer" } }),
       scan = client:scan(),
       script = redmoon.script("return 1"),
       hook = assert(client:on("command", function() end)),
