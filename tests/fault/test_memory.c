@@ -66,7 +66,7 @@ typedef struct world {
   redmoon_script *script;
   char tag[32]; /* of this run; names what it writes */
   bool queued;  /* the transaction's body came to its end */
-  int took;     /* how many of its three calls the limiter has done; -1: there was no limiter */
+  int took;     /* how many of its calls the limiter, or the records, have done; -1: there were none */
 } world;
 
 typedef struct scenario {
@@ -590,6 +590,83 @@ static void check_limiter(world *w, int status, const redmoon_error *err) {
              redmoon_outcome_name(err->outcome), (long long)len);
 }
 
+typedef struct memory_record {
+  redmoon_bytes text;
+  int64_t number;
+  double score;
+} memory_record;
+
+enum { RECORD_STEPS = 6 };
+
+static int record_step(world *w, redmoon_records *records, int step, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, step + 1, 0.5};
+  redmoon_record *loaded = NULL;
+  redmoon_record_sum sum;
+  int rc;
+  switch (step) {
+  case 0:
+    return redmoon_records_save(records, w->tag, len, &r, NULL, NULL, err);
+  case 1:
+    return redmoon_records_update(records, w->tag, len, &r, NULL, NULL, err);
+  case 2:
+    rc = redmoon_records_increment(records, w->tag, len, "number", 5, NULL, &sum, err);
+    if (rc == 0) assert_int_equal(sum.integer, 7);
+    return rc;
+  case 3:
+    rc = redmoon_records_load(records, w->tag, len, NULL, 0, &r, &loaded, err);
+    assert_int_equal(rc == 0, loaded != NULL);
+    if (rc == 0) assert_int_equal(r.number, 7);
+    redmoon_record_free(loaded);
+    return rc;
+  case 4:
+    return redmoon_records_touch(records, w->tag, len, NULL, err);
+  default:
+    return redmoon_records_delete(records, w->tag, len, NULL, err);
+  }
+}
+
+static int records(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, number, REDMOON_INTEGER),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
+  options.fields = fields;
+  options.field_count = 3;
+  options.ttl_ms = 600000;
+  redmoon_records *all = NULL;
+  w->took = -1;
+  int rc = redmoon_records_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  for (w->took = 0; rc == 0 && w->took < RECORD_STEPS;) {
+    rc = record_step(w, all, w->took, err);
+    if (rc == 0) w->took++;
+  }
+  redmoon_records_free(all);
+  return rc;
+}
+
+/* The record is what the calls that were done made of it, and nobody knows only of a call whose outcome is unknown. */
+static void check_records(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[RECORD_STEPS + 1] = {0, 1, 2, 7, 7, 7, 0}; /* 0: there is none */
+  char name[80], text[32] = "0";
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.record", w->tag);
+  if (ask_text(w->client, text, sizeof text, "HGET", name, "number", NULL) >= 0)
+    assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
+  int64_t number = strtoll(text, NULL, 10);
+  int took = w->took < 0 ? 0 : w->took;
+  assert_int_equal(status == 0, took == RECORD_STEPS);
+  bool next_not_done = took == RECORD_STEPS || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  bool next_done = !next_not_done && err->outcome == REDMOON_ANSWERED;
+  int64_t before = after[took], then = after[took == RECORD_STEPS ? took : took + 1];
+  if (next_not_done ? number != before : next_done ? number != then : number != before && number != then)
+    fail_msg("records: after %d of %d calls, the next %s, the number is %lld", took, RECORD_STEPS,
+             redmoon_outcome_name(err->outcome), (long long)number);
+}
+
 static int with(world *w, redmoon_error *err) {
   redmoon_call_options options = REDMOON_CALL_OPTIONS_INIT;
   options.timeout_ms = 60000;
@@ -675,6 +752,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"lock", lock, check_lock, false},
       {"limiter", limiter, check_limiter, false},
       {"limiter by its source", limiter_by_source, check_limiter, false},
+      {"records", records, check_records, false},
   };
   for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) squeeze_all(*state, &list[i]);
 }
