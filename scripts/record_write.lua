@@ -47,4 +47,5 @@ redis.call("HSET", record, "_v", after, "_c", string.format("%.0f", own and own.
 for i = FIRST, last, 1000 do redis.call("HSET", record, unpack(args, i, math.min(i + 999, last))) end
 for _, field in ipairs(drop) do redis.call("HDEL", record, field) end
 record_live(record, own, ttl, keep, max_age)
+if replace and ttl == 0 and max_age == 0 then redis.call("PERSIST", record) end
 return request_keep(request, {RECORD_OK, tonumber(after)})

@@ -18,5 +18,4 @@ local function record_live(record, own, ttl, keep, max_age)
   local has = life and own and keep and redis.call("PTTL", record) or -1
   if has >= 0 then life = math.min(has, left or has) end
   if life and life ~= has then redis.call("PEXPIRE", record, string.format("%.0f", life)) end
-  if not life and not own then redis.call("PERSIST", record) end
 end

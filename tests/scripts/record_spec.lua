@@ -10,6 +10,7 @@ local KEY = "redmoon:{u}:s.record"
 local REQUEST = KEY .. ".req.r1"
 local SECOND = 1000000 -- the clock's unit; lifetimes are in ms
 local START = 1760000000 * SECOND
+local UNTOUCHED = 900000000 -- ms: a lifetime that no script sets
 
 -- Clock and lifetime come from the test: the last two arguments.
 local function expand_virtual(name)
@@ -50,10 +51,7 @@ function Model:begin_life(before, most)
   most = before and most or self.max_age > 0 and self.max_age or nil
   local wanted = self.ttl > 0 and self.ttl or nil
   if most and (not wanted or wanted > most) then wanted = most end
-  if not wanted then
-    if not before then self.record.ends = nil end
-    return
-  end
+  if not wanted then return end
   local has = self:key_left()
   if before and self.keep and has >= 0 then
     if most and has > most then self:end_in(most) end
@@ -78,6 +76,7 @@ function Model:write(replace, expected, sets, drops)
   self.record = {fields = fields, version = self:next_version(before),
     created = before and before.created or self.now // 1000, ends = self.record and self.record.ends}
   self:begin_life(before, most)
+  if replace and self.ttl == 0 and self.max_age == 0 then self.record.ends = nil end
   return {OK, self.record.version}
 end
 
@@ -270,7 +269,8 @@ describe("records", function()
       move_clock(model)
       local had = model.record
       model:forget_what_ended()
-      commands[#commands + 1] = {had and not model.record and "DEL" or "PERSIST", KEY}
+      local sync = model.record and model.record.ends and {"PEXPIRE", KEY, UNTOUCHED} or {"PERSIST", KEY}
+      commands[#commands + 1] = had and not model.record and {"DEL", KEY} or sync
       local left, now = model:key_left(), model.now
       model.set_to = nil
       local name, args, answer = roll(model)
@@ -284,7 +284,7 @@ describe("records", function()
       commands[#commands + 1] = {"PTTL", KEY}
       commands[#commands + 1] = {"HGETALL", KEY}
       expected[#expected + 1] = {step = step, name = name, args = args, answer = answer, record = copy(model.record),
-        set_to = model.set_to}
+        life = model.set_to or model.record and (model.record.ends and UNTOUCHED or -1) or -2}
       seen[name .. answer[1]] = true
       if #expected == 100 or step == steps then
         local replies = redis:batch(commands)
@@ -292,7 +292,7 @@ describe("records", function()
           local reply, pttl, all = replies[4 * i - 2], replies[4 * i - 1], replies[4 * i]
           local what = ("step %d, %s%s: "):format(want.step, want.name, show(want.args))
           assert(show(reply) == show(want.answer), what .. show(reply) .. ", the model says " .. show(want.answer))
-          local life = want.set_to or want.record and -1 or -2 -- PERSIST came before
+          local life = want.life
           local near = life < 0 and pttl == life or life > 0 and pttl <= life and pttl > life - 1000
           assert(near, what .. "PTTL " .. pttl .. ", the model says " .. life)
           assert(same_fields(all, want.record), what .. show(all))
@@ -443,6 +443,30 @@ describe("records", function()
     redis:call("PERSIST", KEY)
     redis:call("EVAL", write, 1, KEY, 0, -1, 60000, 1, 0, 1, "n", "2") -- what should have one gets it again
     assert.is_true(redis:call("PTTL", KEY) > 50000)
+  end)
+
+  it("a client that dies between any two bytes of a write leaves no record, or a whole one with its lifetime", function()
+    local unix = require "socket.unix"
+    local path = redis:call("CONFIG", "GET", "unixsocket")[2]
+    local loaded = redis:call("SCRIPT", "LOAD", scripts.expand("record_write"))
+    local words, request = {"EVALSHA", loaded, "1", KEY, "1", "-1", "60000", "0", "0", "2", "n", "1", "s", "text"}, {}
+    for i, word in ipairs(words) do request[i] = ("$%d\r\n%s\r\n"):format(#word, word) end
+    request = ("*%d\r\n"):format(#words) .. table.concat(request)
+    local whole = 0
+    for len = 1, #request do
+      redis:call("DEL", KEY)
+      local link = unix.stream and unix.stream() or unix()
+      assert(link:connect(path))
+      assert(link:send(request:sub(1, len)))
+      link:close()
+      repeat until not redis:call("CLIENT", "LIST"):find("\n.") -- the server has dealt with it: only we are left
+      if redis:call("EXISTS", KEY) == 1 then
+        whole = whole + 1
+        assert.are.equal(4, redis:call("HLEN", KEY))
+        assert.is_true(redis:call("PTTL", KEY) > 0)
+      end
+    end
+    assert.are.equal(1, whole)
   end)
 
   it("a server without memory refuses a write and leaves the record as it was", function()
