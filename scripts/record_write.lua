@@ -13,19 +13,15 @@
 --- @include "request"
 --- @include "record"
 --- @include "record_life"
+--- @include "record_fields"
 local record, request = KEYS[1], KEYS[2]
 local replace, expected, ttl, keep = ARGV[1] == "1", tonumber(ARGV[2]), record_whole(ARGV[3]), ARGV[4] == "1"
 local max_age, count, args = record_whole(ARGV[5]), record_whole(ARGV[6]), ARGV
 local FIRST = 7
 
-local last = FIRST - 1 + 2 * (count or 0)
-local given, drop, wrong = {}, {}, not (expected and ttl and max_age and count) or last > #args
-for i = FIRST, #args, 1 do
-  local is_field = i > last or (i - FIRST) % 2 == 0
-  if is_field and args[i]:sub(1, 1) == "_" then wrong = true end
-  if i > last then drop[#drop + 1] = args[i] elseif is_field then given[args[i]] = true end
-end
-if wrong then
+local given, drop, last = nil, nil, nil
+if expected and ttl and max_age and count then given, drop, last = record_fields(args, FIRST, count) end
+if not given then
   return redis.error_reply("ERR record_write: ARGV is kind, version, ttl, keep, age, count, and fields without '_' first")
 end
 local answered = request_answered(request)
@@ -42,10 +38,7 @@ if replace then
   end
 end
 local after = record_next_version(own, now)
--- What adds comes first: it is what a server without memory refuses.
-redis.call("HSET", record, "_v", after, "_c", string.format("%.0f", own and own.created or math.floor(now / 1000)))
-for i = FIRST, last, 1000 do redis.call("HSET", record, unpack(args, i, math.min(i + 999, last))) end
-for _, field in ipairs(drop) do redis.call("HDEL", record, field) end
+record_put(record, own, after, args, FIRST, last, drop, now)
 record_live(record, own, ttl, keep, max_age)
 if replace and ttl == 0 and max_age == 0 then redis.call("PERSIST", record) end
 return request_keep(request, {RECORD_OK, tonumber(after)})
