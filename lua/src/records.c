@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* client:records(name, {fields={...}, ...}): Lua tables to values of the schema, and back. */
-#include "binding.h"
-
-#include "patterns/records.h"
+#include "records.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -26,7 +24,9 @@ static const rm_option records_options[] = {
      TTL_ACCEPTS},
     {"max_value_size", RM_OPTION_INTEGER, offsetof(redmoon_records_options, max_value_size), 1, RM_RECORD_VALUE_MAX,
      0, "an integer from 1 to 67108864"},
+    {"secret", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a string of 16 to 64 random bytes"}, /* of sessions alone */
 };
+enum { RECORDS_OPTIONS = sizeof records_options / sizeof records_options[0] - 1 };
 static const rm_option write_options[] = {
     {"version", RM_OPTION_INTEGER, offsetof(rm_record_how, version), 0, RM_RECORD_VERSION_MAX, 0,
      "a version that load or a write returned, or 0 (there must be no record)"},
@@ -73,6 +73,15 @@ static redmoon_field *push_fields(lua_State *L, int index, size_t count) {
   return fields;
 }
 
+void rm_lua_read_records_options(lua_State *L, int index, bool sessions, redmoon_records_options *out) {
+  rm_lua_read_options(L, index, records_options, RECORDS_OPTIONS + (sessions ? 1 : 0), out);
+  if (lua_getfield(L, index, "fields") != LUA_TTABLE)
+    rm_lua_raise(L, "option 'fields': a %s is not accepted; it takes a table of names and types",
+                 luaL_typename(L, -1));
+  out->field_count = check_fields(L, lua_gettop(L));
+  out->fields = push_fields(L, lua_gettop(L), out->field_count);
+}
+
 /* [-0, +0], never raises */
 static void end_records(lua_State *L, records *r) {
   redmoon_records *inner = r->records;
@@ -87,12 +96,7 @@ int rm_lua_client_records(lua_State *L) {
   luaL_checktype(L, 3, LUA_TTABLE);
   lua_settop(L, 3);
   redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
-  rm_lua_read_options(L, 3, records_options, sizeof records_options / sizeof records_options[0], &options);
-  if (lua_getfield(L, 3, "fields") != LUA_TTABLE)
-    return rm_lua_raise(L, "option 'fields': a %s is not accepted; it takes a table of names and types",
-                        luaL_typename(L, -1));
-  options.field_count = check_fields(L, 4);
-  options.fields = push_fields(L, 4, options.field_count);
+  rm_lua_read_records_options(L, 3, false, &options);
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   records *r = lua_newuserdatauv(L, sizeof *r, SLOTS);
   memset(r, 0, sizeof *r);
@@ -195,8 +199,7 @@ static const redmoon_bytes *check_id(lua_State *L) {
   return &args->bytes[0];
 }
 
-/* The table at 3 as writes, in a userdata.  redmoon.null: the field is deleted (of an update), or not there. [-0, +1] */
-static rm_field_write *check_table(lua_State *L, const redmoon_records *schema, bool replace, size_t *count) {
+rm_field_write *rm_lua_check_writes(lua_State *L, const redmoon_records *schema, bool replace, size_t *count) {
   luaL_checktype(L, 3, LUA_TTABLE);
   rm_field_write *writes = lua_newuserdatauv(L, schema->count * sizeof *writes, 0);
   *count = 0;
@@ -213,8 +216,16 @@ static rm_field_write *check_table(lua_State *L, const redmoon_records *schema, 
   return writes;
 }
 
-/* nil, message, code, detail; what a conflict is with goes into the detail, as `version`. */
-static int fail_write(lua_State *L, const redmoon_error *err, int64_t version) {
+void rm_lua_read_record_how(lua_State *L, int index, rm_record_how *how) {
+  rm_lua_read_options(L, index, write_options, WRITE_OPTIONS, how);
+}
+
+int rm_lua_push_written(lua_State *L, int status, const redmoon_error *err, int64_t version) {
+  if (status == 0) {
+    if (version == 0) lua_pushnil(L);
+    else lua_pushinteger(L, (lua_Integer)version);
+    return 1;
+  }
   int count = rm_lua_fail(L, err);
   if (err->status == REDMOON_ECONFLICT) {
     lua_pushinteger(L, (lua_Integer)version);
@@ -226,20 +237,17 @@ static int fail_write(lua_State *L, const redmoon_error *err, int64_t version) {
 static int write_record(lua_State *L, bool replace) {
   records *r = check(L);
   lua_settop(L, 4);
-  rm_record_how how = {replace, REDMOON_UNSET, NULL};
-  rm_lua_read_options(L, 4, write_options, WRITE_OPTIONS, &how);
+  rm_record_how how = {replace, REDMOON_UNSET, NULL, NULL};
+  rm_lua_read_record_how(L, 4, &how);
   size_t count;
-  const rm_field_write *writes = check_table(L, r->records, replace, &count);
+  const rm_field_write *writes = rm_lua_check_writes(L, r->records, replace, &count);
   const redmoon_bytes *id = check_id(L);
   int64_t version = 0;
   redmoon_op *op = NULL;
   redmoon_error err;
   int started = rm_records_write_start(r->records, id->ptr, id->len, writes, count, &how, &version, &op, &err);
-  int status = rm_lua_run(L, &r->link, started, op, &err), results = 1;
-  if (status < 0) results = fail_write(L, &err, version);
-  else if (version == 0) lua_pushnil(L);
-  else lua_pushinteger(L, (lua_Integer)version);
-  return rm_lua_end(L, &r->link, results);
+  int status = rm_lua_run(L, &r->link, started, op, &err);
+  return rm_lua_end(L, &r->link, rm_lua_push_written(L, status, &err, version));
 }
 
 /* records:save(id, t [, {version=, request_id=}]) -> version */
@@ -248,8 +256,7 @@ static int records_save(lua_State *L) { return write_record(L, true); }
 /* records:update(id, t [, {version=, request_id=}]) -> version | nil */
 static int records_update(lua_State *L) { return write_record(L, false); }
 
-/* The list of names at 3 as indexes, in a userdata; nil: NULL. [-0, +1] */
-static const size_t *check_names(lua_State *L, const redmoon_records *schema, size_t *count) {
+const size_t *rm_lua_check_selection(lua_State *L, const redmoon_records *schema, size_t *count) {
   *count = rm_lua_list_len(L, 3, "fields");
   if (lua_isnoneornil(L, 3)) {
     lua_pushnil(L);
@@ -268,36 +275,40 @@ static const size_t *check_names(lua_State *L, const redmoon_records *schema, si
 
 static void drop_record(void *record) { redmoon_record_free(record); }
 
+rm_lua_guard *rm_lua_record_guard(lua_State *L) { return rm_lua_guard_new(L, drop_record); }
+
+int rm_lua_push_record(lua_State *L, const redmoon_record *record) {
+  if (record == NULL) {
+    lua_pushnil(L);
+    return 1;
+  }
+  const redmoon_records *schema = record->records;
+  lua_createtable(L, 0, 8);
+  for (size_t i = 0; i < schema->count; i++) {
+    if (!record->values[i].has) continue;
+    push_value(L, &schema->fields[i], &record->values[i].value);
+    lua_setfield(L, -2, schema->names[i]);
+  }
+  lua_pushinteger(L, (lua_Integer)record->version);
+  return 2;
+}
+
 /* records:load(id [, fields]) -> table, version | nil */
 static int records_load(lua_State *L) {
   records *r = check(L);
   lua_settop(L, 3);
   size_t count;
-  const size_t *fields = check_names(L, r->records, &count);
+  const size_t *fields = rm_lua_check_selection(L, r->records, &count);
   const redmoon_bytes *id = check_id(L);
-  rm_lua_guard *guard = rm_lua_guard_new(L, drop_record);
+  rm_lua_guard *guard = rm_lua_record_guard(L);
   redmoon_record *record = NULL;
   redmoon_op *op = NULL;
   redmoon_error err;
-  int started =
-      rm_records_load_start(r->records, id->ptr, id->len, fields, count, NULL, NULL, &record, &op, &err);
-  int status = rm_lua_run(L, &r->link, started, op, &err), results = 1;
+  const rm_record_load what = {fields, count, NULL, NULL, NULL, false};
+  int started = rm_records_load_start(r->records, id->ptr, id->len, &what, &record, &op, &err);
+  int status = rm_lua_run(L, &r->link, started, op, &err);
   guard->ptr = record;
-  if (status < 0) {
-    results = rm_lua_fail(L, &err);
-  } else if (record == NULL) {
-    lua_pushnil(L);
-  } else {
-    const redmoon_records *schema = record->records;
-    lua_createtable(L, 0, 8);
-    for (size_t i = 0; i < schema->count; i++) {
-      if (!record->values[i].has) continue;
-      push_value(L, &schema->fields[i], &record->values[i].value);
-      lua_setfield(L, -2, schema->names[i]);
-    }
-    lua_pushinteger(L, (lua_Integer)record->version);
-    results = 2;
-  }
+  int results = status < 0 ? rm_lua_fail(L, &err) : rm_lua_push_record(L, record);
   rm_lua_guard_end(guard);
   return rm_lua_end(L, &r->link, results);
 }
@@ -316,7 +327,7 @@ static int records_increment(lua_State *L) {
     lua_replace(L, 4);
   }
   rm_value by = check_value(L, field, 4);
-  rm_record_how how = {false, REDMOON_UNSET, NULL};
+  rm_record_how how = {false, REDMOON_UNSET, NULL, NULL};
   rm_lua_read_options(L, 5, &write_options[1], 1, &how);
   const redmoon_bytes *id = check_id(L);
   redmoon_record_sum sum = {0, 0, 0};

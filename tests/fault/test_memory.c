@@ -667,6 +667,48 @@ static void check_records(world *w, int status, const redmoon_error *err) {
              redmoon_outcome_name(err->outcome), (long long)number);
 }
 
+/* A session is made, gets another id, is listed and ends with all others; the subject is the run's own. */
+static int session_steps(world *w, redmoon_sessions *all, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, 1, 0.5};
+  char id[REDMOON_SESSION_ID_SIZE], next[REDMOON_SESSION_ID_SIZE];
+  redmoon_record *loaded = NULL;
+  redmoon_session_list *list = NULL;
+  int rc = redmoon_sessions_create(all, w->tag, len, &r, NULL, id, err);
+  if (rc == 0) rc = redmoon_sessions_update(all, id, &r, NULL, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_rotate(all, id, next, err);
+  if (rc == 0) assert_string_not_equal(next, "");
+  if (rc == 0) rc = redmoon_sessions_load(all, next, NULL, 0, &r, &loaded, err);
+  assert_true(loaded == NULL || rc == 0);
+  redmoon_record_free(loaded);
+  if (rc == 0) rc = redmoon_sessions_list(all, w->tag, len, &list, err);
+  if (rc == 0) assert_int_equal(list->count, 1);
+  redmoon_session_list_free(list);
+  if (rc == 0) rc = redmoon_sessions_touch(all, next, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_revoke_all(all, w->tag, len, next, NULL, err);
+  return rc == 0 ? redmoon_sessions_revoke(all, next, NULL, err) : rc;
+}
+
+static int sessions(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_sessions_options options = REDMOON_SESSIONS_OPTIONS_INIT;
+  options.records.fields = fields;
+  options.records.field_count = 2;
+  options.records.ttl_ms = 600000;
+  options.secret = "0123456789abcdef";
+  options.secret_len = 16;
+  redmoon_sessions *all = NULL;
+  int rc = redmoon_sessions_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  rc = session_steps(w, all, err);
+  redmoon_sessions_free(all);
+  return rc;
+}
+
 static int with(world *w, redmoon_error *err) {
   redmoon_call_options options = REDMOON_CALL_OPTIONS_INIT;
   options.timeout_ms = 60000;
@@ -753,6 +795,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"limiter", limiter, check_limiter, false},
       {"limiter by its source", limiter_by_source, check_limiter, false},
       {"records", records, check_records, false},
+      {"sessions", sessions, NULL, false},
   };
   for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) squeeze_all(*state, &list[i]);
 }

@@ -171,7 +171,7 @@ describe("records", function()
   before_each(function() redis:call("FLUSHALL") end)
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 60000)
+  local steps = math.tointeger(os.getenv("STEPS") or 40000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   local function pick(list) return list[math.random(#list)] end

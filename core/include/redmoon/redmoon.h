@@ -18,6 +18,7 @@
 #include <redmoon/reply.h>
 #include <redmoon/scan.h>
 #include <redmoon/script.h>
+#include <redmoon/sessions.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

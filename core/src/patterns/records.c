@@ -52,7 +52,8 @@ typedef struct record_request {
   const rm_builtin *script;
   const void *id;
   size_t id_len;
-  const char *request_id; /* NULL: none */
+  const char *request_id;       /* NULL: none */
+  const rm_record_place *place; /* NULL: a record */
   const redmoon_bytes *args;
   size_t arg_count;
   bool repeatable;
@@ -65,27 +66,38 @@ static int check_target(const void *id, size_t id_len, const char *request_id, r
   return status < 0 ? status : rm_request_id_check(request_id, err);
 }
 
+/* The keys: record, index of a session, answer to a request with an id. */
+enum { KEYS_MAX = 3 };
+
+static int build_keys(const redmoon_records *records, const record_request *request, redmoon_bytes keys[KEYS_MAX],
+                      size_t *count, redmoon_error *err) {
+  const char *prefix = rm_client_key_prefix(records->client);
+  const rm_record_place *place = request->place;
+  const char *part = place == NULL ? records->part : place->part;
+  int status = rm_key_build(prefix, request->id, request->id_len, part, &keys[(*count)++], err);
+  if (status == 0 && place != NULL)
+    status = rm_key_build(prefix, request->id, request->id_len, place->index_part, &keys[(*count)++], err);
+  if (status == 0 && request->request_id != NULL)
+    status = rm_request_key_build(prefix, request->id, request->id_len, part, request->request_id,
+                                  &keys[(*count)++], err);
+  return status;
+}
+
 /* Takes `call` over (NULL: an earlier want of memory, told already). */
 static int call_start(record_call *call, const record_request *request, rm_decode_fn decode, redmoon_op **op,
                       redmoon_error *err) {
   if (call == NULL) return REDMOON_ENOMEM;
-  const redmoon_records *records = call->records;
-  redmoon_client *client = records->client;
-  const char *prefix = rm_client_key_prefix(client);
-  redmoon_bytes keys[2] = {{NULL, 0}, {NULL, 0}};
-  bool has_id = request->request_id != NULL;
-  int status = rm_key_build(prefix, request->id, request->id_len, records->part, &keys[0], err);
-  if (status == 0 && has_id)
-    status = rm_request_key_build(prefix, request->id, request->id_len, records->part, request->request_id, &keys[1],
-                                  err);
-  const redmoon_script_args all = {keys, has_id ? 2 : 1, request->args, request->arg_count};
-  unsigned flags = request->repeatable || has_id ? RM_CALL_REPEATABLE : 0;
+  redmoon_bytes keys[KEYS_MAX] = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
+  size_t count = 0;
+  int status = build_keys(call->records, request, keys, &count, err);
+  const redmoon_script_args all = {keys, count, request->args, request->arg_count};
+  unsigned flags = request->repeatable || request->request_id != NULL ? RM_CALL_REPEATABLE : 0;
   if (status == 0)
-    status = rm_builtin_start(client, request->script, &all, flags, decode, call_drop, call, op, err);
+    status =
+        rm_builtin_start(call->records->client, request->script, &all, flags, decode, call_drop, call, op, err);
   else
     call_drop(call, REDMOON_NOT_SENT);
-  rm_key_free(&keys[0]);
-  rm_key_free(&keys[1]);
+  for (size_t i = 0; i < KEYS_MAX; i++) rm_key_free(&keys[i]);
   return status;
 }
 
@@ -281,6 +293,7 @@ static int format_write(const redmoon_records *records, const rm_field_write *wr
   for (size_t i = 0; i < count; i++) sets += !writes[i].drop;
   snprintf(w->version, sizeof w->version, "%" PRId64, how->version == REDMOON_UNSET ? -1 : how->version);
   snprintf(w->sets, sizeof w->sets, "%zu", sets);
+  if (how->place != NULL) put(w, bytes_of(how->place->member));
   put(w, bytes_of(how->replace ? "1" : "0"));
   put(w, bytes_of(w->version));
   put(w, bytes_of(records->ttl_text));
@@ -313,44 +326,51 @@ int rm_records_write_start(redmoon_records *records, const void *id, size_t id_l
   if (status == 0) status = check_version(how->version, err);
   if (status < 0) return status;
   write_args w = {0};
-  w.args = rm_alloc((6 + 2 * count) * sizeof *w.args + count * sizeof *w.text);
+  size_t most = 7 + 2 * count;
+  w.args = rm_alloc(most * sizeof *w.args + count * sizeof *w.text);
   if (w.args == NULL) return rm_fail_nomem(err);
-  w.text = (char(*)[RM_RECORD_TEXT])(w.args + 6 + 2 * count);
+  w.text = (char(*)[RM_RECORD_TEXT])(w.args + most);
   status = format_write(records, writes, count, how, &w, err);
   if (status == 0) {
     record_call *call = call_new(records, 0, err);
     if (call != NULL) call->version = version;
-    const record_request request = {&rm_script_record_write, id, id_len, how->request_id, w.args, w.count, false};
+    const rm_builtin *script = how->place == NULL ? &rm_script_record_write : &rm_script_session_write;
+    /* A session that begins has an id that is used this once: that it is there says that this was done. */
+    bool begins = how->place != NULL && how->replace;
+    const record_request request = {script, id, id_len, how->request_id, how->place, w.args, w.count, begins};
     status = call_start(call, &request, decode_write, op, err);
   }
   rm_free(w.args);
   return status;
 }
 
-int rm_records_load_start(redmoon_records *records, const void *id, size_t id_len, const size_t *fields,
-                          size_t count, rm_record_fill_fn fill, void *structure, redmoon_record **out,
-                          redmoon_op **op, redmoon_error *err) {
+int rm_records_load_start(redmoon_records *records, const void *id, size_t id_len, const rm_record_load *what,
+                          redmoon_record **out, redmoon_op **op, redmoon_error *err) {
   *out = NULL;
-  if (fields == NULL) count = records->count;
+  size_t count = what->fields == NULL ? records->count : what->count;
   int status = check_target(id, id_len, NULL, err);
   if (status < 0) return status;
-  redmoon_bytes *args = rm_alloc((2 + count) * sizeof *args);
+  redmoon_bytes *args = rm_alloc((3 + count) * sizeof *args);
   if (args == NULL) return rm_fail_nomem(err);
   size_t n = 0;
+  if (what->place != NULL) args[n++] = bytes_of(what->place->member);
   args[n++] = bytes_of(records->max_age_text);
-  if (records->sliding) args[n++] = bytes_of(records->ttl_text);
+  bool slides = records->sliding && !what->still;
+  if (slides || what->place != NULL) args[n++] = bytes_of(slides ? records->ttl_text : "0");
   record_call *call = call_new(records, count, err);
   if (call != NULL) {
-    call->fill = fill;
-    call->structure = structure;
+    call->fill = what->fill;
+    call->structure = what->structure;
     call->record = out;
     for (size_t i = 0; i < count; i++) {
-      call->fields[i] = fields == NULL ? i : fields[i];
+      call->fields[i] = what->fields == NULL ? i : what->fields[i];
       args[n++] = bytes_of(records->names[call->fields[i]]);
     }
   }
-  const rm_builtin *script = records->sliding ? &rm_script_record_slide : &rm_script_record_load;
-  const record_request request = {script, id, id_len, NULL, args, n, true};
+  const rm_builtin *script = what->place != NULL ? &rm_script_session_load
+                             : slides            ? &rm_script_record_slide
+                                                 : &rm_script_record_load;
+  const record_request request = {script, id, id_len, NULL, what->place, args, n, true};
   status = call_start(call, &request, decode_load, op, err);
   rm_free(args);
   return status;
@@ -372,19 +392,29 @@ int rm_records_add_start(redmoon_records *records, const void *id, size_t id_len
     call->sum = out;
     call->fields[0] = field;
   }
-  const record_request request = {&rm_script_record_increment, id, id_len, request_id, args, 6, false};
+  const record_request request = {&rm_script_record_increment, id, id_len, request_id, NULL, args, 6, false};
   return call_start(call, &request, decode_sum, op, err);
+}
+
+int rm_records_touch_start(redmoon_records *records, const void *id, size_t id_len, const rm_record_place *place,
+                           int64_t *left_ms, redmoon_op **op, redmoon_error *err) {
+  int status = check_target(id, id_len, NULL, err);
+  if (status < 0) return status;
+  redmoon_bytes args[3];
+  size_t n = 0;
+  if (place != NULL) args[n++] = bytes_of(place->member);
+  args[n++] = bytes_of(records->max_age_text);
+  args[n++] = bytes_of(records->ttl_text);
+  record_call *call = call_new(records, 0, err);
+  if (call != NULL) call->left_ms = left_ms;
+  const rm_builtin *script = place == NULL ? &rm_script_record_touch : &rm_script_session_touch;
+  const record_request request = {script, id, id_len, NULL, place, args, n, true};
+  return call_start(call, &request, decode_touch, op, err);
 }
 
 int redmoon_records_touch_start(redmoon_records *records, const void *id, size_t id_len, int64_t *left_ms,
                                 redmoon_op **op, redmoon_error *err) {
-  int status = check_target(id, id_len, NULL, err);
-  if (status < 0) return status;
-  const redmoon_bytes args[] = {bytes_of(records->max_age_text), bytes_of(records->ttl_text)};
-  record_call *call = call_new(records, 0, err);
-  if (call != NULL) call->left_ms = left_ms;
-  const record_request request = {&rm_script_record_touch, id, id_len, NULL, args, 2, true};
-  return call_start(call, &request, decode_touch, op, err);
+  return rm_records_touch_start(records, id, id_len, NULL, left_ms, op, err);
 }
 
 int redmoon_records_touch(redmoon_records *records, const void *id, size_t id_len, int64_t *left_ms,
@@ -400,7 +430,7 @@ int redmoon_records_delete_start(redmoon_records *records, const void *id, size_
   record_call *call = call_new(records, 0, err);
   if (call != NULL) call->deleted = deleted;
   /* Not repeatable: a repetition could delete what another has saved in between. */
-  const record_request request = {&rm_script_record_delete, id, id_len, NULL, NULL, 0, false};
+  const record_request request = {&rm_script_record_delete, id, id_len, NULL, NULL, NULL, 0, false};
   return call_start(call, &request, decode_delete, op, err);
 }
 

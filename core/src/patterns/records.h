@@ -63,22 +63,50 @@ int rm_value_encode(const redmoon_records *records, size_t field, const rm_value
 int rm_value_decode(const redmoon_records *records, size_t field, redmoon_bytes text, rm_value *out,
                     redmoon_error *err);
 
+/** Where a session lies; a record lies under its id, in its schema's part. */
+typedef struct rm_record_place {
+  const char *part;       /* of its hash */
+  const char *index_part; /* of its subject's index */
+  const char *member;     /* its name in there */
+} rm_record_place;
+
 /** What is the same in all writes. */
 typedef struct rm_record_how {
   bool replace;
   int64_t version; /* REDMOON_UNSET: any */
   const char *request_id;
+  const rm_record_place *place; /* NULL: a record */
 } rm_record_how;
 
 /** Writes the fields; *version as of redmoon_records_save.  Everything given may end when this returns. */
 REDMOON_API int rm_records_write_start(redmoon_records *records, const void *id, size_t id_len,
                                        const rm_field_write *writes, size_t count, const rm_record_how *how,
                                        int64_t *version, redmoon_op **op, redmoon_error *err);
-/** Loads the fields at these indexes (NULL: all).  `filled` (may be NULL) is called with a record that is there. */
 typedef void (*rm_record_fill_fn)(const redmoon_record *record, const size_t *fields, size_t count, void *structure);
-REDMOON_API int rm_records_load_start(redmoon_records *records, const void *id, size_t id_len, const size_t *fields,
-                                      size_t count, rm_record_fill_fn fill, void *structure, redmoon_record **out,
-                                      redmoon_op **op, redmoon_error *err);
+/** What is the same in all loads. */
+typedef struct rm_record_load {
+  const size_t *fields; /* their indexes; NULL: all */
+  size_t count;
+  rm_record_fill_fn fill; /* called with a record that is there; NULL: nothing is */
+  void *structure;        /* handed to it */
+  const rm_record_place *place; /* NULL: a record */
+  bool still;             /* of a session: it does not slide */
+} rm_record_load;
+
+REDMOON_API int rm_records_load_start(redmoon_records *records, const void *id, size_t id_len,
+                                      const rm_record_load *what, redmoon_record **out, redmoon_op **op,
+                                      redmoon_error *err);
+int rm_records_touch_start(redmoon_records *records, const void *id, size_t id_len, const rm_record_place *place,
+                           int64_t *left_ms, redmoon_op **op, redmoon_error *err);
+/** The members of a struct as writes, in memory of the caller's (rm_free); how->fields and how->drop are heeded. */
+int rm_records_collect(const redmoon_records *records, const void *structure, const redmoon_record_write *how,
+                       rm_field_write **writes, size_t *count, redmoon_error *err);
+/** Indexes of the names, in memory of the caller's (rm_free). */
+int rm_records_select(const redmoon_records *records, const char *const *names, size_t count, size_t **indexes,
+                      redmoon_error *err);
+/** An rm_record_fill_fn: members of the struct become the record's fields. */
+void rm_records_fill(const redmoon_record *record, const size_t *fields, size_t count, void *structure);
+
 /** Adds to the field, of type INTEGER or DOUBLE. */
 REDMOON_API int rm_records_add_start(redmoon_records *records, const void *id, size_t id_len, size_t field,
                                      const rm_value *by, const char *request_id, redmoon_record_sum *out,

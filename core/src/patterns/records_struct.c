@@ -50,7 +50,7 @@ static void write_member(const redmoon_field *field, const rm_record_value *from
   }
 }
 
-static void fill(const redmoon_record *record, const size_t *fields, size_t count, void *structure) {
+void rm_records_fill(const redmoon_record *record, const size_t *fields, size_t count, void *structure) {
   for (size_t i = 0; i < count; i++)
     write_member(&record->records->fields[fields[i]], &record->values[fields[i]], structure);
 }
@@ -88,15 +88,27 @@ static int collect(const redmoon_records *records, const void *structure, const 
   return status;
 }
 
+int rm_records_collect(const redmoon_records *records, const void *structure, const redmoon_record_write *how,
+                       rm_field_write **writes, size_t *count, redmoon_error *err) {
+  *count = 0;
+  *writes = rm_alloc(records->count * (sizeof **writes + 1));
+  if (*writes == NULL) return rm_fail_nomem(err);
+  int status = collect(records, structure, how, (char *)(*writes + records->count), *writes, count, err);
+  if (status < 0) {
+    rm_free(*writes);
+    *writes = NULL;
+  }
+  return status;
+}
+
 static int write_start(redmoon_records *records, const void *id, size_t id_len, bool replace, const void *structure,
                        const redmoon_record_write *how, int64_t *version, redmoon_op **op, redmoon_error *err) {
   const redmoon_record_write usual = REDMOON_RECORD_WRITE_INIT;
   if (how == NULL) how = &usual;
-  rm_field_write *writes = rm_alloc(records->count * (sizeof *writes + 1));
-  if (writes == NULL) return rm_fail_nomem(err);
-  size_t count = 0;
-  int status = collect(records, structure, how, (char *)(writes + records->count), writes, &count, err);
-  const rm_record_how inner = {replace, how->version, how->request_id};
+  rm_field_write *writes = NULL;
+  size_t count;
+  int status = rm_records_collect(records, structure, how, &writes, &count, err);
+  const rm_record_how inner = {replace, how->version, how->request_id, NULL};
   if (status == 0)
     status = rm_records_write_start(records, id, id_len, writes, count, &inner, version, op, err);
   rm_free(writes);
@@ -127,23 +139,34 @@ int redmoon_records_update(redmoon_records *records, const void *id, size_t id_l
   return rm_run(redmoon_records_update_start(records, id, id_len, structure, how, version, &op, err), &op, err);
 }
 
+int rm_records_select(const redmoon_records *records, const char *const *names, size_t count, size_t **indexes,
+                      redmoon_error *err) {
+  *indexes = NULL;
+  if (names == NULL) return 0;
+  if (count > RM_RECORD_FIELDS_MAX)
+    return rm_fail(err, REDMOON_ECONFIG, "records load: %zu fields are not accepted; give at most %d", count,
+                   RM_RECORD_FIELDS_MAX);
+  *indexes = rm_alloc((count + 1) * sizeof **indexes);
+  if (*indexes == NULL) return rm_fail_nomem(err);
+  int status = 0;
+  for (size_t i = 0; status == 0 && i < count; i++) status = rm_records_find(records, names[i], &(*indexes)[i], err);
+  if (status < 0) {
+    rm_free(*indexes);
+    *indexes = NULL;
+  }
+  return status;
+}
+
 int redmoon_records_load_start(redmoon_records *records, const void *id, size_t id_len, const char *const *fields,
                                size_t field_count, void *structure, redmoon_record **out, redmoon_op **op,
                                redmoon_error *err) {
   *out = NULL;
-  rm_record_fill_fn into = structure == NULL ? NULL : fill;
-  if (fields == NULL)
-    return rm_records_load_start(records, id, id_len, NULL, 0, into, structure, out, op, err);
-  if (field_count > RM_RECORD_FIELDS_MAX)
-    return rm_fail(err, REDMOON_ECONFIG, "records load: %zu fields are not accepted; give at most %d", field_count,
-                   RM_RECORD_FIELDS_MAX);
-  size_t *indexes = rm_alloc((field_count + 1) * sizeof *indexes);
-  if (indexes == NULL) return rm_fail_nomem(err);
-  int status = 0;
-  for (size_t i = 0; status == 0 && i < field_count; i++)
-    status = rm_records_find(records, fields[i], &indexes[i], err);
-  if (status == 0)
-    status = rm_records_load_start(records, id, id_len, indexes, field_count, into, structure, out, op, err);
+  size_t *indexes;
+  int status = rm_records_select(records, fields, field_count, &indexes, err);
+  if (status < 0) return status;
+  const rm_record_load what = {indexes, field_count, structure == NULL ? NULL : rm_records_fill, structure, NULL,
+                               false};
+  status = rm_records_load_start(records, id, id_len, &what, out, op, err);
   rm_free(indexes);
   return status;
 }

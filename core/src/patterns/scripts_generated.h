@@ -17,6 +17,13 @@ extern const rm_builtin rm_script_record_load;
 extern const rm_builtin rm_script_record_slide;
 extern const rm_builtin rm_script_record_touch;
 extern const rm_builtin rm_script_record_write;
+extern const rm_builtin rm_script_session_list;
+extern const rm_builtin rm_script_session_load;
+extern const rm_builtin rm_script_session_revoke;
+extern const rm_builtin rm_script_session_revoke_all;
+extern const rm_builtin rm_script_session_rotate;
+extern const rm_builtin rm_script_session_touch;
+extern const rm_builtin rm_script_session_write;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;
