@@ -110,6 +110,10 @@
 ---@field max_age? number from 0.001 to 3155760000; a record ends this long after it was created, whatever renews it
 ---@field max_value_size? integer most bytes of a string, from 1 to 67108864; 1048576
 
+---@class redmoon.sessions_options : redmoon.records_options
+---@field secret string key of the hashes, 16 to 64 random bytes
+---@field ttl number from 0.001 to 3155760000
+
 ---@class redmoon.record_write
 ---@field version? integer that the record must have, else CONFLICT; 0: there must be none
 ---@field request_id? string makes a repetition harmless
@@ -343,6 +347,91 @@ function records:delete(id) end
 ---@return true
 function records:close() end
 
+---@class redmoon.session_entry
+---@field handle string names the session in a list; it is no id
+---@field left number seconds of its lifetime
+
+---@class redmoon.sessions
+local sessions = {}
+---Begins a session of the subject; its id is nowhere on the server.
+---@param subject redmoon.argument
+---@param t redmoon.record_fields
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:create(subject, t) end
+---nil: there is no such session.  The second result is its version.
+---@param id string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:load(id, fields) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no such session.
+---@param id string
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function sessions:update(id, t, options) end
+---Lets the lifetime begin anew.  Seconds that are left; nil: there is no such session.
+---@param id string
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:touch(id) end
+---Gives the session another id.  nil: there is no such session.
+---@param id string
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:rotate(id) end
+---Whether there was one.
+---@param id string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke(id) end
+---Whether there was one.
+---@param handle string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_handle(handle) end
+---Ends all sessions of the subject but that of `except`; how many ended.
+---@param subject redmoon.argument
+---@param except? string an id
+---@return integer?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_all(subject, except) end
+---The sessions of the subject, at most 1,000, those that end last first.
+---@param subject redmoon.argument
+---@return redmoon.session_entry[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:list(subject) end
+---Loads a session by its handle, and lets its lifetime be as it is.
+---@param handle string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:inspect(handle, fields) end
+---@return true
+function sessions:close() end
+
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
 ---@alias redmoon.committed redmoon.replies|false
@@ -436,6 +525,14 @@ function client:rate_limiter(options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:records(name, options) end
+---Records under random ids, of which the server holds nothing but keyed hashes.
+---@param name string 1 to 30 letters, digits, ".", "_" and "-"
+---@param options redmoon.sessions_options
+---@return redmoon.sessions?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:sessions(name, options) end
 
 ---A private server that ends with the process.
 ---@class redmoon.embedded

@@ -175,6 +175,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"records", rm_lua_client_records},
                                      {"run", rm_lua_client_run},
                                      {"scan", rm_lua_client_scan},
+                                     {"sessions", rm_lua_client_sessions},
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
                                      {"with", client_with},

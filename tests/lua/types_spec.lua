@@ -59,6 +59,7 @@ describe("the definitions for the language server", function()
       records = client:records("r", { fields = { n = "integer" } }),
       scan = client:scan(),
       script = redmoon.script("return 1"),
+      sessions = client:sessions("s", { fields = { n = "integer" }, ttl = 1, secret = ("k"):rep(16) }),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
