@@ -45,7 +45,7 @@ helper.over_each_way(describe, "sessions", function(way)
     assert.equal(66, #id)
     assert.same({ device = "phone", visits = 1 }, (web:load(id)))
     local all = contents(client)
-    assert.is_nil(all:find(id:sub(1, 43), 1, true))
+    for at = 1, 36 do assert.is_nil(all:find(id:sub(at, at + 7), 1, true)) end -- nor is any part of it
     assert.is_nil(all:find("alice", 1, true))
     assert.is_true(web:revoke(id))
     assert.equal(1, select("#", web:load(id)))
