@@ -136,6 +136,27 @@
 ---@field presented? string id of the refresh token presented; nil begins the family
 ---@field new string id of the new one
 ---@field ttl number life of the new one
+---@alias redmoon.record_type "string"|"integer"|"number"|"boolean"|"time"
+---@alias redmoon.record_fields table<string, any>
+
+---@class redmoon.records_options
+---@field fields table<string, redmoon.record_type> 1 to 1000; a name does not begin with "_"
+---@field ttl? number from 0.001 to 3155760000; without it records live until they are deleted
+---@field sliding? boolean a load renews the lifetime, too, when less than 90 % of it is left
+---@field keep_ttl? boolean the first write sets the lifetime, later ones keep it
+---@field max_age? number from 0.001 to 3155760000; a record ends this long after it was created, whatever renews it
+---@field max_value_size? integer most bytes of a string, from 1 to 67108864; 1048576
+
+---@class redmoon.sessions_options : redmoon.records_options
+---@field secret string key of the hashes, 16 to 64 random bytes
+---@field ttl number from 0.001 to 3155760000
+
+---@class redmoon.record_write
+---@field version? integer that the record must have, else CONFLICT; 0: there must be none
+---@field request_id? string makes a repetition harmless
+
+---@class redmoon.request_options
+---@field request_id? string makes a repetition harmless
 
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
@@ -429,6 +450,145 @@ function blocklist:check_many(claims) end
 function blocklist:verify() end
 ---@return true
 function blocklist:close() end
+---@class redmoon.records
+local records = {}
+---Replaces the record, or creates it: fields that are not given are gone.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:save(id, t, options) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no record.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:update(id, t, options) end
+---nil: there is no record.  The second result is its version.
+---@param id redmoon.argument
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:load(id, fields) end
+---Adds to a field of type integer or number.  nil: there is no record.  The second result is its new version.
+---@param id redmoon.argument
+---@param field string
+---@param by? number default 1
+---@param options? redmoon.request_options
+---@return number?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:increment(id, field, by, options) end
+---Lets the lifetime begin anew.  Seconds that are left (math.huge: it has no end); nil: there is no record.
+---@param id redmoon.argument
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:touch(id) end
+---Whether there was one.
+---@param id redmoon.argument
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:delete(id) end
+---@return true
+function records:close() end
+
+---@class redmoon.session_entry
+---@field handle string names the session in a list; it is no id
+---@field left number seconds of its lifetime
+
+---@class redmoon.sessions
+local sessions = {}
+---Begins a session of the subject; its id is nowhere on the server.
+---@param subject redmoon.argument
+---@param t redmoon.record_fields
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:create(subject, t) end
+---nil: there is no such session.  The second result is its version.
+---@param id string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:load(id, fields) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no such session.
+---@param id string
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function sessions:update(id, t, options) end
+---Lets the lifetime begin anew.  Seconds that are left; nil: there is no such session.
+---@param id string
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:touch(id) end
+---Gives the session another id.  nil: there is no such session.
+---@param id string
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:rotate(id) end
+---Whether there was one.
+---@param id string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke(id) end
+---Whether there was one.
+---@param handle string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_handle(handle) end
+---Ends all sessions of the subject but that of `except`; how many ended.
+---@param subject redmoon.argument
+---@param except? string an id
+---@return integer?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_all(subject, except) end
+---The sessions of the subject, at most 1,000, those that end last first.
+---@param subject redmoon.argument
+---@return redmoon.session_entry[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:list(subject) end
+---Loads a session by its handle, and lets its lifetime be as it is.
+---@param handle string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:inspect(handle, fields) end
+---@return true
+function sessions:close() end
 
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
@@ -529,6 +689,22 @@ function client:rate_limiter(options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:blocklist(name, options) end
+---Hashes with a schema.
+---@param name string 1 to 48 letters, digits, ".", "_" and "-"
+---@param options redmoon.records_options
+---@return redmoon.records?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:records(name, options) end
+---Records under random ids, of which the server holds nothing but keyed hashes.
+---@param name string 1 to 30 letters, digits, ".", "_" and "-"
+---@param options redmoon.sessions_options
+---@return redmoon.sessions?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:sessions(name, options) end
 
 ---A private server that ends with the process.
 ---@class redmoon.embedded

@@ -258,6 +258,8 @@ int rm_lua_client_zscan(lua_State *L);
 int rm_lua_client_counter(lua_State *L);
 int rm_lua_client_lock(lua_State *L);
 int rm_lua_client_rate_limiter(lua_State *L);
+int rm_lua_client_records(lua_State *L);
+int rm_lua_client_sessions(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
 int rm_lua_client_metrics(lua_State *L);
 int rm_lua_client_on(lua_State *L);
@@ -274,6 +276,8 @@ void rm_lua_scan_open(lua_State *L);
 void rm_lua_counter_open(lua_State *L);
 void rm_lua_lock_open(lua_State *L);
 void rm_lua_rate_limiter_open(lua_State *L);
+void rm_lua_records_open(lua_State *L);
+void rm_lua_sessions_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */

@@ -75,6 +75,8 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_counter_open(L);
   rm_lua_lock_open(L);
   rm_lua_rate_limiter_open(L);
+  rm_lua_records_open(L);
+  rm_lua_sessions_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
   rm_lua_transaction_open(L, shared);

@@ -591,6 +591,125 @@ static void check_limiter(world *w, int status, const redmoon_error *err) {
              redmoon_outcome_name(err->outcome), (long long)len);
 }
 
+typedef struct memory_record {
+  redmoon_bytes text;
+  int64_t number;
+  double score;
+} memory_record;
+
+enum { RECORD_STEPS = 6 };
+
+static int record_step(world *w, redmoon_records *records, int step, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, step + 1, 0.5};
+  redmoon_record *loaded = NULL;
+  redmoon_record_sum sum;
+  int rc;
+  switch (step) {
+  case 0:
+    return redmoon_records_save(records, w->tag, len, &r, NULL, NULL, err);
+  case 1:
+    return redmoon_records_update(records, w->tag, len, &r, NULL, NULL, err);
+  case 2:
+    rc = redmoon_records_increment(records, w->tag, len, "number", 5, NULL, &sum, err);
+    if (rc == 0) assert_int_equal(sum.integer, 7);
+    return rc;
+  case 3:
+    rc = redmoon_records_load(records, w->tag, len, NULL, 0, &r, &loaded, err);
+    assert_int_equal(rc == 0, loaded != NULL);
+    if (rc == 0) assert_int_equal(r.number, 7);
+    redmoon_record_free(loaded);
+    return rc;
+  case 4:
+    return redmoon_records_touch(records, w->tag, len, NULL, err);
+  default:
+    return redmoon_records_delete(records, w->tag, len, NULL, err);
+  }
+}
+
+static int records(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, number, REDMOON_INTEGER),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
+  options.fields = fields;
+  options.field_count = 3;
+  options.ttl_ms = 600000;
+  redmoon_records *all = NULL;
+  w->took = -1;
+  int rc = redmoon_records_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  for (w->took = 0; rc == 0 && w->took < RECORD_STEPS;) {
+    rc = record_step(w, all, w->took, err);
+    if (rc == 0) w->took++;
+  }
+  redmoon_records_free(all);
+  return rc;
+}
+
+/* The record is what the calls that were done made of it, and nobody knows only of a call whose outcome is unknown. */
+static void check_records(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[RECORD_STEPS + 1] = {0, 1, 2, 7, 7, 7, 0}; /* 0: there is none */
+  char name[80], text[32] = "0";
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.record", w->tag);
+  if (ask_text(w->client, text, sizeof text, "HGET", name, "number", NULL) >= 0)
+    assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
+  int64_t number = strtoll(text, NULL, 10);
+  int took = w->took < 0 ? 0 : w->took;
+  assert_int_equal(status == 0, took == RECORD_STEPS);
+  bool next_not_done = took == RECORD_STEPS || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  bool next_done = !next_not_done && err->outcome == REDMOON_ANSWERED;
+  int64_t before = after[took], then = after[took == RECORD_STEPS ? took : took + 1];
+  if (next_not_done ? number != before : next_done ? number != then : number != before && number != then)
+    fail_msg("records: after %d of %d calls, the next %s, the number is %lld", took, RECORD_STEPS,
+             redmoon_outcome_name(err->outcome), (long long)number);
+}
+
+/* A session is made, gets another id, is listed and ends with all others; the subject is the run's own. */
+static int session_steps(world *w, redmoon_sessions *all, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, 1, 0.5};
+  char id[REDMOON_SESSION_ID_SIZE], next[REDMOON_SESSION_ID_SIZE];
+  redmoon_record *loaded = NULL;
+  redmoon_session_list *list = NULL;
+  int rc = redmoon_sessions_create(all, w->tag, len, &r, NULL, id, err);
+  if (rc == 0) rc = redmoon_sessions_update(all, id, &r, NULL, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_rotate(all, id, next, err);
+  if (rc == 0) assert_string_not_equal(next, "");
+  if (rc == 0) rc = redmoon_sessions_load(all, next, NULL, 0, &r, &loaded, err);
+  assert_true(loaded == NULL || rc == 0);
+  redmoon_record_free(loaded);
+  if (rc == 0) rc = redmoon_sessions_list(all, w->tag, len, &list, err);
+  if (rc == 0) assert_int_equal(list->count, 1);
+  redmoon_session_list_free(list);
+  if (rc == 0) rc = redmoon_sessions_touch(all, next, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_revoke_all(all, w->tag, len, next, NULL, err);
+  return rc == 0 ? redmoon_sessions_revoke(all, next, NULL, err) : rc;
+}
+
+static int sessions(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_sessions_options options = REDMOON_SESSIONS_OPTIONS_INIT;
+  options.records.fields = fields;
+  options.records.field_count = 2;
+  options.records.ttl_ms = 600000;
+  options.secret = "0123456789abcdef";
+  options.secret_len = 16;
+  redmoon_sessions *all = NULL;
+  int rc = redmoon_sessions_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  rc = session_steps(w, all, err);
+  redmoon_sessions_free(all);
+  return rc;
+}
+
 /* Revoke, bump, begin a family, check, verify; w->took counts them. */
 static int blocklist_calls(world *w, redmoon_blocklist *list, redmoon_error *err) {
   redmoon_bytes id = {w->tag, strlen(w->tag)};
@@ -794,6 +913,8 @@ static void refused_memory_fails_a_transaction_or_script_cleanly(void **state) {
 
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
+      {"sessions", sessions, NULL, false},
+      {"records", records, check_records, false},
       {"lock", lock, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},
       {"counter", counter, check_counter, false},

@@ -43,6 +43,36 @@ use["Rate limiter"] = function(client)
   assert(limiter:reset("k"))
 end
 
+local fields = { name = "string", visits = "integer", score = "number" }
+
+use["Records"] = function(client)
+  for _, options in ipairs { { ttl = 60 }, { ttl = 60, sliding = true, max_age = 600 }, {} } do
+    options.fields = fields
+    local records = assert(client:records("r", options))
+    assert(records:save("1", { name = "ann", visits = 1, score = 0.5 }))
+    assert(records:load("1"))
+    assert(records:load("1", { "name" }))
+    assert(records:update("1", { name = "bob" }, { request_id = "r" }))
+    assert(records:increment("1", "visits", 2))
+    assert(records:increment("1", "score", 0.25))
+    assert(records:touch("1"))
+    assert(records:delete("1"))
+  end
+end
+
+use["Sessions"] = function(client)
+  local sessions = assert(client:sessions("s", { fields = fields, ttl = 60, secret = ("k"):rep(32) }))
+  local id = assert(sessions:create("ann", { visits = 1 }))
+  assert(sessions:load(id))
+  assert(sessions:update(id, { visits = 2 }))
+  assert(sessions:touch(id))
+  id = assert(sessions:rotate(id))
+  assert(#assert(sessions:list("ann")) == 1)
+  assert(sessions:revoke(id))
+  assert(sessions:create("ann", { visits = 1 }))
+  assert(sessions:revoke_all("ann"))
+end
+
 local function rules()
   local file <close> = assert(io.open("docs/acl.md"))
   local list = {}

@@ -16,9 +16,11 @@
 #include <redmoon/op.h>
 #include <redmoon/options.h>
 #include <redmoon/rate_limiter.h>
+#include <redmoon/records.h>
 #include <redmoon/reply.h>
 #include <redmoon/scan.h>
 #include <redmoon/script.h>
+#include <redmoon/sessions.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 
