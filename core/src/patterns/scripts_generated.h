@@ -5,12 +5,21 @@
 
 #include "engine/script.h"
 
+extern const rm_builtin rm_script_fence_guard;
 extern const rm_builtin rm_script_lock_acquire;
 extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
+extern const rm_builtin rm_script_permit_extend;
+extern const rm_builtin rm_script_permit_release;
 extern const rm_builtin rm_script_rate_reset;
 extern const rm_builtin rm_script_rate_sliding_log_allow;
 extern const rm_builtin rm_script_rate_sliding_log_peek;
+extern const rm_builtin rm_script_rwlock_extend;
+extern const rm_builtin rm_script_rwlock_read;
+extern const rm_builtin rm_script_rwlock_release;
+extern const rm_builtin rm_script_rwlock_write;
+extern const rm_builtin rm_script_semaphore_acquire;
+extern const rm_builtin rm_script_semaphore_peek;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;

@@ -9,6 +9,11 @@ enum {
   RM_STATUS_LOCK_GONE = -1, /* nobody holds it */
   RM_STATUS_RATE_ALLOWED = 1, /* the units were taken (peek: would be) */
   RM_STATUS_RATE_DENIED = 0, /* they were not, and nothing was written */
+  RM_STATUS_GUARD_ACCEPTED = 1, /* no higher fence was seen */
+  RM_STATUS_GUARD_REFUSED = 0, /* a higher one was */
+  RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
+  RM_STATUS_PERMIT_BUSY = 0, /* others have them */
+  RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
 };
 
 #endif
