@@ -166,6 +166,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
       {"__gc", client_gc}, {"__close", client_close}, {"__tostring", client_tostring}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"call", client_call},
                                      {"close", client_close},
+                                     {"fence_guard", rm_lua_client_fence_guard},
                                      {"hscan", rm_lua_client_hscan},
                                      {"lock", rm_lua_client_lock},
                                      {"metrics", rm_lua_client_metrics},
@@ -173,7 +174,9 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"pipeline", rm_lua_client_pipeline},
                                      {"rate_limiter", rm_lua_client_rate_limiter},
                                      {"run", rm_lua_client_run},
+                                     {"rwlock", rm_lua_client_rwlock},
                                      {"scan", rm_lua_client_scan},
+                                     {"semaphore", rm_lua_client_semaphore},
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
                                      {"with", client_with},

@@ -56,12 +56,15 @@ describe("the definitions for the language server", function()
     local objects = {
       lock = assert(client:lock("l")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
+      rwlock = assert(client:rwlock("l")),
       scan = client:scan(),
       script = redmoon.script("return 1"),
+      semaphore = assert(client:semaphore("s", { permits = 1 })),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
+    objects.permit = assert(objects.semaphore:acquire())
     objects.hook:close()
     for class, object in pairs(objects) do
       local declared = names_of(class)
