@@ -183,6 +183,29 @@ static void outer_hold_that_was_lost_is_not_handed_out_again(void **state) {
   redmoon_rwlock_free(a);
 }
 
+static void hold_that_was_released_meanwhile_is_not_handed_out_again(void **state) {
+  fixture *f = *state;
+  redmoon_rwlock *a = rwlock_of(f->client, LONG_MS, 0);
+  redmoon_permit *reader = read_by(a), *again = NULL;
+  redmoon_op *op;
+  redmoon_error err;
+  assert_int_equal(redmoon_rwlock_read_start(a, &again, &op, NULL), 0); /* an extension, not sent yet */
+  release(reader);
+  while (!redmoon_op_step(op)) { /* spins: few steps, on a local socket */
+  }
+  assert_int_equal(redmoon_op_finish(op, &err), REDMOON_ELOST);
+  assert_null(again);
+  reader = read_by(a);
+  assert_int_equal(redmoon_rwlock_read_start(a, &again, &op, NULL), 0);
+  while (!redmoon_op_step(op)) { /* executed, and then released before the answer is looked at */
+  }
+  release(reader);
+  assert_int_equal(redmoon_op_finish(op, &err), REDMOON_ELOST);
+  assert_null(again);
+  assert_int_equal(ask_integer(f->client, "EXISTS", KEY("readers"), NULL), 0);
+  redmoon_rwlock_free(a);
+}
+
 /* Its first attempt is refused and leaves the flag; from then on no new reader is let in, and those who read go. */
 static void waiting_writer_keeps_new_readers_out(void **state) {
   fixture *f = *state;
@@ -384,6 +407,7 @@ int main(void) {
       cmocka_unit_test_setup(writer_may_read_and_go_on_reading, empty),
       cmocka_unit_test_setup(taking_it_again_prolongs_to_the_ttl_and_not_by_it, empty),
       cmocka_unit_test_setup(outer_hold_that_was_lost_is_not_handed_out_again, empty),
+      cmocka_unit_test_setup(hold_that_was_released_meanwhile_is_not_handed_out_again, empty),
       cmocka_unit_test_setup(waiting_writer_keeps_new_readers_out, empty),
       cmocka_unit_test_setup(holder_whose_lease_ended_frees_its_place, empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),

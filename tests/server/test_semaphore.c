@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #define KEY "redmoon:{n}:semaphore"
@@ -180,6 +181,45 @@ static void extend_prolongs_and_never_shortens(void **state) {
   redmoon_semaphore_free(semaphore);
 }
 
+static void local_lease_ends_before_the_servers(void **state) {
+  fixture *f = *state;
+  redmoon_semaphore *semaphore = semaphore_of(f->client, 1, LONG_MS, 0);
+  redmoon_permit *permit = acquire(semaphore, 1, NULL);
+  assert_true(redmoon_permit_remaining_ms(permit) <= LONG_MS - LONG_MS / 100 - 2);
+  assert_int_equal(redmoon_permit_extend(permit, 2 * LONG_MS, NULL), 0);
+  assert_true(redmoon_permit_remaining_ms(permit) <= 2 * LONG_MS - 2 * LONG_MS / 100 - 2);
+  release(permit);
+  redmoon_semaphore_free(semaphore);
+}
+
+static void what_became_of_permits_is_counted(void **state) {
+  fixture *f = *state;
+  redmoon_client *own;
+  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, NULL), 0);
+  redmoon_semaphore *semaphore = semaphore_of(own, 1, LONG_MS, 0);
+  redmoon_permit *permit = acquire(semaphore, 1, NULL), *none = NULL;
+  assert_int_equal(redmoon_semaphore_acquire(semaphore, NULL, &none, NULL), REDMOON_ELOCKED);
+  assert_int_equal(redmoon_permit_extend(permit, LONG_MS, NULL), 0);
+  release(permit);
+  permit = acquire(semaphore, 1, NULL);
+  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
+  assert_int_equal(redmoon_permit_extend(permit, LONG_MS, NULL), REDMOON_ELOST);
+  redmoon_permit_free(permit);
+  char *text;
+  size_t len;
+  assert_int_equal(redmoon_client_metrics(own, &text, &len, NULL), 0);
+  static const char *const lines[] = {"acquired\"} 2\n", "busy\"} 1\n", "extended\"} 1\n", "released\"} 1\n",
+                                      "lost\"} 1\n"};
+  for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+    char line[80];
+    snprintf(line, sizeof line, "redmoon_semaphore_total{result=\"%s", lines[i]);
+    if (strstr(text, line) == NULL) fail_msg("no %s in %s", line, text);
+  }
+  redmoon_free(text);
+  redmoon_semaphore_free(semaphore);
+  redmoon_client_close(own);
+}
+
 static void wait_that_is_over_is_locked(void **state) {
   fixture *f = *state;
   redmoon_semaphore *semaphore = semaphore_of(f->client, 1, LONG_MS, 30);
@@ -244,6 +284,30 @@ static void request_whose_answer_was_lost_takes_one_permit(void **state) {
   release(permit);
   assert_int_equal(cutter_left(c), 0);
   assert_int_equal(ask_integer(f->client, "ZCARD", KEY, NULL), 0);
+  redmoon_semaphore_free(semaphore);
+  redmoon_client_close(through);
+  cutter_stop(c);
+}
+
+static void release_that_ended_unknown_can_be_repeated(void **state) {
+  fixture *f = *state;
+  redmoon_error err;
+  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.max_retries = 0;
+  redmoon_client *through;
+  assert_int_equal(redmoon_client_open(cutter_url(c), &options, &through, &err), 0);
+  redmoon_semaphore *semaphore = semaphore_of(through, 1, LONG_MS, 0);
+  redmoon_permit *permit = acquire(semaphore, 1, NULL);
+  cutter_lose(c, 1);
+  assert_true(redmoon_permit_release(permit, &err) < 0);
+  assert_int_equal(err.outcome, REDMOON_UNKNOWN);
+  assert_false(redmoon_permit_held(permit)); /* it may have been given back */
+  redmoon_permit *other = acquire(semaphore, 1, NULL);
+  assert_int_equal(redmoon_permit_release(permit, &err), 0);
+  assert_int_equal(ask_integer(f->client, "ZCARD", KEY, NULL), 1); /* the other's */
+  release(other);
+  redmoon_permit_free(permit);
   redmoon_semaphore_free(semaphore);
   redmoon_client_close(through);
   cutter_stop(c);
@@ -321,7 +385,8 @@ static void waiting_operation_works_under_a_loop_and_outlives_the_semaphore(void
   assert_null(cancelled);
   assert_int_equal(in_use(semaphore), 1);
   assert_int_equal(redmoon_permit_release_start(next, &op, &err), 0);
-  redmoon_permit_free(next); /* the operation has its own */
+  assert_false(redmoon_permit_held(next)); /* from here on */
+  redmoon_permit_free(next);               /* the operation has its own */
   while (!redmoon_op_step(op)) poll_once(op);
   assert_int_equal(redmoon_op_finish(op, &err), 0);
   assert_int_equal(in_use(semaphore), 0);
@@ -366,22 +431,24 @@ static void lack_of_memory_at_any_point_is_reported_and_leaks_nothing(void **sta
   assert_true(acquired > 2);
 }
 
-/* Clients, each with a pool of its own, that share what there is; the workers record, the main thread asserts. */
+/* Threads, most with a client of their own and some that share one, that share what there is; the workers record,
+ * the main thread asserts. */
 enum { WORKERS = 16, TURNS = 15, PERMITS = 3 };
 typedef struct worker {
   pthread_t thread;
   const char *url;
+  redmoon_semaphore *shared; /* NULL: one of its own client */
   atomic_int *inside;
   int overlaps, failures, turns;
 } worker;
 
 static void *take_turns(void *ctx) {
   worker *w = ctx;
-  redmoon_client *client;
-  redmoon_semaphore *semaphore;
+  redmoon_client *client = NULL;
+  redmoon_semaphore *semaphore = w->shared;
   const redmoon_semaphore_options options = {PERMITS, LONG_MS, 86400000};
-  if (redmoon_client_open(w->url, NULL, &client, NULL) < 0 ||
-      redmoon_semaphore_new(client, "n", 1, &options, &semaphore, NULL) < 0) {
+  if (semaphore == NULL && (redmoon_client_open(w->url, NULL, &client, NULL) < 0 ||
+                            redmoon_semaphore_new(client, "n", 1, &options, &semaphore, NULL) < 0)) {
     w->failures++;
     return NULL;
   }
@@ -400,7 +467,7 @@ static void *take_turns(void *ctx) {
     redmoon_permit_free(permit);
     w->turns++;
   }
-  redmoon_semaphore_free(semaphore);
+  if (w->shared == NULL) redmoon_semaphore_free(semaphore);
   redmoon_client_close(client);
   return NULL;
 }
@@ -408,10 +475,12 @@ static void *take_turns(void *ctx) {
 static void clients_never_hold_more_than_there_is(void **state) {
   fixture *f = *state;
   atomic_int inside = 0;
+  redmoon_semaphore *shared = semaphore_of(f->client, PERMITS, LONG_MS, 86400000);
   worker workers[WORKERS] = {0};
   for (int i = 0; i < WORKERS; i++) {
     workers[i].url = redmoon_embedded_url(f->server);
     workers[i].inside = &inside;
+    workers[i].shared = i % 4 == 0 ? shared : NULL;
     assert_int_equal(pthread_create(&workers[i].thread, NULL, take_turns, &workers[i]), 0);
   }
   for (int i = 0; i < WORKERS; i++) pthread_join(workers[i].thread, NULL);
@@ -421,6 +490,7 @@ static void clients_never_hold_more_than_there_is(void **state) {
     assert_int_equal(workers[i].turns, TURNS);
   }
   assert_int_equal(ask_integer(f->client, "ZCARD", KEY, NULL), 0);
+  redmoon_semaphore_free(shared);
 }
 
 int main(void) {
@@ -430,9 +500,12 @@ int main(void) {
       cmocka_unit_test_setup(number_of_permits_may_change_at_any_time, empty),
       cmocka_unit_test_setup(holder_whose_lease_ended_frees_its_place, empty),
       cmocka_unit_test_setup(extend_prolongs_and_never_shortens, empty),
+      cmocka_unit_test_setup(local_lease_ends_before_the_servers, empty),
+      cmocka_unit_test_setup(what_became_of_permits_is_counted, empty),
       cmocka_unit_test_setup(wait_that_is_over_is_locked, empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),
       cmocka_unit_test_setup(request_whose_answer_was_lost_takes_one_permit, empty),
+      cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, empty),
       cmocka_unit_test_setup(repeated_request_gets_the_same_permit, empty),
       cmocka_unit_test_setup(waiting_operation_works_under_a_loop_and_outlives_the_semaphore, empty),
       cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, empty),

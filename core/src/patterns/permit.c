@@ -116,7 +116,7 @@ int rm_permit_given(redmoon_permit *permit, int64_t began_us, int64_t left_us, r
 }
 
 static int lost(redmoon_permit *permit, int64_t code, const char *verb, redmoon_error *err) {
-  permit->state = RM_PERMIT_LOST;
+  if (permit->state != RM_PERMIT_RELEASED) permit->state = RM_PERMIT_LOST;
   rm_client_count(permit->client, permit->kind->counter, "lost");
   return rm_fail(err, REDMOON_ELOST, "%s '%s': the permit was lost before %s: %s", permit->kind->noun,
                  permit->shown, verb, code == RM_STATUS_PERMIT_BUSY ? "another has it now" : "its lease ended");
