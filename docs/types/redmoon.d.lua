@@ -93,6 +93,19 @@
 ---@class redmoon.lock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 
+---@class redmoon.semaphore_options
+---@field permits integer how many there are, from 1 to 100000
+---@field ttl? number default 10, from 0.01 to 86400: the lease of a permit
+---@field wait? number default 0, to 86400: how long acquire() waits
+
+---@class redmoon.semaphore_request
+---@field wait? number instead of the semaphore's
+---@field request_id? string who repeats it within 10 minutes gets the same permit
+
+---@class redmoon.rwlock_options
+---@field ttl? number default 10, from 0.01 to 86400
+---@field wait? number default 0, to 86400
+
 ---@class redmoon.rate_limiter_options
 ---@field algorithm "sliding_log"
 ---@field limit integer from 1 to 100000
@@ -292,6 +305,65 @@ function lock:release() end
 ---Releases it, whatever became of it.
 ---@return true
 function lock:close() end
+
+---What a semaphore or a read-write lock gives.
+---@class redmoon.permit
+---@field token string
+---@field count integer how many permits it stands for
+---@field fence? integer rises over every acquisition under the name; none of a permit to read
+local permit = {}
+---By the local clock, no round trip.
+---@return boolean
+function permit:held() end
+---@return number seconds
+function permit:remaining() end
+---@param ttl? number
+---@return true?
+---@return string? message
+---@return string? code LOST when it is held no more
+---@return redmoon.detail? detail
+function permit:extend(ttl) end
+---@return true?
+---@return string? message
+---@return string? code LOST when it had been lost
+---@return redmoon.detail? detail
+function permit:release() end
+---Releases it, whatever became of it.
+---@return true
+function permit:close() end
+
+---@class redmoon.semaphore
+local semaphore = {}
+---@param count? integer default 1, to 1000: all or none
+---@param options? redmoon.semaphore_request
+---@return redmoon.permit?
+---@return string? message
+---@return string? code LOCKED when so many are not free; LOST when the permit of `request_id` is over
+---@return redmoon.detail? detail
+function semaphore:acquire(count, options) end
+---@return { in_use: integer, permits: integer, retry_after: number }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function semaphore:stats() end
+---@return true
+function semaphore:close() end
+
+---One owner's face of a read-write lock: it may take again what it holds.
+---@class redmoon.rwlock
+local rwlock = {}
+---@return redmoon.permit?
+---@return string? message
+---@return string? code LOCKED when another writes, or waits to
+---@return redmoon.detail? detail
+function rwlock:read() end
+---@return redmoon.permit?
+---@return string? message
+---@return string? code LOCKED when another reads or writes, or this owner reads
+---@return redmoon.detail? detail
+function rwlock:write() end
+---@return true
+function rwlock:close() end
 
 ---@class redmoon.rate_result
 ---@field allowed boolean
@@ -676,6 +748,28 @@ function client:lock(name, options) end
 ---@param ... any
 ---@return any
 function client:with_lock(name, options, fn, ...) end
+---@param name string 1 to 512 bytes
+---@param options redmoon.semaphore_options
+---@return redmoon.semaphore?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:semaphore(name, options) end
+---@param name string 1 to 512 bytes
+---@param options? redmoon.rwlock_options
+---@return redmoon.rwlock?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:rwlock(name, options) end
+---Accepts a fence unless the resource has seen a higher one.
+---@param resource string 1 to 512 bytes
+---@param fence integer from 1 to 9007199254740991
+---@return boolean? accepted
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:fence_guard(resource, fence) end
 ---@param options redmoon.rate_limiter_options
 ---@return redmoon.rate_limiter?
 ---@return string? message

@@ -92,6 +92,31 @@ static void use_lock(redmoon_client *client) {
   redmoon_lock_free(lock);
 }
 
+static void use_semaphore(redmoon_client *client) {
+  redmoon_semaphore_options options = REDMOON_SEMAPHORE_OPTIONS_INIT;
+  options.permits = 3;
+  redmoon_semaphore *semaphore;
+  redmoon_permit *permit = NULL;
+  if (redmoon_semaphore_new(client, "x", 1, &options, &semaphore, NULL) != 0) return;
+  if (redmoon_semaphore_acquire(semaphore, NULL, &permit, NULL) == 0 && draw(2) == 0)
+    (void)!redmoon_permit_release(permit, NULL);
+  redmoon_permit_free(permit);
+  redmoon_semaphore_free(semaphore);
+}
+
+static void use_rwlock(redmoon_client *client) {
+  redmoon_rwlock *lock;
+  redmoon_permit *permit = NULL;
+  int accepted;
+  if (redmoon_rwlock_new(client, "x", 1, NULL, &lock, NULL) != 0) return;
+  if ((draw(2) ? redmoon_rwlock_read : redmoon_rwlock_write)(lock, &permit, NULL) == 0) {
+    (void)!redmoon_fence_guard(client, "x", 1, redmoon_permit_fence(permit), &accepted, NULL);
+    if (draw(2) == 0) (void)!redmoon_permit_release(permit, NULL);
+  }
+  redmoon_permit_free(permit);
+  redmoon_rwlock_free(lock);
+}
+
 static void use_limiter(redmoon_client *client) {
   redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
   options.limit = 50;
@@ -159,7 +184,8 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_blocklist, use_records, use_counter, use_lock, use_limiter};
+  static const act acts[] = {use_blocklist, use_records, use_counter, use_lock, use_limiter,
+                             use_semaphore, use_rwlock};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);
 }

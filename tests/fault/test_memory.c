@@ -710,6 +710,67 @@ static int sessions(world *w, redmoon_error *err) {
   return rc;
 }
 
+static int semaphore(world *w, redmoon_error *err) {
+  redmoon_semaphore_options options = REDMOON_SEMAPHORE_OPTIONS_INIT;
+  options.permits = 2;
+  options.wait_ms = 60000;
+  redmoon_semaphore *sem = NULL;
+  int rc = redmoon_semaphore_new(w->client, w->tag, strlen(w->tag), &options, &sem, err);
+  if (rc != 0) {
+    assert_null(sem);
+    return rc;
+  }
+  redmoon_semaphore_request request = REDMOON_SEMAPHORE_REQUEST_INIT;
+  request.request_id = "memory";
+  redmoon_permit *permit = NULL;
+  redmoon_semaphore_usage usage;
+  rc = redmoon_semaphore_acquire(sem, &request, &permit, err);
+  assert_int_equal(rc == 0, permit != NULL);
+  if (rc == 0) rc = redmoon_permit_extend(permit, 60000, err);
+  if (rc == 0) rc = redmoon_semaphore_stats(sem, &usage, err);
+  if (rc == 0) assert_int_equal(usage.in_use, 1);
+  if (rc == 0) rc = redmoon_permit_release(permit, err);
+  redmoon_permit_free(permit);
+  redmoon_semaphore_free(sem);
+  return rc;
+}
+
+static void check_semaphore(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char name[64];
+  snprintf(name, sizeof name, "redmoon:{%s}:semaphore", w->tag);
+  int64_t held = ask_integer(w->client, "ZCARD", name, NULL);
+  assert_true(status == 0 ? held == 0 : held <= 1);
+}
+
+static int rwlock(world *w, redmoon_error *err) {
+  redmoon_rwlock *lock_of_both = NULL;
+  int rc = redmoon_rwlock_new(w->client, w->tag, strlen(w->tag), NULL, &lock_of_both, err);
+  if (rc != 0) {
+    assert_null(lock_of_both);
+    return rc;
+  }
+  redmoon_permit *permits[3] = {NULL}; /* to write, the same again, and to read beside it */
+  int accepted = 0;
+  for (int i = 0; i < 3 && rc == 0; i++)
+    rc = (i < 2 ? redmoon_rwlock_write : redmoon_rwlock_read)(lock_of_both, &permits[i], err);
+  if (rc == 0)
+    rc = redmoon_fence_guard(w->client, w->tag, strlen(w->tag), redmoon_permit_fence(permits[0]), &accepted, err);
+  if (rc == 0) assert_int_equal(accepted, 1);
+  for (int i = 0; i < 3 && rc == 0; i++) rc = redmoon_permit_release(permits[i], err);
+  for (int i = 0; i < 3; i++) redmoon_permit_free(permits[i]);
+  redmoon_rwlock_free(lock_of_both);
+  return rc;
+}
+
+static void check_rwlock(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char writer[64], readers[64];
+  snprintf(writer, sizeof writer, "redmoon:{%s}:rwlock.writer", w->tag);
+  snprintf(readers, sizeof readers, "redmoon:{%s}:rwlock.readers", w->tag);
+  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", writer, readers, NULL), 0);
+}
+
 /* Revoke, bump, begin a family, check, verify; w->took counts them. */
 static int blocklist_calls(world *w, redmoon_blocklist *list, redmoon_error *err) {
   redmoon_bytes id = {w->tag, strlen(w->tag)};
@@ -915,6 +976,8 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
       {"sessions", sessions, NULL, false},
       {"records", records, check_records, false},
+      {"semaphore", semaphore, check_semaphore, false},
+      {"read-write lock", rwlock, check_rwlock, false},
       {"lock", lock, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},
       {"counter", counter, check_counter, false},

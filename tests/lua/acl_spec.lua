@@ -2,6 +2,7 @@
 -- The rules of docs/acl.md: each is enough for its pattern, and for nothing else.
 
 local helper = require "tests.lua.helper"
+local redmoon = require "redmoon"
 
 -- What a user of each pattern does; a title without one is a failure.
 local use = {}
@@ -71,6 +72,31 @@ use["Sessions"] = function(client)
   assert(sessions:revoke(id))
   assert(sessions:create("ann", { visits = 1 }))
   assert(sessions:revoke_all("ann"))
+end
+
+use["Fence guard"] = function(client)
+  assert(client:fence_guard("g", 5))
+  assert(client:fence_guard("g", 4) == false)
+end
+
+use["Semaphore"] = function(client)
+  local semaphore = assert(client:semaphore("s", { permits = 1, ttl = 5 }))
+  local permit = assert(semaphore:acquire(1, { request_id = redmoon.new_jti() }))
+  assert(not semaphore:acquire())
+  assert(semaphore:stats())
+  assert(permit:extend())
+  assert(permit:release())
+end
+
+use["Read-write lock"] = function(client)
+  local lock, other = assert(client:rwlock("l", { ttl = 5 })), assert(client:rwlock("l", { ttl = 5 }))
+  local read = assert(lock:read())
+  assert(not other:write())
+  assert(read:extend())
+  assert(read:release())
+  local write = assert(other:write())
+  assert(write:extend())
+  assert(write:release())
 end
 
 local function rules()

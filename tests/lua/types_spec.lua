@@ -62,10 +62,13 @@ describe("the definitions for the language server", function()
       scan = client:scan(),
       script = redmoon.script("return 1"),
       sessions = client:sessions("s", { fields = { n = "integer" }, ttl = 1, secret = ("k"):rep(16) }),
+      rwlock = assert(client:rwlock("l")),
+      semaphore = assert(client:semaphore("s", { permits = 1 })),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
+    objects.permit = assert(objects.semaphore:acquire())
     objects.hook:close()
     for class, object in pairs(objects) do
       local declared = names_of(class)
