@@ -85,6 +85,11 @@ static void read_value(lua_State *L, const rm_option *option, void *out) {
   memcpy(field, &number, sizeof number);
 }
 
+/* What is behind a NUL byte counts, too. */
+static bool is_name(const char *known, const char *name, size_t len) {
+  return strlen(known) == len && memcmp(known, name, len) == 0;
+}
+
 void rm_lua_read_options(lua_State *L, int index, const rm_option *table, size_t count, void *out) {
   if (lua_isnoneornil(L, index)) return;
   luaL_checktype(L, index, LUA_TTABLE);
@@ -97,7 +102,7 @@ void rm_lua_read_options(lua_State *L, int index, const rm_option *table, size_t
     size_t len;
     const char *name = lua_tolstring(L, -2, &len);
     size_t i = 0;
-    while (i < count && strcmp(table[i].name, name) != 0) i++;
+    while (i < count && !is_name(table[i].name, name, len)) i++;
     if (i == count) {
       const char *names[NAMES_MAX];
       size_t known = count < NAMES_MAX ? count : NAMES_MAX;
@@ -113,7 +118,7 @@ size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size
   size_t len;
   const char *name = luaL_checklstring(L, index, &len);
   for (size_t i = 0; i < count; i++)
-    if (strcmp(names[i], name) == 0) return i;
+    if (is_name(names[i], name, len)) return i;
   const char *nearest = rm_nearest(name, len, names, count);
   if (nearest != NULL) rm_lua_raise(L, "unknown %s '%s' (did you mean '%s'?)", what, name, nearest);
   luaL_Buffer list;

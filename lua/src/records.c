@@ -175,12 +175,9 @@ static void push_value(lua_State *L, const redmoon_field *field, const rm_value 
   }
 }
 
-/* The field whose name is at `index`; no name stands for two keys, so a table has no more keys than fields. [-0, +0] */
+/* The field whose name is at `index`. [-0, +0] */
 static size_t check_field(lua_State *L, int index, const redmoon_records *schema) {
-  size_t field = rm_lua_check_name(L, index, schema->names, schema->count, "field");
-  if (strlen(schema->names[field]) != lua_rawlen(L, index))
-    rm_lua_raise(L, "a NUL byte is not accepted in the name of a field");
-  return field;
+  return rm_lua_check_name(L, index, schema->names, schema->count, "field");
 }
 
 /* Methods. */

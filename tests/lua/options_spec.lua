@@ -33,6 +33,12 @@ describe("redmoon.connect", function()
     assert.equal(0, client:stats().total)
   end)
 
+  it("takes no name for another that goes on behind a NUL byte", function()
+    helper.assert_raises("unknown option 'pool_size", function()
+      redmoon.connect("redis://127.0.0.1", { ["pool_size\0x"] = 1 })
+    end)
+  end)
+
   it("raises for unknown options at the caller's line, naming the nearest", function()
     local line = debug.getinfo(1, "l").currentline + 2
     local message = helper.assert_raises("unknown option 'pool_sise' %(did you mean 'pool_size'%?%)", function()
