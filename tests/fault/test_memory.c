@@ -556,7 +556,9 @@ static int limiter(world *w, redmoon_error *err) {
   }
   redmoon_rate_result result;
   w->took = 0;
-  rc = redmoon_rate_limiter_allow(rl, w->tag, strlen(w->tag), 3, &result, err);
+  redmoon_rate_request request = REDMOON_RATE_REQUEST_INIT;
+  request.cost = 3;
+  rc = redmoon_rate_limiter_allow(rl, w->tag, strlen(w->tag), &request, &result, err);
   if (rc == 0) assert_int_equal(result.remaining, 97);
   if (rc == 0) w->took = 1;
   if (rc == 0) rc = redmoon_rate_limiter_peek(rl, w->tag, strlen(w->tag), &result, err);

@@ -93,10 +93,10 @@ helper.over_each_way(describe, "a rate limiter", function(way)
     helper.assert_raises("needs the options 'algorithm', 'limit' and 'window'", function()
       client:rate_limiter { limit = 1, window = 1 }
     end)
-    helper.assert_raises("option 'algorithm': 'gcra' is not accepted; this version has \"sliding_log\"", function()
-      limiter { algorithm = "gcra" }
+    helper.assert_raises("option algorithm: 'leaky' is not accepted; give \"buckets\", ", function()
+      limiter { algorithm = "leaky" }
     end)
-    helper.assert_raises("option 'limit': 0 is not accepted; it takes an integer from 1 to 100000", function()
+    helper.assert_raises("option 'limit': 0 is not accepted; it takes an integer from 1 to 1000000000", function()
       limiter { limit = 0 }
     end)
     helper.assert_raises("option 'window': 0 is not accepted; it takes seconds from 0.001", function()
@@ -105,18 +105,30 @@ helper.over_each_way(describe, "a rate limiter", function(way)
     helper.assert_raises("rate limiter option name: 'a b' is not accepted", function()
       limiter { name = "a b" }
     end)
-    helper.assert_raises("option 'burst' is not in this version", function()
+    helper.assert_raises("option burst belongs to the algorithm \"gcra\"", function()
       limiter { burst = 1 }
     end)
-    helper.assert_raises("option 'on_error' is not in this version", function()
-      limiter { on_error = "allow" }
+    helper.assert_raises("option on_error: 'open' is not accepted; give \"error\", \"allow\" or \"deny\"", function()
+      limiter { on_error = "open" }
     end)
     helper.assert_raises("unknown option 'windw' %(did you mean 'window'%?%)", function()
       limiter { windw = 1 }
     end)
     local limit = limiter()
-    helper.assert_raises("a cost is an integer from 1 to 1000", function()
+    helper.assert_raises("a cost is an integer from 1 to 1000000000", function()
       limit:allow("user", 0)
+    end)
+    helper.assert_raises("a cost is an integer from 1 to 1000000000 %(sliding_log: 1000%)", function()
+      limit:allow("user", 1001)
+    end)
+    helper.assert_raises("option 'cost': 1.5 is not accepted", function()
+      limit:allow("user", { cost = 1.5 })
+    end)
+    helper.assert_raises("unknown option 'request' %(did you mean 'request_id'%?%)", function()
+      limit:allow("user", { request = "1" })
+    end)
+    helper.assert_raises("request_id: not accepted", function()
+      limit:allow("user", { request_id = "a b" })
     end)
     helper.assert_raises("bad argument #1 to 'allow' %(string or number expected, got nil%)", function()
       limit:allow(nil)

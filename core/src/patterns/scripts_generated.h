@@ -8,9 +8,10 @@
 extern const rm_builtin rm_script_lock_acquire;
 extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
+extern const rm_builtin rm_script_rate_allow;
+extern const rm_builtin rm_script_rate_peek;
+extern const rm_builtin rm_script_rate_refund;
 extern const rm_builtin rm_script_rate_reset;
-extern const rm_builtin rm_script_rate_sliding_log_allow;
-extern const rm_builtin rm_script_rate_sliding_log_peek;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;
