@@ -592,6 +592,42 @@ static void check_limiter(world *w, int status, const redmoon_error *err) {
              redmoon_outcome_name(err->outcome), (long long)len);
 }
 
+/* Everything a limiter decides, by a bucket that has a deny cache; what was refused memory leaks nothing. */
+static int decide(redmoon_rate_limiter *bucket, redmoon_rate_limiter *log, const char *tag, redmoon_error *err) {
+  redmoon_rate_limiter *both[] = {bucket, log};
+  redmoon_rate_limits *limits = NULL;
+  redmoon_rate_result result, results[2];
+  redmoon_rate_request large = {100, 0, NULL}, once = {3, 1, "once"};
+  redmoon_rate_item items[] = {{tag, strlen(tag), REDMOON_RATE_REQUEST_INIT}, {"another", 7, {2, 0, "once"}}};
+  int rc = redmoon_rate_limits_new(both, 2, &limits, err);
+  if (rc == 0) rc = redmoon_rate_limits_allow(limits, tag, strlen(tag), &once, &result, err);
+  if (rc == 0) rc = redmoon_rate_limiter_allow(bucket, tag, strlen(tag), &large, &result, err);
+  if (rc == 0) rc = redmoon_rate_limiter_wait(bucket, tag, strlen(tag), &large, 0, &result, err);
+  if (rc == 0) rc = redmoon_rate_limiter_allow_many(bucket, items, 2, results, NULL, err);
+  if (rc == 0) rc = redmoon_rate_limiter_refund(bucket, tag, strlen(tag), 2, "back", &result, err);
+  redmoon_rate_limits_free(limits);
+  return rc;
+}
+
+static int limiter_decisions(world *w, redmoon_error *err) {
+  redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+  options.algorithm = "gcra";
+  options.limit = 100;
+  options.window_ms = 600000;
+  options.name = "memory-gcra";
+  options.deny_cache = 1;
+  options.on_error = "deny"; /* of Redis: a lack of memory here is still an error */
+  redmoon_rate_limiter *bucket = NULL, *log = NULL;
+  int rc = redmoon_rate_limiter_new(w->client, &options, &bucket, err);
+  options.algorithm = "sliding_log";
+  options.name = "memory-log";
+  if (rc == 0) rc = redmoon_rate_limiter_new(w->client, &options, &log, err);
+  if (rc == 0) rc = decide(bucket, log, w->tag, err);
+  redmoon_rate_limiter_free(bucket);
+  redmoon_rate_limiter_free(log);
+  return rc;
+}
+
 static int with(world *w, redmoon_error *err) {
   redmoon_call_options options = REDMOON_CALL_OPTIONS_INIT;
   options.timeout_ms = 60000;
@@ -677,6 +713,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"lock", lock, check_lock, false},
       {"limiter", limiter, check_limiter, false},
       {"limiter by its source", limiter_by_source, check_limiter, false},
+      {"limiter's decisions", limiter_decisions, NULL, false},
   };
   for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) squeeze_all(*state, &list[i]);
 }
