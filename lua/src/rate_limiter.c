@@ -240,6 +240,7 @@ static int limiter_wait(lua_State *L) {
                                     "seconds from 0 to 31622400"};
   limiter *l = check(L);
   redmoon_rate_request request = read_request(L, 3, l->limiter->max_cost);
+  lua_settop(L, 4);
   int64_t timeout_ms = rm_lua_duration_ms(L, 4, &timeout);
   const redmoon_bytes *key = check_key(L);
   redmoon_rate_result result;
