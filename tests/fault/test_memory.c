@@ -592,6 +592,11 @@ static void check_limiter(world *w, int status, const redmoon_error *err) {
              redmoon_outcome_name(err->outcome), (long long)len);
 }
 
+static int of_redis(int rc, const redmoon_rate_result *result) {
+  if (rc == 0 && strcmp(result->source, "error") == 0) fail_msg("a lack of memory was taken for a failure of Redis");
+  return rc;
+}
+
 /* Everything a limiter decides, by a bucket that has a deny cache; what was refused memory leaks nothing. */
 static int decide(redmoon_rate_limiter *bucket, redmoon_rate_limiter *log, const char *tag, redmoon_error *err) {
   redmoon_rate_limiter *both[] = {bucket, log};
@@ -600,11 +605,12 @@ static int decide(redmoon_rate_limiter *bucket, redmoon_rate_limiter *log, const
   redmoon_rate_request large = {100, 0, NULL}, once = {3, 1, "once"};
   redmoon_rate_item items[] = {{tag, strlen(tag), REDMOON_RATE_REQUEST_INIT}, {"another", 7, {2, 0, "once"}}};
   int rc = redmoon_rate_limits_new(both, 2, &limits, err);
-  if (rc == 0) rc = redmoon_rate_limits_allow(limits, tag, strlen(tag), &once, &result, err);
-  if (rc == 0) rc = redmoon_rate_limiter_allow(bucket, tag, strlen(tag), &large, &result, err);
-  if (rc == 0) rc = redmoon_rate_limiter_wait(bucket, tag, strlen(tag), &large, 0, &result, err);
-  if (rc == 0) rc = redmoon_rate_limiter_allow_many(bucket, items, 2, results, NULL, err);
-  if (rc == 0) rc = redmoon_rate_limiter_refund(bucket, tag, strlen(tag), 2, "back", &result, err);
+  size_t len = strlen(tag);
+  if (rc == 0) rc = of_redis(redmoon_rate_limits_allow(limits, tag, len, &once, &result, err), &result);
+  if (rc == 0) rc = of_redis(redmoon_rate_limiter_allow(bucket, tag, len, &large, &result, err), &result);
+  if (rc == 0) rc = of_redis(redmoon_rate_limiter_wait(bucket, tag, len, &large, 0, &result, err), &result);
+  if (rc == 0) rc = of_redis(redmoon_rate_limiter_allow_many(bucket, items, 2, results, NULL, err), &results[1]);
+  if (rc == 0) rc = redmoon_rate_limiter_refund(bucket, tag, len, 2, "back", &result, err);
   redmoon_rate_limits_free(limits);
   return rc;
 }

@@ -582,6 +582,16 @@ static void server_that_is_gone_lets_through_or_refuses_as_on_error_says(void **
     assert_int_equal(status, i == 0 ? REDMOON_ECONNECT : 0);
     assert_int_equal(err.status, REDMOON_ECONNECT);
     if (i > 0) assert_int_equal(result.allowed, i == 1);
+    redmoon_rate_item items[] = {{"a", 1, {2, 0, NULL}}, {"b", 1, REDMOON_RATE_REQUEST_INIT}};
+    redmoon_rate_result results[2];
+    redmoon_error errors[2];
+    assert_int_equal(redmoon_rate_limiter_allow_many(limiter, items, 2, results, errors, &err), status);
+    for (size_t k = 0; k < 2; k++) {
+      assert_int_equal(errors[k].status, REDMOON_ECONNECT);
+      assert_int_equal(errors[k].outcome, REDMOON_NOT_SENT);
+      if (i > 0) assert_string_equal(results[k].source, "error");
+      else assert_null(results[k].source);
+    }
     redmoon_rate_limiter_free(limiter);
     redmoon_client_close(nowhere);
   }
@@ -736,6 +746,7 @@ static void wait_is_let_through_when_its_time_has_come(void **state) {
     redmoon_rate_result result;
     int64_t before = server_us(f->client);
     for (int i = 0; i < 7; i++) {
+      if (i >= 2) (void)allow(limiter, "user:1", 1); /* refused as a rule, and remembered */
       assert_int_equal(redmoon_rate_limiter_wait(limiter, "user:1", 6, NULL, 600000, &result, &err), 0);
       assert_true(result.allowed);
     }
