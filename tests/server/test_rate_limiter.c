@@ -790,6 +790,28 @@ static void wait_can_be_cancelled_while_it_sleeps(void **state) {
   redmoon_rate_limiter_free(limiter);
 }
 
+static void shutdown_of_the_client_ends_a_wait_that_sleeps(void **state) {
+  fixture *f = *state;
+  redmoon_error err;
+  redmoon_client *own;
+  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+  redmoon_rate_limiter *limiter = limiter_of(own, 1, 3600000, NULL);
+  allow(limiter, "user:1", 1);
+  redmoon_rate_result result;
+  redmoon_op *op;
+  assert_int_equal(redmoon_rate_limiter_wait_start(limiter, "user:1", 6, NULL, 86400000, &result, &op, &err), 0);
+  redmoon_wants wants = {0, 0, 0};
+  do {
+    assert_int_equal(redmoon_op_step(op), 0);
+    redmoon_op_wants(op, &wants);
+  } while (wants.fd >= 0 || wants.timeout_ms < 60000);
+  redmoon_client_shutdown(own);
+  assert_int_equal(redmoon_op_step(op), 1);
+  assert_int_equal(redmoon_op_finish(op, &err), REDMOON_ECLOSED);
+  redmoon_rate_limiter_free(limiter);
+  redmoon_client_close(own);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(limit_is_let_through_and_no_more, empty),
@@ -818,6 +840,7 @@ int main(void) {
       cmocka_unit_test_setup(wait_is_let_through_when_its_time_has_come, empty),
       cmocka_unit_test_setup(wait_that_is_too_short_or_for_never_answers_at_once, empty),
       cmocka_unit_test_setup(wait_can_be_cancelled_while_it_sleeps, empty),
+      cmocka_unit_test_setup(shutdown_of_the_client_ends_a_wait_that_sleeps, empty),
   };
   return cmocka_run_group_tests_name("rate_limiter", tests, start, stop);
 }

@@ -172,6 +172,7 @@ static bool falls_asleep(decision *self) {
 static int step(redmoon_op *op, int64_t now_us) {
   decision *self = (decision *)op;
   int status = RM_DONE;
+  if (self->sleeps && atomic_load(&op->client->core->closed)) return rm_fail_closed(&op->error);
   if (self->sleeps && now_us >= self->wake_us) {
     self->sleeps = self->here = false;
     rm_call_reset(&self->call);
