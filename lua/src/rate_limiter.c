@@ -67,7 +67,7 @@ static int result_headers(lua_State *L) {
   lua_getfield(L, 1, "allowed");
   bool allowed = lua_toboolean(L, -1);
   double retry = ceil_field(L, "retry_after"), reset = ceil_field(L, "reset_after");
-  bool comes = !allowed && retry < 9e15; /* else never: no time can be named */
+  bool comes = !allowed && retry > 0 && retry < 9e15; /* else never, or nobody knows: no time can be named */
   double until = comes ? retry : reset;  /* a refusal names the instant that Retry-After names */
   lua_getfield(L, 1, "remaining");
   lua_pushfstring(L, "%s;r=%I;t=%I", name, (LUAI_UACINT)lua_tointeger(L, -1), (LUAI_UACINT)until);

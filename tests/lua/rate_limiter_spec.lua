@@ -174,7 +174,7 @@ helper.over_each_way(describe, "a rate limiter", function(way)
       assert.equal(allowed and 2 or 0, result.granted)
       assert.matches("WRONGTYPE", result.error)
       assert.equal("error", limit:allow_many({ { "user" } })[1].source)
-      assert.is_table(result:headers())
+      assert.is_nil(result:headers()["Retry-After"]) -- nobody knows when
     end
     assert.matches('redmoon_rate_limiter_total{result="error"} 4\n', client:metrics())
     helper.assert_failure("WRONGTYPE", limiter({ algorithm = "fixed_window" }):allow("user"))
