@@ -85,6 +85,35 @@ static void a_bucket_holds_its_burst_and_fills_at_its_rate(void **state) {
   redmoon_rate_limiter_free(limiter);
 }
 
+/* What options become on the way to the script, too: the numbers of gcra are reduced. */
+static void what_is_left_after_the_first_request_is_never_off_by_one(void **state) {
+  fixture *f = *state;
+  uint64_t random = 20261122;
+  for (int i = 0; i < 1000; i++) {
+    int64_t at[3];
+    for (size_t k = 0; k < 3; k++) {
+      random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+      at[k] = (int64_t)(random >> 33);
+    }
+    redmoon_rate_limiter_options options =
+        options_of(algorithms[i % ALGORITHMS].algorithm, 2 + at[0] % 999, 3600000 + at[1] % 86400000);
+    int64_t capacity = options.limit;
+    bool bucket = strcmp(options.algorithm, "gcra") == 0;
+    if (bucket) options.burst = capacity = 2 + at[2] % 999;
+    redmoon_rate_limiter *limiter = made(f->client, &options);
+    char key[24];
+    snprintf(key, sizeof key, "user:%d", i);
+    redmoon_rate_result result = allow(limiter, key, 1);
+    assert_true(result.allowed);
+    assert_int_equal(result.remaining, capacity - 1);
+    if (bucket) { /* one unit comes back in window / limit, rounded up */
+      int64_t window_us = options.window_ms * 1000;
+      assert_int_equal(result.reset_after_us, (window_us + options.limit - 1) / options.limit);
+    }
+    redmoon_rate_limiter_free(limiter);
+  }
+}
+
 static void calendar_windows_end_where_the_calendar_says(void **state) {
   fixture *f = *state;
   static const struct {
@@ -466,6 +495,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(every_algorithm_takes_refuses_peeks_refunds_and_resets, empty),
       cmocka_unit_test_setup(a_bucket_holds_its_burst_and_fills_at_its_rate, empty),
+      cmocka_unit_test_setup(what_is_left_after_the_first_request_is_never_off_by_one, empty),
       cmocka_unit_test_setup(calendar_windows_end_where_the_calendar_says, empty),
       cmocka_unit_test_setup(lost_answer_with_a_request_id_is_repeated_and_takes_once, empty),
       cmocka_unit_test_setup(many_items_are_decided_each_by_itself, empty),

@@ -269,9 +269,7 @@ static void *try_often(void *ctx) {
   return NULL;
 }
 
-static void threads_that_share_a_limiter_get_the_limit_together(void **state) {
-  fixture *f = *state;
-  redmoon_rate_limiter *limiter = limiter_of(f->client, LIMIT, 3600000, NULL);
+static int allowed_to_threads(redmoon_rate_limiter *limiter) {
   worker workers[WORKERS] = {0};
   for (int i = 0; i < WORKERS; i++) {
     workers[i].limiter = limiter;
@@ -283,8 +281,18 @@ static void threads_that_share_a_limiter_get_the_limit_together(void **state) {
     assert_int_equal(workers[i].failures, 0);
     allowed += workers[i].allowed;
   }
-  assert_int_equal(allowed, LIMIT);
-  redmoon_rate_limiter_free(limiter);
+  return allowed;
+}
+
+static void threads_that_share_a_limiter_get_the_limit_together(void **state) {
+  fixture *f = *state;
+  static const char *const algorithms[] = {"buckets", "fixed_window", "gcra", "sliding_log", "sliding_window"};
+  for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
+    redmoon_rate_limiter_options options = options_of(algorithms[i], LIMIT, INT64_C(31622400000));
+    redmoon_rate_limiter *limiter = made(f->client, &options);
+    assert_int_equal(allowed_to_threads(limiter), LIMIT);
+    redmoon_rate_limiter_free(limiter);
+  }
 }
 
 int main(void) {
