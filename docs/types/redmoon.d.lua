@@ -113,6 +113,44 @@
 ---@field [1] redmoon.argument key
 ---@field [2]? integer cost, default 1
 
+---When a count ends is said by one of `window`, `calendar` and `ttl`; by none: never.
+---@class redmoon.counter_options
+---@field window? number from 0.001 to 31622400
+---@field mode? "window"|"sliding" of the window: from the first count on, not moved by later ones; or from the last
+---@field calendar? "minute"|"hour"|"day"|"month" of UTC: the count begins anew with each
+---@field ttl? number the same as a sliding window
+---@field min? integer
+---@field max? integer
+---@field saturate? boolean default false: what is out of bounds changes nothing; true: it is counted as far as they let it
+
+---@class redmoon.request_options
+---@field request_id? string 1 to 128 letters, digits, '.', '_' and '-': repeating the call with it is harmless
+---@class redmoon.blocklist_options
+---@field issuer? string hashed into every key
+---@field hash_key? string a secret of 16 to 64 bytes, the same in every process
+---@field leeway? number default 60, from 0 to 600: how long after exp a verifier may still accept
+---@field max_life? number default 30 days: the longest life of any token of a subject
+---@field on_error? "deny"|"allow"|"error" default "deny": what a check says when Redis fails
+
+---@class redmoon.revocation
+---@field jti string 1 to 1,024 bytes
+---@field exp integer seconds since 1970
+---@field reason? string a word
+
+---What a verified token says; at least one of jti, sub and family.
+---@class redmoon.claims
+---@field jti? string
+---@field sub? string needs iat
+---@field iat? number seconds since 1970
+---@field ver? integer what bump() gave when it was issued
+---@field family? string
+
+---@class redmoon.rotation
+---@field family string what all tokens of one login share
+---@field presented? string id of the refresh token presented; nil begins the family
+---@field new string id of the new one
+---@field ttl number life of the new one
+
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
 ---@field server? string the program; else redis-server or valkey-server of $PATH
@@ -325,6 +363,128 @@ function rate_limits:allow(key, cost) end
 ---@return true
 function rate_limits:close() end
 
+---@class redmoon.count
+---@field value integer 0 when nothing is counted
+---@field ttl number seconds until the count ends; math.huge: never; 0 when nothing is counted
+---@field exists boolean whether something is counted
+
+---@class redmoon.counted : redmoon.count
+---@field applied integer how much was counted: 0 when it was refused
+
+---@class redmoon.increment
+---@field [1] redmoon.argument key
+---@field [2]? integer default 1
+---@field request_id? string
+
+---@class redmoon.counter
+local counter = {}
+---@overload fun(self: redmoon.counter, key: redmoon.argument, options: redmoon.request_options): redmoon.counted?
+---@param key redmoon.argument
+---@param by? integer default 1; may be negative; 0 reads
+---@param options? redmoon.request_options
+---@return redmoon.counted?
+---@return string? message
+---@return string? code OVERFLOW when the result would be no 64-bit integer
+---@return redmoon.detail? detail
+function counter:increment(key, by, options) end
+---Up to 500 in one round trip, each for itself.
+---@param list redmoon.increment[]
+---@return (redmoon.counted|redmoon.error)[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `replies`: how each ended
+function counter:increment_many(list) end
+---@param key redmoon.argument
+---@return redmoon.count?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function counter:get(key) end
+---@param key redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function counter:reset(key) end
+---@return true
+function counter:close() end
+---@class redmoon.revocation_result
+---@field status "revoked"|"kept"|"expired" kept: revoked for as long or longer already; expired: nothing to revoke
+---@field ttl number how long it stays revoked
+---@field cutoff? number of a subject: in force now, seconds since 1970
+
+---@class redmoon.check_result
+---@field revoked boolean
+---@field reason? string what revoke was given, else "revoked"; "subject", "version", "family", "unavailable"
+---@field ttl? number how long what says so lives
+---@field code? string of what made it unavailable
+---@field message? string of what made it unavailable
+
+---@class redmoon.rotation_result
+---@field rotated boolean
+---@field status "rotated"|"reused"|"revoked"|"exists"|"gone"
+---@field ttl number
+
+---Takes claims of tokens that its caller has verified: it never parses one.
+---@class redmoon.blocklist
+local blocklist = {}
+---@param token redmoon.revocation
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke(token) end
+---All tokens with iat <= before; by default now, by the server's clock.
+---@param sub string
+---@param options? { before: number }
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke_subject(sub, options) end
+---As at a log-out: its refresh tokens, and the access tokens that are checked with it.
+---@param family string
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke_family(family) end
+---A new version: tokens of a lower one are revoked.
+---@param sub string
+---@param options? { request_id: string }
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:bump(sub, options) end
+---@param rotation redmoon.rotation
+---@return redmoon.rotation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:rotate(rotation) end
+---@param claims redmoon.claims
+---@return redmoon.check_result?
+---@return string? message only with on_error = "error"
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:check(claims) end
+---Up to 1,000 tokens in one round trip.
+---@param claims redmoon.claims[]
+---@return redmoon.check_result[]?
+---@return string? message only with on_error = "error"
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:check_many(claims) end
+---Whether the server would keep what it is told: at the start of a program.
+---@return true?
+---@return string? message
+---@return string? code UNAVAILABLE when it may evict a revocation
+---@return redmoon.detail? detail
+function blocklist:verify() end
+---@return true
+function blocklist:close() end
+
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
 ---@alias redmoon.committed redmoon.replies|false
@@ -390,6 +550,13 @@ function client:metrics() end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:on(event, fn) end
+---@param name string 1 to 64 letters, digits, '.', '_' and '-'
+---@param options? redmoon.counter_options
+---@return redmoon.counter?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:counter(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
@@ -410,6 +577,13 @@ function client:with_lock(name, options, fn, ...) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:rate_limiter(options) end
+---@param name string 1 to 32 letters, digits, '.', '_' and '-'
+---@param options? redmoon.blocklist_options
+---@return redmoon.blocklist?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:blocklist(name, options) end
 
 ---A private server that ends with the process.
 ---@class redmoon.embedded
@@ -454,6 +628,12 @@ function redmoon.rate_limits(limiters) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function redmoon.script(source) end
+---128 random bits as 22 characters of base64url.
+---@return string?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.new_jti() end
 ---@param options? redmoon.embedded_options
 ---@return redmoon.embedded?
 ---@return string? message

@@ -66,7 +66,8 @@ typedef struct world {
   redmoon_script *script;
   char tag[32]; /* of this run; names what it writes */
   bool queued;  /* the transaction's body came to its end */
-  int took;     /* how many of its three calls the limiter has done; -1: there was no limiter */
+  int took;     /* how many of its calls the pattern has done; -1: there was no pattern */
+  int counted;  /* and how many of its three the counter; -1: there was no counter */
 } world;
 
 typedef struct scenario {
@@ -634,6 +635,127 @@ static int limiter_decisions(world *w, redmoon_error *err) {
   return rc;
 }
 
+/* Revoke, bump, begin a family, check, verify; w->took counts them. */
+static int blocklist_calls(world *w, redmoon_blocklist *list, redmoon_error *err) {
+  redmoon_bytes id = {w->tag, strlen(w->tag)};
+  redmoon_revocation token = {id, 2000000000, "memory"};
+  redmoon_revocation_result revoked;
+  redmoon_subject_result subject;
+  redmoon_rotation rotation = {id, {NULL, 0}, id, 600000};
+  redmoon_rotation_result rotated;
+  redmoon_claims claims[] = {{id, id, id, 5, 0}, {{NULL, 0}, {NULL, 0}, id, 0, 0}};
+  redmoon_check_result results[2];
+  int rc = redmoon_blocklist_revoke(list, &token, &revoked, err);
+  if (rc == 0) w->took++;
+  if (rc == 0) rc = redmoon_blocklist_bump(list, id.ptr, id.len, "request", &subject, err);
+  if (rc == 0) rc = redmoon_blocklist_rotate(list, &rotation, &rotated, err);
+  if (rc == 0) rc = redmoon_blocklist_check_many(list, claims, 2, results, err);
+  if (rc == 0) assert_string_equal(results[0].reason, "memory");
+  if (rc == 0) assert_string_equal(results[1].reason, "");
+  if (rc == 0) rc = redmoon_blocklist_verify(list, err);
+  return rc;
+}
+
+static int blocklist(world *w, redmoon_error *err) {
+  redmoon_blocklist_options options = REDMOON_BLOCKLIST_OPTIONS_INIT;
+  options.on_error = "error"; /* else a check would not fail */
+  redmoon_blocklist *list = NULL;
+  w->took = -1;
+  int rc = redmoon_blocklist_new(w->client, "memory", &options, &list, err);
+  if (rc != 0) {
+    assert_null(list);
+    return rc;
+  }
+  w->took = 0;
+  rc = blocklist_calls(w, list, err);
+  redmoon_blocklist_free(list);
+  return rc;
+}
+
+/* The token is revoked once its revocation was done, is not before it was sent, and nobody knows between. */
+static void check_blocklist(world *w, int status, const redmoon_error *err) {
+  (void)status;
+  redmoon_blocklist *list = NULL;
+  redmoon_error why;
+  redmoon_claims claims = REDMOON_CLAIMS_INIT;
+  claims.jti = (redmoon_bytes){w->tag, strlen(w->tag)};
+  redmoon_check_result result;
+  if (redmoon_blocklist_new(w->client, "memory", NULL, &list, &why) != 0 ||
+      redmoon_blocklist_check(list, &claims, &result, &why) != 0 || strcmp(result.reason, "unavailable") == 0)
+    fail_msg("%s", why.message);
+  if (w->took > 0) assert_true(result.revoked);
+  else if (w->took < 0 || err->outcome == REDMOON_NOT_SENT) assert_false(result.revoked);
+  else if (err->outcome == REDMOON_ANSWERED) assert_true(result.revoked);
+  redmoon_blocklist_free(list);
+}
+
+/* One, then two together, then it is read and forgotten. */
+static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  redmoon_counter_result one, two[2];
+  redmoon_error errors[2];
+  int rc = redmoon_counter_increment(counter, w->tag, len, 3, "memory", &one, err);
+  if (rc != 0) return rc;
+  assert_int_equal(one.value, 3);
+  w->counted = 1;
+  const redmoon_counter_item items[] = {{w->tag, len, 4, NULL}, {w->tag, len, 5, "again"}};
+  rc = redmoon_counter_increment_many(counter, items, 2, two, errors, err);
+  for (size_t i = 0; i < 2; i++) {
+    if (rc == 0) assert_int_equal(two[i].status, 0);
+    else if (two[i].status != 0) assert_string_equal(errors[i].code, "NOMEM"); /* else it was counted before */
+  }
+  if (rc != 0) return rc;
+  w->counted = 2;
+  assert_int_equal(two[1].value, 12);
+  rc = redmoon_counter_get(counter, w->tag, len, &one, err);
+  if (rc == 0) assert_int_equal(one.value, 12);
+  if (rc == 0) rc = redmoon_counter_reset(counter, w->tag, len, err);
+  if (rc == 0) w->counted = 3;
+  return rc;
+}
+
+static int counter(world *w, redmoon_error *err) {
+  redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
+  options.window_ms = 600000;
+  redmoon_counter *counter = NULL;
+  w->counted = -1;
+  int rc = redmoon_counter_new(w->client, "memory", &options, &counter, err);
+  if (rc != 0) {
+    assert_null(counter);
+    return rc;
+  }
+  w->counted = 0;
+  rc = counter_calls(w, counter, err);
+  redmoon_counter_free(counter);
+  return rc;
+}
+
+static int counter_by_source(world *w, redmoon_error *err) {
+  char forget[160];
+  snprintf(forget, sizeof forget, "DEL redmoon:{%s}:memory.count redmoon:{%s}:memory.count.req.memory", w->tag, w->tag);
+  free(redis_server_ask(w->server, NULL, forget));
+  snprintf(forget, sizeof forget, "DEL redmoon:{%s}:memory.count.req.again", w->tag);
+  free(redis_server_ask(w->server, NULL, forget));
+  free(redis_server_ask(w->server, NULL, "SCRIPT FLUSH"));
+  return counter(w, err);
+}
+
+/* What it holds after the calls that were done, and the one that failed was done or was not. */
+static void check_counter(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[] = {0, 3, 12, 0};
+  assert_int_equal(status == 0, w->counted == 3);
+  char name[64], text[32] = "0";
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.count", w->tag);
+  ask_text(w->client, text, sizeof text, "GET", name, NULL);
+  int64_t value = strtoll(text, NULL, 10), done = after[w->counted < 0 ? 0 : w->counted];
+  bool not_done = w->counted < 0 || w->counted == 3 || err->outcome == REDMOON_NOT_SENT;
+  bool fits = value == done || (!not_done && (value == after[w->counted + 1] || (w->counted == 1 && value == 7)));
+  if (!fits)
+    fail_msg("counter: after %d of 3 steps, the next %s, it holds %lld", w->counted,
+             redmoon_outcome_name(err->outcome), (long long)value);
+  if (value != 0) assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
+}
+
 static int with(world *w, redmoon_error *err) {
   redmoon_call_options options = REDMOON_CALL_OPTIONS_INIT;
   options.timeout_ms = 60000;
@@ -717,6 +839,9 @@ static void refused_memory_fails_a_transaction_or_script_cleanly(void **state) {
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
       {"lock", lock, check_lock, false},
+      {"blocklist", blocklist, check_blocklist, false},
+      {"counter", counter, check_counter, false},
+      {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},
       {"limiter by its source", limiter_by_source, check_limiter, false},
       {"limiter's decisions", limiter_decisions, NULL, false},

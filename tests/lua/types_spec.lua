@@ -54,6 +54,8 @@ describe("the definitions for the language server", function()
 
   it("know the methods of all other objects, and only those", function()
     local objects = {
+      counter = assert(client:counter("c")),
+      blocklist = assert(client:blocklist("b")),
       lock = assert(client:lock("l")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
       scan = client:scan(),

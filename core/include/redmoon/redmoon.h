@@ -6,8 +6,10 @@
 #ifndef REDMOON_REDMOON_H
 #define REDMOON_REDMOON_H
 
+#include <redmoon/blocklist.h>
 #include <redmoon/client.h>
 #include <redmoon/command.h>
+#include <redmoon/counter.h>
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
 #include <redmoon/lock.h>

@@ -11,6 +11,7 @@
 
 #include "engine/call.h"
 #include "engine/script.h"
+#include "patterns/keys.h"
 
 #include <redmoon/rate_limiter.h>
 #include <stdatomic.h>
@@ -18,7 +19,7 @@
 
 enum {
   RM_RATE_NAME_MAX = 64,
-  RM_RATE_PART_MAX = RM_RATE_NAME_MAX + 40, /* ".sliding." and two numbers */
+  RM_RATE_PART_MAX = RM_PART_MAX + 1, /* the longest: name, ".buckets.31622400000.60" */
   RM_RATE_DIGITS = 24,
   RM_RATE_LIMITS_MAX = 8,
   RM_RATE_FIELDS = 4 /* what a limit is to a script: algorithm, limit, window, extra */

@@ -5,6 +5,14 @@
 
 #include "engine/script.h"
 
+extern const rm_builtin rm_script_blocklist_bump;
+extern const rm_builtin rm_script_blocklist_cutoff;
+extern const rm_builtin rm_script_blocklist_end_family;
+extern const rm_builtin rm_script_blocklist_revoke;
+extern const rm_builtin rm_script_blocklist_rotate;
+extern const rm_builtin rm_script_counter_get;
+extern const rm_builtin rm_script_counter_increment;
+extern const rm_builtin rm_script_counter_reset;
 extern const rm_builtin rm_script_lock_acquire;
 extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
