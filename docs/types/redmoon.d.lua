@@ -93,6 +93,19 @@
 ---@class redmoon.lock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 
+---@class redmoon.semaphore_options
+---@field permits integer how many there are, from 1 to 100000
+---@field ttl? number default 10, from 0.01 to 86400: the lease of a permit
+---@field wait? number default 0, to 86400: how long acquire() waits
+
+---@class redmoon.semaphore_request
+---@field wait? number instead of the semaphore's
+---@field request_id? string who repeats it within 10 minutes gets the same permit
+
+---@class redmoon.rwlock_options
+---@field ttl? number default 10, from 0.01 to 86400
+---@field wait? number default 0, to 86400
+
 ---@class redmoon.rate_limiter_options
 ---@field algorithm "buckets"|"fixed_window"|"gcra"|"sliding_log"|"sliding_window"
 ---@field limit integer from 1 to 1000000000; sliding_log: 100000
@@ -150,6 +163,27 @@
 ---@field presented? string id of the refresh token presented; nil begins the family
 ---@field new string id of the new one
 ---@field ttl number life of the new one
+---@alias redmoon.record_type "string"|"integer"|"number"|"boolean"|"time"
+---@alias redmoon.record_fields table<string, any>
+
+---@class redmoon.records_options
+---@field fields table<string, redmoon.record_type> 1 to 1000; a name does not begin with "_"
+---@field ttl? number from 0.001 to 3155760000; without it records live until they are deleted
+---@field sliding? boolean a load renews the lifetime, too, when less than 90 % of it is left
+---@field keep_ttl? boolean the first write sets the lifetime, later ones keep it
+---@field max_age? number from 0.001 to 3155760000; a record ends this long after it was created, whatever renews it
+---@field max_value_size? integer most bytes of a string, from 1 to 67108864; 1048576
+
+---@class redmoon.sessions_options : redmoon.records_options
+---@field secret string key of the hashes, 16 to 64 random bytes
+---@field ttl number from 0.001 to 3155760000
+
+---@class redmoon.record_write
+---@field version? integer that the record must have, else CONFLICT; 0: there must be none
+---@field request_id? string makes a repetition harmless
+
+---@class redmoon.request_options
+---@field request_id? string makes a repetition harmless
 
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
@@ -285,6 +319,65 @@ function lock:release() end
 ---Releases it, whatever became of it.
 ---@return true
 function lock:close() end
+
+---What a semaphore or a read-write lock gives.
+---@class redmoon.permit
+---@field token string
+---@field count integer how many permits it stands for
+---@field fence? integer rises over every acquisition under the name; none of a permit to read
+local permit = {}
+---By the local clock, no round trip.
+---@return boolean
+function permit:held() end
+---@return number seconds
+function permit:remaining() end
+---@param ttl? number
+---@return true?
+---@return string? message
+---@return string? code LOST when it is held no more
+---@return redmoon.detail? detail
+function permit:extend(ttl) end
+---@return true?
+---@return string? message
+---@return string? code LOST when it had been lost
+---@return redmoon.detail? detail
+function permit:release() end
+---Releases it, whatever became of it.
+---@return true
+function permit:close() end
+
+---@class redmoon.semaphore
+local semaphore = {}
+---@param count? integer default 1, to 1000: all or none
+---@param options? redmoon.semaphore_request
+---@return redmoon.permit?
+---@return string? message
+---@return string? code LOCKED when so many are not free; LOST when the permit of `request_id` is over
+---@return redmoon.detail? detail
+function semaphore:acquire(count, options) end
+---@return { in_use: integer, permits: integer, retry_after: number }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function semaphore:stats() end
+---@return true
+function semaphore:close() end
+
+---One owner's face of a read-write lock: it may take again what it holds.
+---@class redmoon.rwlock
+local rwlock = {}
+---@return redmoon.permit?
+---@return string? message
+---@return string? code LOCKED when another writes, or waits to
+---@return redmoon.detail? detail
+function rwlock:read() end
+---@return redmoon.permit?
+---@return string? message
+---@return string? code LOCKED when another reads or writes, or this owner reads
+---@return redmoon.detail? detail
+function rwlock:write() end
+---@return true
+function rwlock:close() end
 
 ---@class redmoon.rate_result
 ---@field allowed boolean
@@ -484,6 +577,145 @@ function blocklist:check_many(claims) end
 function blocklist:verify() end
 ---@return true
 function blocklist:close() end
+---@class redmoon.records
+local records = {}
+---Replaces the record, or creates it: fields that are not given are gone.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:save(id, t, options) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no record.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:update(id, t, options) end
+---nil: there is no record.  The second result is its version.
+---@param id redmoon.argument
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:load(id, fields) end
+---Adds to a field of type integer or number.  nil: there is no record.  The second result is its new version.
+---@param id redmoon.argument
+---@param field string
+---@param by? number default 1
+---@param options? redmoon.request_options
+---@return number?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:increment(id, field, by, options) end
+---Lets the lifetime begin anew.  Seconds that are left (math.huge: it has no end); nil: there is no record.
+---@param id redmoon.argument
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:touch(id) end
+---Whether there was one.
+---@param id redmoon.argument
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:delete(id) end
+---@return true
+function records:close() end
+
+---@class redmoon.session_entry
+---@field handle string names the session in a list; it is no id
+---@field left number seconds of its lifetime
+
+---@class redmoon.sessions
+local sessions = {}
+---Begins a session of the subject; its id is nowhere on the server.
+---@param subject redmoon.argument
+---@param t redmoon.record_fields
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:create(subject, t) end
+---nil: there is no such session.  The second result is its version.
+---@param id string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:load(id, fields) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no such session.
+---@param id string
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function sessions:update(id, t, options) end
+---Lets the lifetime begin anew.  Seconds that are left; nil: there is no such session.
+---@param id string
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:touch(id) end
+---Gives the session another id.  nil: there is no such session.
+---@param id string
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:rotate(id) end
+---Whether there was one.
+---@param id string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke(id) end
+---Whether there was one.
+---@param handle string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_handle(handle) end
+---Ends all sessions of the subject but that of `except`; how many ended.
+---@param subject redmoon.argument
+---@param except? string an id
+---@return integer?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_all(subject, except) end
+---The sessions of the subject, at most 1,000, those that end last first.
+---@param subject redmoon.argument
+---@return redmoon.session_entry[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:list(subject) end
+---Loads a session by its handle, and lets its lifetime be as it is.
+---@param handle string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:inspect(handle, fields) end
+---@return true
+function sessions:close() end
 
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
@@ -571,6 +803,28 @@ function client:lock(name, options) end
 ---@param ... any
 ---@return any
 function client:with_lock(name, options, fn, ...) end
+---@param name string 1 to 512 bytes
+---@param options redmoon.semaphore_options
+---@return redmoon.semaphore?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:semaphore(name, options) end
+---@param name string 1 to 512 bytes
+---@param options? redmoon.rwlock_options
+---@return redmoon.rwlock?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:rwlock(name, options) end
+---Accepts a fence unless the resource has seen a higher one.
+---@param resource string 1 to 512 bytes
+---@param fence integer from 1 to 9007199254740991
+---@return boolean? accepted
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:fence_guard(resource, fence) end
 ---@param options redmoon.rate_limiter_options
 ---@return redmoon.rate_limiter?
 ---@return string? message
@@ -584,6 +838,22 @@ function client:rate_limiter(options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:blocklist(name, options) end
+---Hashes with a schema.
+---@param name string 1 to 48 letters, digits, ".", "_" and "-"
+---@param options redmoon.records_options
+---@return redmoon.records?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:records(name, options) end
+---Records under random ids, of which the server holds nothing but keyed hashes.
+---@param name string 1 to 30 letters, digits, ".", "_" and "-"
+---@param options redmoon.sessions_options
+---@return redmoon.sessions?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:sessions(name, options) end
 
 ---A private server that ends with the process.
 ---@class redmoon.embedded

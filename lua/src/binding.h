@@ -242,6 +242,17 @@ int rm_lua_fail_closed(lua_State *L);
 /** The script at `index`; raises for anything else.  Its source is user value 1. [-0, +0] */
 redmoon_script *rm_lua_script_check(lua_State *L, int index);
 
+/** The box of a permit. */
+typedef struct rm_lua_permit {
+  rm_lua_link link;
+  redmoon_permit *permit; /* NULL: closed, or not given yet */
+  bool released;
+} rm_lua_permit;
+/** A box to be filled by a `_start` of C; it keeps what user value `slot` of the object at `index` keeps. [-0, +1] */
+rm_lua_permit *rm_lua_permit_new(lua_State *L, int index, int slot, const rm_lua_link *link);
+/** The box on top, once the operation has filled it; or nil, message, code, detail.  Returns the count. */
+int rm_lua_permit_run(lua_State *L, rm_lua_permit *permit, int started, redmoon_op *op, redmoon_error *err);
+
 /** Ends the hooks of the client at `index`. [-0, +0] */
 void rm_lua_hooks_close(lua_State *L, int index);
 /** Hands queued events to their functions. [-0, +0] */
@@ -258,6 +269,11 @@ int rm_lua_client_zscan(lua_State *L);
 int rm_lua_client_counter(lua_State *L);
 int rm_lua_client_lock(lua_State *L);
 int rm_lua_client_rate_limiter(lua_State *L);
+int rm_lua_client_records(lua_State *L);
+int rm_lua_client_sessions(lua_State *L);
+int rm_lua_client_fence_guard(lua_State *L);
+int rm_lua_client_rwlock(lua_State *L);
+int rm_lua_client_semaphore(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
 int rm_lua_client_metrics(lua_State *L);
 int rm_lua_client_on(lua_State *L);
@@ -274,7 +290,12 @@ void rm_lua_script_open(lua_State *L);
 void rm_lua_scan_open(lua_State *L);
 void rm_lua_counter_open(lua_State *L);
 void rm_lua_lock_open(lua_State *L);
+void rm_lua_permit_open(lua_State *L);
 void rm_lua_rate_limiter_open(lua_State *L);
+void rm_lua_records_open(lua_State *L);
+void rm_lua_sessions_open(lua_State *L);
+void rm_lua_rwlock_open(lua_State *L);
+void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */

@@ -44,6 +44,28 @@ static void use_blocklist(redmoon_client *client) {
   redmoon_blocklist_free(list);
 }
 
+static void use_records(redmoon_client *client) {
+  typedef struct user {
+    redmoon_bytes name;
+    int64_t visits;
+  } user;
+  static const redmoon_field fields[] = {REDMOON_FIELD(user, name, REDMOON_STRING),
+                                         REDMOON_FIELD(user, visits, REDMOON_INTEGER)};
+  redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
+  options.fields = fields;
+  options.field_count = 2;
+  options.ttl_ms = 60000;
+  redmoon_records *records;
+  redmoon_record_sum sum;
+  user ann = {{"ann", 3}, 1};
+  if (redmoon_records_new(client, "users", &options, &records, NULL) != 0) return;
+  (void)!redmoon_records_save(records, "x", 1, &ann, NULL, NULL, NULL);
+  (void)!redmoon_records_increment(records, "x", 1, "visits", 1, NULL, &sum, NULL);
+  (void)!redmoon_records_update(records, "x", 1, &ann, NULL, NULL, NULL);
+  if (draw(2) == 0) (void)!redmoon_records_delete(records, "x", 1, NULL, NULL);
+  redmoon_records_free(records);
+}
+
 static void use_counter(redmoon_client *client) {
   static const char *const periods[] = {"minute", "hour", "day", "month"};
   redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
@@ -68,6 +90,31 @@ static void use_lock(redmoon_client *client) {
   (void)!redmoon_lock_extend(lock, 70000, NULL);
   if (draw(2) == 0) (void)!redmoon_lock_release(lock, NULL);
   redmoon_lock_free(lock);
+}
+
+static void use_semaphore(redmoon_client *client) {
+  redmoon_semaphore_options options = REDMOON_SEMAPHORE_OPTIONS_INIT;
+  options.permits = 3;
+  redmoon_semaphore *semaphore;
+  redmoon_permit *permit = NULL;
+  if (redmoon_semaphore_new(client, "x", 1, &options, &semaphore, NULL) != 0) return;
+  if (redmoon_semaphore_acquire(semaphore, NULL, &permit, NULL) == 0 && draw(2) == 0)
+    (void)!redmoon_permit_release(permit, NULL);
+  redmoon_permit_free(permit);
+  redmoon_semaphore_free(semaphore);
+}
+
+static void use_rwlock(redmoon_client *client) {
+  redmoon_rwlock *lock;
+  redmoon_permit *permit = NULL;
+  int accepted;
+  if (redmoon_rwlock_new(client, "x", 1, NULL, &lock, NULL) != 0) return;
+  if ((draw(2) ? redmoon_rwlock_read : redmoon_rwlock_write)(lock, &permit, NULL) == 0) {
+    (void)!redmoon_fence_guard(client, "x", 1, redmoon_permit_fence(permit), &accepted, NULL);
+    if (draw(2) == 0) (void)!redmoon_permit_release(permit, NULL);
+  }
+  redmoon_permit_free(permit);
+  redmoon_rwlock_free(lock);
 }
 
 static void use_limiter(redmoon_client *client) {
@@ -141,7 +188,8 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_blocklist, use_counter, use_lock, use_limiter};
+  static const act acts[] = {use_blocklist, use_records, use_counter, use_lock, use_limiter,
+                             use_semaphore, use_rwlock};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);
 }

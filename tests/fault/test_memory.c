@@ -635,6 +635,186 @@ static int limiter_decisions(world *w, redmoon_error *err) {
   return rc;
 }
 
+typedef struct memory_record {
+  redmoon_bytes text;
+  int64_t number;
+  double score;
+} memory_record;
+
+enum { RECORD_STEPS = 6 };
+
+static int record_step(world *w, redmoon_records *records, int step, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, step + 1, 0.5};
+  redmoon_record *loaded = NULL;
+  redmoon_record_sum sum;
+  int rc;
+  switch (step) {
+  case 0:
+    return redmoon_records_save(records, w->tag, len, &r, NULL, NULL, err);
+  case 1:
+    return redmoon_records_update(records, w->tag, len, &r, NULL, NULL, err);
+  case 2:
+    rc = redmoon_records_increment(records, w->tag, len, "number", 5, NULL, &sum, err);
+    if (rc == 0) assert_int_equal(sum.integer, 7);
+    return rc;
+  case 3:
+    rc = redmoon_records_load(records, w->tag, len, NULL, 0, &r, &loaded, err);
+    assert_int_equal(rc == 0, loaded != NULL);
+    if (rc == 0) assert_int_equal(r.number, 7);
+    redmoon_record_free(loaded);
+    return rc;
+  case 4:
+    return redmoon_records_touch(records, w->tag, len, NULL, err);
+  default:
+    return redmoon_records_delete(records, w->tag, len, NULL, err);
+  }
+}
+
+static int records(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, number, REDMOON_INTEGER),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
+  options.fields = fields;
+  options.field_count = 3;
+  options.ttl_ms = 600000;
+  redmoon_records *all = NULL;
+  w->took = -1;
+  int rc = redmoon_records_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  for (w->took = 0; rc == 0 && w->took < RECORD_STEPS;) {
+    rc = record_step(w, all, w->took, err);
+    if (rc == 0) w->took++;
+  }
+  redmoon_records_free(all);
+  return rc;
+}
+
+/* The record is what the calls that were done made of it, and nobody knows only of a call whose outcome is unknown. */
+static void check_records(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[RECORD_STEPS + 1] = {0, 1, 2, 7, 7, 7, 0}; /* 0: there is none */
+  char name[80], text[32] = "0";
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.record", w->tag);
+  if (ask_text(w->client, text, sizeof text, "HGET", name, "number", NULL) >= 0)
+    assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
+  int64_t number = strtoll(text, NULL, 10);
+  int took = w->took < 0 ? 0 : w->took;
+  assert_int_equal(status == 0, took == RECORD_STEPS);
+  bool next_not_done = took == RECORD_STEPS || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  bool next_done = !next_not_done && err->outcome == REDMOON_ANSWERED;
+  int64_t before = after[took], then = after[took == RECORD_STEPS ? took : took + 1];
+  if (next_not_done ? number != before : next_done ? number != then : number != before && number != then)
+    fail_msg("records: after %d of %d calls, the next %s, the number is %lld", took, RECORD_STEPS,
+             redmoon_outcome_name(err->outcome), (long long)number);
+}
+
+/* A session is made, gets another id, is listed and ends with all others; the subject is the run's own. */
+static int session_steps(world *w, redmoon_sessions *all, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, 1, 0.5};
+  char id[REDMOON_SESSION_ID_SIZE], next[REDMOON_SESSION_ID_SIZE];
+  redmoon_record *loaded = NULL;
+  redmoon_session_list *list = NULL;
+  int rc = redmoon_sessions_create(all, w->tag, len, &r, NULL, id, err);
+  if (rc == 0) rc = redmoon_sessions_update(all, id, &r, NULL, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_rotate(all, id, next, err);
+  if (rc == 0) assert_string_not_equal(next, "");
+  if (rc == 0) rc = redmoon_sessions_load(all, next, NULL, 0, &r, &loaded, err);
+  assert_true(loaded == NULL || rc == 0);
+  redmoon_record_free(loaded);
+  if (rc == 0) rc = redmoon_sessions_list(all, w->tag, len, &list, err);
+  if (rc == 0) assert_int_equal(list->count, 1);
+  redmoon_session_list_free(list);
+  if (rc == 0) rc = redmoon_sessions_touch(all, next, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_revoke_all(all, w->tag, len, next, NULL, err);
+  return rc == 0 ? redmoon_sessions_revoke(all, next, NULL, err) : rc;
+}
+
+static int sessions(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_sessions_options options = REDMOON_SESSIONS_OPTIONS_INIT;
+  options.records.fields = fields;
+  options.records.field_count = 2;
+  options.records.ttl_ms = 600000;
+  options.secret = "0123456789abcdef";
+  options.secret_len = 16;
+  redmoon_sessions *all = NULL;
+  int rc = redmoon_sessions_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  rc = session_steps(w, all, err);
+  redmoon_sessions_free(all);
+  return rc;
+}
+
+static int semaphore(world *w, redmoon_error *err) {
+  redmoon_semaphore_options options = REDMOON_SEMAPHORE_OPTIONS_INIT;
+  options.permits = 2;
+  options.wait_ms = 60000;
+  redmoon_semaphore *sem = NULL;
+  int rc = redmoon_semaphore_new(w->client, w->tag, strlen(w->tag), &options, &sem, err);
+  if (rc != 0) {
+    assert_null(sem);
+    return rc;
+  }
+  redmoon_semaphore_request request = REDMOON_SEMAPHORE_REQUEST_INIT;
+  request.request_id = "memory";
+  redmoon_permit *permit = NULL;
+  redmoon_semaphore_usage usage;
+  rc = redmoon_semaphore_acquire(sem, &request, &permit, err);
+  assert_int_equal(rc == 0, permit != NULL);
+  if (rc == 0) rc = redmoon_permit_extend(permit, 60000, err);
+  if (rc == 0) rc = redmoon_semaphore_stats(sem, &usage, err);
+  if (rc == 0) assert_int_equal(usage.in_use, 1);
+  if (rc == 0) rc = redmoon_permit_release(permit, err);
+  redmoon_permit_free(permit);
+  redmoon_semaphore_free(sem);
+  return rc;
+}
+
+static void check_semaphore(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char name[64];
+  snprintf(name, sizeof name, "redmoon:{%s}:semaphore", w->tag);
+  int64_t held = ask_integer(w->client, "ZCARD", name, NULL);
+  assert_true(status == 0 ? held == 0 : held <= 1);
+}
+
+static int rwlock(world *w, redmoon_error *err) {
+  redmoon_rwlock *lock_of_both = NULL;
+  int rc = redmoon_rwlock_new(w->client, w->tag, strlen(w->tag), NULL, &lock_of_both, err);
+  if (rc != 0) {
+    assert_null(lock_of_both);
+    return rc;
+  }
+  redmoon_permit *permits[3] = {NULL}; /* to write, the same again, and to read beside it */
+  int accepted = 0;
+  for (int i = 0; i < 3 && rc == 0; i++)
+    rc = (i < 2 ? redmoon_rwlock_write : redmoon_rwlock_read)(lock_of_both, &permits[i], err);
+  if (rc == 0)
+    rc = redmoon_fence_guard(w->client, w->tag, strlen(w->tag), redmoon_permit_fence(permits[0]), &accepted, err);
+  if (rc == 0) assert_int_equal(accepted, 1);
+  for (int i = 0; i < 3 && rc == 0; i++) rc = redmoon_permit_release(permits[i], err);
+  for (int i = 0; i < 3; i++) redmoon_permit_free(permits[i]);
+  redmoon_rwlock_free(lock_of_both);
+  return rc;
+}
+
+static void check_rwlock(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char writer[64], readers[64];
+  snprintf(writer, sizeof writer, "redmoon:{%s}:rwlock.writer", w->tag);
+  snprintf(readers, sizeof readers, "redmoon:{%s}:rwlock.readers", w->tag);
+  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", writer, readers, NULL), 0);
+}
+
 /* Revoke, bump, begin a family, check, verify; w->took counts them. */
 static int blocklist_calls(world *w, redmoon_blocklist *list, redmoon_error *err) {
   redmoon_bytes id = {w->tag, strlen(w->tag)};
@@ -838,6 +1018,10 @@ static void refused_memory_fails_a_transaction_or_script_cleanly(void **state) {
 
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
+      {"sessions", sessions, NULL, false},
+      {"records", records, check_records, false},
+      {"semaphore", semaphore, check_semaphore, false},
+      {"read-write lock", rwlock, check_rwlock, false},
       {"lock", lock, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},
       {"counter", counter, check_counter, false},

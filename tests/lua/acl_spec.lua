@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- The rules of docs/acl.md: each is enough for its pattern, and for nothing else.
 
-local redmoon = require "redmoon"
 local helper = require "tests.lua.helper"
+local redmoon = require "redmoon"
 
 -- What a user of each pattern does; a title without one is a failure.
 local use = {}
@@ -53,6 +53,61 @@ use["Rate limiter"] = function(client)
   -- Of a window that is over something has to be trimmed.
   local short = client:rate_limiter { algorithm = "sliding_log", limit = 2, window = 0.02, name = "short" }
   for _ = 1, 6 do assert(short:wait("k", 1, 60).allowed) end
+end
+
+local fields = { name = "string", visits = "integer", score = "number" }
+
+use["Records"] = function(client)
+  for _, options in ipairs { { ttl = 60 }, { ttl = 60, sliding = true, max_age = 600 }, {} } do
+    options.fields = fields
+    local records = assert(client:records("r", options))
+    assert(records:save("1", { name = "ann", visits = 1, score = 0.5 }))
+    assert(records:load("1"))
+    assert(records:load("1", { "name" }))
+    assert(records:update("1", { name = "bob" }, { request_id = "r" }))
+    assert(records:increment("1", "visits", 2))
+    assert(records:increment("1", "score", 0.25))
+    assert(records:touch("1"))
+    assert(records:delete("1"))
+  end
+end
+
+use["Sessions"] = function(client)
+  local sessions = assert(client:sessions("s", { fields = fields, ttl = 60, secret = ("k"):rep(32) }))
+  local id = assert(sessions:create("ann", { visits = 1 }))
+  assert(sessions:load(id))
+  assert(sessions:update(id, { visits = 2 }))
+  assert(sessions:touch(id))
+  id = assert(sessions:rotate(id))
+  assert(#assert(sessions:list("ann")) == 1)
+  assert(sessions:revoke(id))
+  assert(sessions:create("ann", { visits = 1 }))
+  assert(sessions:revoke_all("ann"))
+end
+
+use["Fence guard"] = function(client)
+  assert(client:fence_guard("g", 5))
+  assert(client:fence_guard("g", 4) == false)
+end
+
+use["Semaphore"] = function(client)
+  local semaphore = assert(client:semaphore("s", { permits = 1, ttl = 5 }))
+  local permit = assert(semaphore:acquire(1, { request_id = redmoon.new_jti() }))
+  assert(not semaphore:acquire())
+  assert(semaphore:stats())
+  assert(permit:extend())
+  assert(permit:release())
+end
+
+use["Read-write lock"] = function(client)
+  local lock, other = assert(client:rwlock("l", { ttl = 5 })), assert(client:rwlock("l", { ttl = 5 }))
+  local read = assert(lock:read())
+  assert(not other:write())
+  assert(read:extend())
+  assert(read:release())
+  local write = assert(other:write())
+  assert(write:extend())
+  assert(write:release())
 end
 
 local function rules()

@@ -79,6 +79,14 @@ local function use_and_close(client, i)
       assert(view:on("command", function(event) assert(event.command) end))
     assert.equal(tag, view:echo(tag))
   end
+  do
+    local semaphore <close> = assert(client:semaphore("gc", { permits = 1 }))
+    local permit <close> = assert(semaphore:acquire())
+    assert(permit.token and permit:extend() and not semaphore:acquire())
+    local lock <close> = assert(client:rwlock("gc"))
+    local writer <close> = assert(lock:write())
+    assert(client:fence_guard("gc", writer.fence))
+  end
   assert(client:stats().closed and client:metrics())
   assert.is_false(pcall(redmoon.connect, "redis://localhost", { [tag] = 1 }))
   local other <close> = assert(redmoon.connect(helper.server().url, {
@@ -97,6 +105,8 @@ local function use_and_forget(client, i)
   }))
   assert.equal(tag, credentials:echo(tag))
   assert(client:lock("forgotten" .. tag))
+  assert(client:semaphore("forgotten" .. tag, { permits = 1 }):acquire())
+  assert(client:rwlock("forgotten" .. tag):read())
   assert(client:rate_limiter { algorithm = "sliding_log", limit = 10, window = 1, name = tag })
   assert(client:counter("forgotten" .. tag))
   assert(client:blocklist("forgotten"):check { jti = tag })

@@ -286,10 +286,17 @@ describe("the option", function()
         local limiter = client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 60, name = "r" }
         assert.is_true(limiter:allow("user").allowed)
         assert.is_true(lock:held())
+        local permit <close> = assert(client:semaphore("l", { permits = 1 }):acquire(1, { request_id = "x" }))
+        local writer <close> = assert(client:rwlock("l"):write())
+        assert.is_true(permit:held() and client:fence_guard("l", writer.fence))
         client:set("plain", 1) -- plain commands are sent as written
         local keys = client:keys("*")
         table.sort(keys)
         local want = { prefix .. ":{l}:fence", prefix .. ":{l}:lock", prefix .. ":{user}:r.log", "plain" }
+        for _, part in ipairs { "semaphore", "semaphore.fence", "semaphore.req.x", "rwlock.writer", "rwlock.fence",
+          "guard" } do
+          want[#want + 1] = prefix .. ":{l}:" .. part
+        end
         table.sort(want)
         assert.same(want, keys)
       end

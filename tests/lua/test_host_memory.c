@@ -43,6 +43,11 @@ static const char *const steps[] = {
     "1 end  assert(n "
     ">= 30)",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
+    "local s <close> = assert(client:semaphore('s', {permits = 1}))\n"
+    "local permit <close> = assert(s:acquire(1, {request_id = tostring(math.random(1 << 60))}))\n"
+    "assert(permit:extend())  assert(assert(s:stats()).in_use == 1)  assert(permit:release())",
+    "local rw <close> = assert(client:rwlock('rw'))  local writer <close> = assert(rw:write())\n"
+    "assert(client:fence_guard('rw', writer.fence))",
     "assert(client:with_lock('w', {ttl = 5}, function(lock) return lock:held() end))",
     "local l <close> = assert(client:rate_limiter{algorithm = 'sliding_log', limit = 1000, window = 1, name = "
     "'m'})\n"

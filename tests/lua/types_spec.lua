@@ -58,13 +58,18 @@ describe("the definitions for the language server", function()
       blocklist = assert(client:blocklist("b")),
       lock = assert(client:lock("l")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
+      records = client:records("r", { fields = { n = "integer" } }),
       scan = client:scan(),
       script = redmoon.script("return 1"),
+      sessions = client:sessions("s", { fields = { n = "integer" }, ttl = 1, secret = ("k"):rep(16) }),
+      rwlock = assert(client:rwlock("l")),
+      semaphore = assert(client:semaphore("s", { permits = 1 })),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
+    objects.permit = assert(objects.semaphore:acquire())
     objects.hook:close()
     for class, object in pairs(objects) do
       local declared = names_of(class)

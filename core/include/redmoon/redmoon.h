@@ -12,13 +12,19 @@
 #include <redmoon/counter.h>
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
+#include <redmoon/fence_guard.h>
 #include <redmoon/lock.h>
 #include <redmoon/op.h>
 #include <redmoon/options.h>
+#include <redmoon/permit.h>
 #include <redmoon/rate_limiter.h>
+#include <redmoon/records.h>
 #include <redmoon/reply.h>
+#include <redmoon/rwlock.h>
 #include <redmoon/scan.h>
 #include <redmoon/script.h>
+#include <redmoon/sessions.h>
+#include <redmoon/semaphore.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

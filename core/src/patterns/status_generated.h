@@ -21,6 +21,16 @@ enum {
   RM_STATUS_BLOCK_DEAD = 4, /* the family was revoked before */
   RM_STATUS_BLOCK_TAKEN = 5, /* a family to begin that is there already */
   RM_STATUS_BLOCK_GONE = 6, /* no such family */
+  RM_STATUS_RECORD_OK = 1, /* there is a record, and what was asked was done */
+  RM_STATUS_RECORD_GONE = 0, /* there is none, nothing was written */
+  RM_STATUS_RECORD_CONFLICT = -1, /* it has another version, nothing was written */
+  RM_STATUS_RECORD_RANGE = -2, /* the sum is out of the field's range, nothing was written */
+  RM_STATUS_RECORD_UNREADABLE = -3, /* the field holds no number, nothing was written */
+  RM_STATUS_GUARD_ACCEPTED = 1, /* no higher fence was seen */
+  RM_STATUS_GUARD_REFUSED = 0, /* a higher one was */
+  RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
+  RM_STATUS_PERMIT_BUSY = 0, /* others have them */
+  RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
 };
 
 #endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/** An operation that repeats an attempt, with jittered sleeps, until it is granted, fails, or the wait is over. */
+#ifndef RM_PATTERNS_WAITING_H
+#define RM_PATTERNS_WAITING_H
+
+#include "engine/op.h"
+
+/** What `retry_us` answers when waiting is of no use. */
+#define RM_WAITING_NEVER (-1)
+
+/** What is waited for.  Static. */
+typedef struct rm_waiting_class {
+  /** Starts an attempt; `left_us` is what is left of the wait, 0 for the last one.  The attempt ends with
+   *  REDMOON_ELOCKED when others have what it asked for; it notes what it was granted in `ctx`. */
+  int (*start)(void *ctx, int64_t left_us, redmoon_op **op, redmoon_error *err);
+  /** After REDMOON_ELOCKED: microseconds until it may be granted at the latest, or RM_WAITING_NEVER. */
+  int64_t (*retry_us)(void *ctx);
+  /** After an attempt was granted: writes the caller's out-parameters. */
+  int (*finish)(void *ctx, redmoon_error *err);
+  /** Ends `ctx`; called exactly once, also when rm_waiting_start fails. */
+  void (*drop)(void *ctx);
+} rm_waiting_class;
+
+/** `wait_ms` 0: one attempt.  It begins attempts for wait_ms at the most, so with the last one's own deadline it
+ * takes up to wait_ms + the client's timeout. */
+int rm_waiting_start(redmoon_client *client, const rm_waiting_class *class, void *ctx, int64_t wait_ms,
+                     redmoon_op **op, redmoon_error *err);
+
+/** An operation that has nothing to do and ends well. */
+int rm_nothing_start(redmoon_client *client, redmoon_op **op, redmoon_error *err);
+
+#endif
