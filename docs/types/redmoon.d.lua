@@ -107,10 +107,24 @@
 ---@field wait? number default 0, to 86400
 
 ---@class redmoon.rate_limiter_options
----@field algorithm "sliding_log"
----@field limit integer from 1 to 100000
----@field window number from 0.001 to 31622400
+---@field algorithm "buckets"|"fixed_window"|"gcra"|"sliding_log"|"sliding_window"
+---@field limit integer from 1 to 1000000000; sliding_log: 100000
+---@field window? number from 0.001 to 31622400; may be left out with a calendar
 ---@field name? string default "rl"
+---@field burst? integer gcra: most units at one instant; default the limit
+---@field calendar? "minute"|"hour"|"day" fixed_window: windows of UTC; else a window starts with its first unit
+---@field buckets? integer buckets: parts of a window, 1 to 60; default 10
+---@field on_error? "error"|"allow"|"deny" what to say when Redis fails; default "error"
+---@field deny_cache? boolean refuse here what is known to be refused; default false
+
+---@class redmoon.rate_request
+---@field cost? integer units, from 1 to 1000000000 (sliding_log: 1000); default 1
+---@field partial? boolean grant what is free, up to the cost
+---@field request_id? string a repetition with the same id gets the answer of the first
+
+---@class redmoon.rate_item
+---@field [1] redmoon.argument key
+---@field [2]? integer cost, default 1
 
 ---When a count ends is said by one of `window`, `calendar` and `ttl`; by none: never.
 ---@class redmoon.counter_options
@@ -367,10 +381,14 @@ function rwlock:close() end
 
 ---@class redmoon.rate_result
 ---@field allowed boolean
+---@field granted integer units taken; of a refund: given back
 ---@field limit integer
 ---@field remaining integer
 ---@field retry_after number seconds; math.huge: never
 ---@field reset_after number
+---@field policy string name of the limiter that decided
+---@field source "server"|"local"|"error" "local": the deny cache
+---@field error? string what failed, with source "error"
 local rate_result = {}
 ---Fields RateLimit-Policy, RateLimit and, when it was refused, Retry-After.
 ---@return table<string, string>
@@ -379,12 +397,36 @@ function rate_result:headers() end
 ---@class redmoon.rate_limiter
 local rate_limiter = {}
 ---@param key redmoon.argument
----@param cost? integer from 1 to 1000
+---@param cost? integer|redmoon.rate_request
 ---@return redmoon.rate_result?
 ---@return string? message
 ---@return string? code
 ---@return redmoon.detail? detail
 function rate_limiter:allow(key, cost) end
+---Each item by itself, in one round trip; what failed is an error object in its place.
+---@param items redmoon.rate_item[] 1 to 1000
+---@return (redmoon.rate_result|redmoon.error)[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function rate_limiter:allow_many(items) end
+---Asks until it is allowed; a refusal that cannot end within the timeout is the answer at once.
+---@param key redmoon.argument
+---@param cost integer|redmoon.rate_request|nil
+---@param timeout number
+---@return redmoon.rate_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function rate_limiter:wait(key, cost, timeout) end
+---Gives units back, as many as are in use at most: field `granted` tells.
+---@param key redmoon.argument
+---@param units? integer|redmoon.rate_request
+---@return redmoon.rate_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function rate_limiter:refund(key, units) end
 ---What allow(key) would answer; writes nothing.
 ---@param key redmoon.argument
 ---@return redmoon.rate_result?
@@ -400,6 +442,19 @@ function rate_limiter:peek(key) end
 function rate_limiter:reset(key) end
 ---@return true
 function rate_limiter:close() end
+
+---@class redmoon.rate_limits
+local rate_limits = {}
+---All limits or none; field `policy` of the result names the one that decided.
+---@param key redmoon.argument
+---@param cost? integer|redmoon.rate_request
+---@return redmoon.rate_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function rate_limits:allow(key, cost) end
+---@return true
+function rate_limits:close() end
 
 ---@class redmoon.count
 ---@field value integer 0 when nothing is counted
@@ -830,6 +885,13 @@ function redmoon.connect(url, options) end
 ---@param value any
 ---@return boolean
 function redmoon.is_error(value) end
+---Several limits that decide together; they are limiters of one client with different names.
+---@param limiters redmoon.rate_limiter[] 1 to 8
+---@return redmoon.rate_limits?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.rate_limits(limiters) end
 ---@param source string
 ---@return redmoon.script?
 ---@return string? message

@@ -16,6 +16,7 @@ return {
   is_error = core.is_error,
   connect = core.connect,
   embedded = core.embedded,
+  rate_limits = core.rate_limits,
   script = core.script,
   build_info = core.build_info,
 }

@@ -280,6 +280,7 @@ int rm_lua_client_on(lua_State *L);
 int rm_lua_new_jti(lua_State *L);
 int rm_lua_script_new(lua_State *L);
 int rm_lua_embedded_start(lua_State *L);
+int rm_lua_rate_limits(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);

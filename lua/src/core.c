@@ -61,6 +61,7 @@ int luaopen_redmoon_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"connect", connect_client},   {"embedded", rm_lua_embedded_start},
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
+                                       {"rate_limits", rm_lua_rate_limits},
                                        {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);

@@ -119,12 +119,16 @@ static void use_rwlock(redmoon_client *client) {
 
 static void use_limiter(redmoon_client *client) {
   redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+  static const char *const algorithms[] = {"buckets", "fixed_window", "gcra", "sliding_log", "sliding_window"};
+  options.algorithm = algorithms[draw(5)];
   options.limit = 50;
   options.window_ms = 60000;
+  redmoon_rate_request request = {3, draw(2) == 0, draw(2) == 0 ? "once" : NULL};
   redmoon_rate_limiter *limiter;
   redmoon_rate_result result;
   if (redmoon_rate_limiter_new(client, &options, &limiter, NULL) != 0) return;
-  (void)!redmoon_rate_limiter_allow(limiter, "k", 1, 3, &result, NULL);
+  (void)!redmoon_rate_limiter_allow(limiter, "k", 1, &request, &result, NULL);
+  (void)!redmoon_rate_limiter_refund(limiter, "k", 1, 1, NULL, &result, NULL);
   redmoon_rate_limiter_free(limiter);
 }
 

@@ -557,7 +557,9 @@ static int limiter(world *w, redmoon_error *err) {
   }
   redmoon_rate_result result;
   w->took = 0;
-  rc = redmoon_rate_limiter_allow(rl, w->tag, strlen(w->tag), 3, &result, err);
+  redmoon_rate_request request = REDMOON_RATE_REQUEST_INIT;
+  request.cost = 3;
+  rc = redmoon_rate_limiter_allow(rl, w->tag, strlen(w->tag), &request, &result, err);
   if (rc == 0) assert_int_equal(result.remaining, 97);
   if (rc == 0) w->took = 1;
   if (rc == 0) rc = redmoon_rate_limiter_peek(rl, w->tag, strlen(w->tag), &result, err);
@@ -589,6 +591,48 @@ static void check_limiter(world *w, int status, const redmoon_error *err) {
   if (not_done ? len != before : done ? len != after : len != before && len != after)
     fail_msg("limiter: after %d of 3 calls, the next %s, the log holds %lld units", w->took,
              redmoon_outcome_name(err->outcome), (long long)len);
+}
+
+static int of_redis(int rc, const redmoon_rate_result *result) {
+  if (rc == 0 && strcmp(result->source, "error") == 0) fail_msg("a lack of memory was taken for a failure of Redis");
+  return rc;
+}
+
+/* Everything a limiter decides, by a bucket that has a deny cache; what was refused memory leaks nothing. */
+static int decide(redmoon_rate_limiter *bucket, redmoon_rate_limiter *log, const char *tag, redmoon_error *err) {
+  redmoon_rate_limiter *both[] = {bucket, log};
+  redmoon_rate_limits *limits = NULL;
+  redmoon_rate_result result, results[2];
+  redmoon_rate_request large = {100, 0, NULL}, once = {3, 1, "once"};
+  redmoon_rate_item items[] = {{tag, strlen(tag), REDMOON_RATE_REQUEST_INIT}, {"another", 7, {2, 0, "once"}}};
+  int rc = redmoon_rate_limits_new(both, 2, &limits, err);
+  size_t len = strlen(tag);
+  if (rc == 0) rc = of_redis(redmoon_rate_limits_allow(limits, tag, len, &once, &result, err), &result);
+  if (rc == 0) rc = of_redis(redmoon_rate_limiter_allow(bucket, tag, len, &large, &result, err), &result);
+  if (rc == 0) rc = of_redis(redmoon_rate_limiter_wait(bucket, tag, len, &large, 0, &result, err), &result);
+  if (rc == 0) rc = of_redis(redmoon_rate_limiter_allow_many(bucket, items, 2, results, NULL, err), &results[1]);
+  if (rc == 0) rc = redmoon_rate_limiter_refund(bucket, tag, len, 2, "back", &result, err);
+  redmoon_rate_limits_free(limits);
+  return rc;
+}
+
+static int limiter_decisions(world *w, redmoon_error *err) {
+  redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+  options.algorithm = "gcra";
+  options.limit = 100;
+  options.window_ms = 600000;
+  options.name = "memory-gcra";
+  options.deny_cache = 1;
+  options.on_error = "deny"; /* of Redis: a lack of memory here is still an error */
+  redmoon_rate_limiter *bucket = NULL, *log = NULL;
+  int rc = redmoon_rate_limiter_new(w->client, &options, &bucket, err);
+  options.algorithm = "sliding_log";
+  options.name = "memory-log";
+  if (rc == 0) rc = redmoon_rate_limiter_new(w->client, &options, &log, err);
+  if (rc == 0) rc = decide(bucket, log, w->tag, err);
+  redmoon_rate_limiter_free(bucket);
+  redmoon_rate_limiter_free(log);
+  return rc;
 }
 
 typedef struct memory_record {
@@ -984,6 +1028,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},
       {"limiter by its source", limiter_by_source, check_limiter, false},
+      {"limiter's decisions", limiter_decisions, NULL, false},
   };
   for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) squeeze_all(*state, &list[i]);
 }

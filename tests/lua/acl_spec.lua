@@ -38,10 +38,21 @@ use["Lock"] = function(client)
 end
 
 use["Rate limiter"] = function(client)
-  local limiter = client:rate_limiter { algorithm = "sliding_log", limit = 2, window = 60 }
-  for _ = 1, 3 do assert(limiter:allow("k")) end
-  assert(limiter:peek("k"))
-  assert(limiter:reset("k"))
+  local limiters = {}
+  for i, algorithm in ipairs { "buckets", "fixed_window", "gcra", "sliding_log", "sliding_window" } do
+    local limiter = client:rate_limiter { algorithm = algorithm, limit = 2, window = 60, name = algorithm }
+    for _ = 1, 3 do assert(limiter:allow("k", { request_id = "once" })) end
+    for _ = 1, 3 do assert(limiter:allow("k")) end
+    assert(limiter:peek("k"))
+    assert(limiter:refund("k", 1))
+    assert(limiter:reset("k"))
+    for _, result in ipairs(assert(limiter:allow_many { { "k" }, { "k", 2 } })) do assert(result.source == "server") end
+    limiters[i] = limiter
+  end
+  assert(redmoon.rate_limits(limiters):allow("k"))
+  -- Of a window that is over something has to be trimmed.
+  local short = client:rate_limiter { algorithm = "sliding_log", limit = 2, window = 0.02, name = "short" }
+  for _ = 1, 6 do assert(short:wait("k", 1, 60).allowed) end
 end
 
 local fields = { name = "string", visits = "integer", score = "number" }

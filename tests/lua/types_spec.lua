@@ -68,6 +68,7 @@ describe("the definitions for the language server", function()
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
+    objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
     objects.permit = assert(objects.semaphore:acquire())
     objects.hook:close()
     for class, object in pairs(objects) do

@@ -188,7 +188,7 @@ static void metrics_are_prometheus_text_without_secrets(void **state) {
   assert_int_equal(redmoon_rate_limiter_new(client, &options, &limiter, &err), 0);
   for (int i = 0; i < 2; i++) {
     redmoon_rate_result result;
-    assert_int_equal(redmoon_rate_limiter_allow(limiter, "u", 1, 1, &result, &err), 0);
+    assert_int_equal(redmoon_rate_limiter_allow(limiter, "u", 1, NULL, &result, &err), 0);
     redmoon_lock_options lock_options = REDMOON_LOCK_OPTIONS_INIT;
     redmoon_lock *lock;
     assert_int_equal(redmoon_lock_acquire(client, "l", 1, &lock_options, &lock, &err), 0);

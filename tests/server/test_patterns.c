@@ -103,7 +103,9 @@ static redmoon_rate_limiter *limiter_of(redmoon_client *client, int64_t limit) {
 static redmoon_rate_result allow(redmoon_rate_limiter *limiter, int64_t cost) {
   redmoon_rate_result result = {0};
   redmoon_error err;
-  if (redmoon_rate_limiter_allow(limiter, "user:1", 6, cost, &result, &err) != 0) fail_msg("%s", err.message);
+  redmoon_rate_request request = REDMOON_RATE_REQUEST_INIT;
+  request.cost = cost;
+  if (redmoon_rate_limiter_allow(limiter, "user:1", 6, &request, &result, &err) != 0) fail_msg("%s", err.message);
   return result;
 }
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
-#include "support/ask.h"
+#include "server/rate.h"
 #include "support/cutter.h"
 
 #include <pthread.h>
@@ -16,59 +16,6 @@
 #include <string.h>
 
 #define KEY "redmoon:{user:1}:rl.log"
-
-typedef struct fixture {
-  redmoon_embedded *server;
-  redmoon_client *client;
-} fixture;
-
-static int start(void **state) {
-  static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
-  *state = &f;
-  return 0;
-}
-
-static int stop(void **state) {
-  fixture *f = *state;
-  redmoon_client_close(f->client);
-  redmoon_embedded_close(f->server);
-  return 0;
-}
-
-static int empty(void **state) {
-  fixture *f = *state;
-  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
-  return 0;
-}
-
-static redmoon_rate_limiter *limiter_of(redmoon_client *client, int64_t limit, int64_t window_ms,
-                                        const char *name) {
-  redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
-  options.limit = limit;
-  options.window_ms = window_ms;
-  options.name = name;
-  redmoon_rate_limiter *limiter = NULL;
-  redmoon_error err;
-  if (redmoon_rate_limiter_new(client, &options, &limiter, &err) != 0) fail_msg("%s", err.message);
-  return limiter;
-}
-
-static redmoon_rate_result allow(redmoon_rate_limiter *limiter, const char *key, int64_t cost) {
-  redmoon_rate_result result = {0};
-  redmoon_error err;
-  if (redmoon_rate_limiter_allow(limiter, key, strlen(key), cost, &result, &err) != 0) fail_msg("%s", err.message);
-  return result;
-}
-
-static redmoon_rate_result peek(redmoon_rate_limiter *limiter, const char *key) {
-  redmoon_rate_result result = {0};
-  redmoon_error err;
-  if (redmoon_rate_limiter_peek(limiter, key, strlen(key), &result, &err) != 0) fail_msg("%s", err.message);
-  return result;
-}
 
 static void limit_is_let_through_and_no_more(void **state) {
   fixture *f = *state;
@@ -120,15 +67,6 @@ static void cost_above_the_limit_is_never_allowed(void **state) {
   redmoon_rate_limiter_free(limiter);
 }
 
-static int64_t server_us(redmoon_client *client) {
-  redmoon_reply *time = ask(client, "TIME", NULL);
-  int64_t us = 0;
-  for (size_t i = 0; i < 2; i++)
-    us = us * 1000000 + strtoll(redmoon_reply_string(redmoon_reply_at(time, i), NULL), NULL, 10);
-  redmoon_reply_free(time);
-  return us;
-}
-
 static void window_that_passed_frees_its_units(void **state) {
   fixture *f = *state;
   redmoon_rate_limiter *limiter = limiter_of(f->client, 2, 40, NULL);
@@ -168,26 +106,56 @@ static void limiters_of_different_name_share_nothing(void **state) {
 
 static void bad_options_are_refused_with_what_is_accepted(void **state) {
   fixture *f = *state;
+  enum { NONE = -7777 }; /* stands for REDMOON_UNSET, which is no int */
   static const struct {
-    redmoon_rate_limiter_options options;
-    const char *message;
+    const char *algorithm;
+    int64_t limit, window_ms, burst, buckets;
+    const char *name, *calendar, *on_error, *message;
   } bad[] = {
-      {{NULL, REDMOON_UNSET, 1000, NULL}, "option limit is missing; give 1 to 100000"},
-      {{NULL, 0, 1000, NULL}, "option limit: 0 is not accepted; give 1 to 100000"},
-      {{NULL, 100001, 1000, NULL}, "option limit: 100001 is not accepted"},
-      {{NULL, 5, REDMOON_UNSET, NULL}, "option window is missing; give 1 to 31622400000 ms"},
-      {{NULL, 5, 0, NULL}, "option window: 0 ms is not accepted"},
-      {{NULL, 5, INT64_C(31622400001), NULL}, "option window: 31622400001 ms is not accepted"},
-      {{"gcra", 5, 1000, NULL}, "option algorithm: 'gcra' is not accepted; give \"sliding_log\""},
-      {{NULL, 5, 1000, ""}, "option name: '' is not accepted"},
-      {{NULL, 5, 1000, "a:b"}, "option name: 'a:b' is not accepted; give 1 to 64 letters"},
-      {{NULL, 5, 1000, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+      {NULL, NONE, 1000, NONE, NONE, NULL, NULL, NULL, "option limit is missing; give 1 to 100000"},
+      {NULL, 0, 1000, NONE, NONE, NULL, NULL, NULL, "option limit: 0 is not accepted; give 1 to 100000"},
+      {NULL, 100001, 1000, NONE, NONE, NULL, NULL, NULL, "option limit: 100001 is not accepted"},
+      {"gcra", 1000000001, 1000, NONE, NONE, NULL, NULL, NULL, "give 1 to 1000000000"},
+      {NULL, 5, NONE, NONE, NONE, NULL, NULL, NULL, "option window is missing; give 1 to 31622400000 ms"},
+      {NULL, 5, 0, NONE, NONE, NULL, NULL, NULL, "option window: 0 ms is not accepted"},
+      {NULL, 5, INT64_C(31622400001), NONE, NONE, NULL, NULL, NULL, "option window: 31622400001 ms is not accepted"},
+      {"leaky", 5, 1000, NONE, NONE, NULL, NULL, NULL,
+       "option algorithm: 'leaky' is not accepted; give \"buckets\", \"fixed_window\", \"gcra\", \"sliding_log\" "
+       "or \"sliding_window\""},
+      {NULL, 5, 1000, NONE, NONE, "", NULL, NULL, "option name: '' is not accepted"},
+      {NULL, 5, 1000, NONE, NONE, "a:b", NULL, NULL, "option name: 'a:b' is not accepted; give 1 to 64 letters"},
+      {NULL, 5, 1000, NONE, NONE, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL, NULL,
        "give 1 to 64 letters"},
+      {"sliding_log", 5, 1000, 5, NONE, NULL, NULL, NULL,
+       "option burst belongs to the algorithm \"gcra\", not to \"sliding_log\""},
+      {"gcra", 5, 1000, NONE, 5, NULL, NULL, NULL, "option buckets belongs to the algorithm \"buckets\""},
+      {"gcra", 5, NONE, NONE, NONE, NULL, "day", NULL, "option calendar belongs to the algorithm \"fixed_window\""},
+      {"gcra", 5, 1000, 0, NONE, NULL, NULL, NULL, "option burst: 0 is not accepted; give 1 to 1000000000"},
+      {"gcra", 7, INT64_C(31622400000), 1000, NONE, NULL, NULL, NULL,
+       "options limit, window and burst: together too large to be counted exactly; with this window give at most 284"},
+      {"sliding_window", 1000, INT64_C(31622400000), NONE, NONE, NULL, NULL, NULL,
+       "options limit and window: together too large to be counted exactly; with this window give at most 284"},
+      {"buckets", 5, 1000, NONE, 61, NULL, NULL, NULL, "option buckets: 61 is not accepted; give 1 to 60"},
+      {"fixed_window", 5, NONE, NONE, NONE, NULL, "week", NULL,
+       "option calendar: 'week' is not accepted; give \"minute\", \"hour\" or \"day\""},
+      {"fixed_window", 5, 1000, NONE, NONE, NULL, "hour", NULL,
+       "option window: 1000 ms is not accepted with calendar \"hour\"; leave it out"},
+      {"gcra", 5, 1000, NONE, NONE, NULL, NULL, "open",
+       "option on_error: 'open' is not accepted; give \"error\", \"allow\" or \"deny\""},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     redmoon_rate_limiter *limiter = NULL;
     redmoon_error err;
-    assert_int_equal(redmoon_rate_limiter_new(f->client, &bad[i].options, &limiter, &err), REDMOON_ECONFIG);
+    redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+    options.algorithm = bad[i].algorithm;
+    options.name = bad[i].name;
+    options.calendar = bad[i].calendar;
+    options.on_error = bad[i].on_error;
+    if (bad[i].limit != NONE) options.limit = bad[i].limit;
+    if (bad[i].window_ms != NONE) options.window_ms = bad[i].window_ms;
+    if (bad[i].burst != NONE) options.burst = bad[i].burst;
+    if (bad[i].buckets != NONE) options.buckets = bad[i].buckets;
+    assert_int_equal(redmoon_rate_limiter_new(f->client, &options, &limiter, &err), REDMOON_ECONFIG);
     assert_null(limiter);
     if (strstr(err.message, bad[i].message) == NULL) fail_msg("%s", err.message);
   }
@@ -199,12 +167,13 @@ static void bad_key_and_cost_are_refused_and_nothing_is_sent(void **state) {
   redmoon_rate_result result;
   redmoon_error err;
   static char key[513];
-  static const int64_t bad[] = {-1, 0, 1001, INT64_MIN};
+  static const int64_t bad[] = {-1, 0, 1001, INT64_MAX};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-    assert_int_equal(redmoon_rate_limiter_allow(limiter, "k", 1, bad[i], &result, &err), REDMOON_ECONFIG);
+    redmoon_rate_request request = {bad[i], 0, NULL};
+    assert_int_equal(redmoon_rate_limiter_allow(limiter, "k", 1, &request, &result, &err), REDMOON_ECONFIG);
     assert_non_null(strstr(err.message, "give 1 to 1000"));
   }
-  assert_int_equal(redmoon_rate_limiter_allow(limiter, key, 0, 1, &result, &err), REDMOON_ECONFIG);
+  assert_int_equal(redmoon_rate_limiter_allow(limiter, key, 0, NULL, &result, &err), REDMOON_ECONFIG);
   assert_int_equal(redmoon_rate_limiter_peek(limiter, key, 513, &result, &err), REDMOON_ECONFIG);
   assert_int_equal(redmoon_rate_limiter_reset(limiter, NULL, 5, &err), REDMOON_ECONFIG);
   assert_int_equal(err.outcome, REDMOON_NOT_SENT);
@@ -220,8 +189,9 @@ static void lost_answer_of_allow_is_unknown_and_takes_once(void **state) {
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_rate_limiter *limiter = limiter_of(through, 5, 60000, NULL);
   redmoon_rate_result result;
+  redmoon_rate_request two = {2, 0, NULL};
   cutter_lose(c, 1);
-  assert_true(redmoon_rate_limiter_allow(limiter, "user:1", 6, 2, &result, &err) < 0);
+  assert_true(redmoon_rate_limiter_allow(limiter, "user:1", 6, &two, &result, &err) < 0);
   assert_int_equal(err.outcome, REDMOON_UNKNOWN);
   assert_int_equal(ask_integer(f->client, "LLEN", KEY, NULL), 2);
   cutter_lose(c, 1); /* a peek is repeated */
@@ -238,7 +208,8 @@ static void operation_outlives_the_limiter(void **state) {
   redmoon_rate_limiter *limiter = limiter_of(f->client, 5, 60000, NULL);
   redmoon_rate_result result = {0};
   redmoon_op *op;
-  assert_int_equal(redmoon_rate_limiter_allow_start(limiter, "user:1", 6, 2, &result, &op, &err), 0);
+  redmoon_rate_request two = {2, 0, NULL};
+  assert_int_equal(redmoon_rate_limiter_allow_start(limiter, "user:1", 6, &two, &result, &op, &err), 0);
   redmoon_rate_limiter_free(limiter);
   while (!redmoon_op_step(op)) { /* spins: few steps, on a local socket */
   }
@@ -261,13 +232,15 @@ static void lack_of_memory_at_any_point_is_reported_and_leaks_nothing(void **sta
   for (int at = 0; refused; at++) {
     redmoon_client *own; /* a new one each time: a dial that failed makes a pool wait before the next */
     assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
-    redmoon_rate_limiter_options options = {NULL, 100000, 60000, NULL};
+    redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+    options.limit = 100000;
+    options.window_ms = 60000;
     redmoon_rate_limiter *limiter = NULL;
     redmoon_rate_result result;
     int left = at;
     rm_alloc_set_refuse(refuse_at, &left);
     int status = redmoon_rate_limiter_new(own, &options, &limiter, &err);
-    if (status == 0) status = redmoon_rate_limiter_allow(limiter, "user:1", 6, 1, &result, &err);
+    if (status == 0) status = redmoon_rate_limiter_allow(limiter, "user:1", 6, NULL, &result, &err);
     if (status == 0) status = redmoon_rate_limiter_reset(limiter, "user:1", 6, &err);
     rm_alloc_set_refuse(NULL, NULL);
     refused = left < 0;
@@ -290,15 +263,13 @@ static void *try_often(void *ctx) {
   worker *w = ctx;
   for (int i = 0; i < TRIES; i++) {
     redmoon_rate_result result;
-    if (redmoon_rate_limiter_allow(w->limiter, "user:1", 6, 1, &result, NULL) < 0) w->failures++;
+    if (redmoon_rate_limiter_allow(w->limiter, "user:1", 6, NULL, &result, NULL) < 0) w->failures++;
     else w->allowed += result.allowed;
   }
   return NULL;
 }
 
-static void threads_that_share_a_limiter_get_the_limit_together(void **state) {
-  fixture *f = *state;
-  redmoon_rate_limiter *limiter = limiter_of(f->client, LIMIT, 3600000, NULL);
+static int allowed_to_threads(redmoon_rate_limiter *limiter) {
   worker workers[WORKERS] = {0};
   for (int i = 0; i < WORKERS; i++) {
     workers[i].limiter = limiter;
@@ -310,8 +281,18 @@ static void threads_that_share_a_limiter_get_the_limit_together(void **state) {
     assert_int_equal(workers[i].failures, 0);
     allowed += workers[i].allowed;
   }
-  assert_int_equal(allowed, LIMIT);
-  redmoon_rate_limiter_free(limiter);
+  return allowed;
+}
+
+static void threads_that_share_a_limiter_get_the_limit_together(void **state) {
+  fixture *f = *state;
+  static const char *const algorithms[] = {"buckets", "fixed_window", "gcra", "sliding_log", "sliding_window"};
+  for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
+    redmoon_rate_limiter_options options = options_of(algorithms[i], LIMIT, INT64_C(31622400000));
+    redmoon_rate_limiter *limiter = made(f->client, &options);
+    assert_int_equal(allowed_to_threads(limiter), LIMIT);
+    redmoon_rate_limiter_free(limiter);
+  }
 }
 
 int main(void) {

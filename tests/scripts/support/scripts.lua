@@ -14,9 +14,12 @@ end
 
 function M.expand(name)
   local text = "\n" .. M.read("scripts/" .. name .. ".lua")
-  text = text:gsub('%f[^\n]%-%-%- @include "([%w_]+)"\n', function(include)
-    return M.read("scripts/include/" .. include .. ".lua")
-  end)
+  local found
+  repeat -- an include may include others
+    text, found = text:gsub('%f[^\n]%-%-%- @include "([%w_]+)"\n', function(include)
+      return M.read("scripts/include/" .. include .. ".lua")
+    end)
+  until found == 0
   return text:sub(2)
 end
 
