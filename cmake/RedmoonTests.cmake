@@ -14,7 +14,7 @@ if(redmoon_sanitize)
   set(redmoon_test_timeout 600)
 endif()
 
-set(redmoon_threaded "threads|^test_(embedded|lock|pool_real|rate_limiter|script)$")
+set(redmoon_threaded "threads|^test_(embedded|lock|lock_holds|lock_renewal|pool_real|rate_limiter|script)$")
 
 function(redmoon_add_test kind name)
   add_test(NAME ${kind}/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
