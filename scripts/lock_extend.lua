@@ -20,6 +20,6 @@ if owner ~= token or not mine then return {LOCK_HELD} end
 
 local left, wanted = redis.call("PTTL", lock), lock_lease(lease, since, max, now)
 if left >= lease then return {LOCK_OK, left} end
-if left >= wanted then return {LOCK_SPENT, left} end
+if wanted < lease and left >= wanted - 2 then return {LOCK_SPENT, left} end -- what is left to win is rounding
 redis.call("PEXPIRE", lock, string.format("%.0f", wanted))
 return {LOCK_OK, wanted}
