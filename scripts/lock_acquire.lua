@@ -1,16 +1,16 @@
 -- SPDX-License-Identifier: MIT
 -- lock_acquire: take a lock that nobody holds, with a fence above all before it, or hold it once more.  writes, O(1)
--- KEYS[1]  <prefix>:{<name>}:lock    hash: owner, fence, since (us), max (ms, if limited), h<id> of each hold; lives for the lease
+-- KEYS[1]  <prefix>:{<name>}:lock    hash: owner, fence, since (us), max (ms), h<id> of each hold; lives for the lease
 -- KEYS[2]  <prefix>:{<name>}:fence   string: the last fence; lives 30 days from the last holder on
--- KEYS[3]  <prefix>:{<name>}:lock.req.<id>   string: the answer to a request that has an id (include/request.lua); optional
+-- KEYS[3]  <prefix>:{<name>}:lock.req.<id>   string: the answer to a request (include/request.lua); optional
 -- ARGV[1]  token (binary)            ARGV[2]  lease in ms (integer, 1 to 86400000)
 -- ARGV[3]  id of this hold (text)    ARGV[4]  ms it may be held in all (integer, the lease to 31622400000; 0: no limit)
 -- Returns  {1, fence, ms left, holds} acquired; or this hold has it already: a repetition changes nothing
 --          {2, fence, ms left, holds} its owner holds it once more; the lease was prolonged, never shortened
---          {0, fence of the holder, ms left} held by another     {-1} what the request had got is gone; both write nothing
+--          {0, holder's fence, ms left} held by another     {-1} what the request had got is gone; these write nothing
 --          with KEYS[3] token and id of the hold follow holds: they may be those of an earlier request
--- The fence is max(last + 1, server time in us): when its key is lost the clock still puts it above.  So that key may have
--- a TTL: it only has to outlive a clock that was set back.
+-- The fence is max(last + 1, server time in us): when its key is lost the clock still puts it above.  So that key may
+-- have a TTL: it only has to outlive a clock that was set back.
 --- @include "clock"
 --- @include "status"
 --- @include "request"
@@ -23,7 +23,7 @@ if not lease or lease % 1 ~= 0 or lease < 1 or lease > 86400000 then
   return redis.error_reply("ERR lock_acquire: ARGV[2] is the lease, an integer from 1 to 86400000 ms")
 end
 if not max or max % 1 ~= 0 or max ~= 0 and (max < lease or max > 31622400000) then
-  return redis.error_reply("ERR lock_acquire: ARGV[4] is the longest hold, an integer from the lease to 31622400000 ms, or 0")
+  return redis.error_reply("ERR lock_acquire: ARGV[4] is the longest hold, an integer, 0 or lease to 31622400000 ms")
 end
 local first = request_answered(request)
 if first then token, id = first[5], first[6] end

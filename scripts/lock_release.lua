@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- lock_release: give one hold of a lock back, and with the last one the lock; the fence stays.   writes, O(1)
--- KEYS[1]  <prefix>:{<name>}:lock    hash: owner, fence, since (us), max (ms, if limited), h<id> of each hold; lives for the lease
+-- KEYS[1]  <prefix>:{<name>}:lock    hash: owner, fence, since (us), max (ms), h<id> of each hold; lives for the lease
 -- ARGV[1]  token (binary)            ARGV[2]  id of the hold (text)
 -- Returns  {1} released     {2, fence, holds} its owner holds it still: this hold was given back, now or before
 --          {0} held by another     {-1} gone; the last two write nothing

@@ -20,8 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* A server in miniature: it grants what it is asked for, and keeps the end of one lease. */
 
@@ -37,7 +35,9 @@ typedef struct grantor {
   atomic_int extensions, granted;
 } grantor;
 
-static const char *arg_at(const fake_command *command, size_t index) { return index < command->argc ? command->argv[index] : ""; }
+static const char *arg_at(const fake_command *command, size_t index) {
+  return index < command->argc ? command->argv[index] : "";
+}
 
 static bool extend(fake_peer *peer, grantor *g, const fake_command *command, fake_bytes *reply) {
   atomic_fetch_add(&g->extensions, 1);
@@ -305,7 +305,7 @@ static void renewed_locks_outlive_their_lease_many_at_once(void **state) {
   redmoon_error err;
   int64_t began_us = rm_clock_boot_us();
   for (int i = 0; i < LOCKS; i++) {
-    char name[16];
+    char name[32];
     snprintf(name, sizeof name, "many-%d", i);
     locks[i] = renewed(client, name, 1500);
   }
@@ -403,66 +403,6 @@ static void shutdown_leaves_a_renewed_lock_to_its_end(void **state) {
   redmoon_client_close(client);
 }
 
-/* 0 or what was wrong, as an exit status. */
-static int in_the_child(redmoon_client *client, redmoon_lock *inherited) {
-  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
-  options.renew = 1;
-  options.ttl_ms = 900;
-  redmoon_lock *own;
-  if (redmoon_lock_acquire(client, "childs", 6, &options, &own, NULL) != 0) return 1;
-  int64_t began_us = rm_clock_boot_us();
-  while (rm_clock_boot_us() < began_us + 1200000) poll(NULL, 0, 5);
-  if (!redmoon_lock_held(own)) return 2; /* nobody renews in the child */
-  if (redmoon_lock_release(own, NULL) != 0) return 3;
-  redmoon_lock_free(own);
-  if (inherited != NULL && redmoon_lock_held(inherited)) return 4; /* the parent's keeper is not here */
-  redmoon_lock_free(inherited);
-  redmoon_client_close(client);
-  return 0;
-}
-
-static void child_renews_its_own_and_leaves_its_parents_alone(void **state) {
-  redis_server *server = *state;
-  redmoon_client *client = open_at(redis_server_url(server));
-  redmoon_lock *lock = renewed(client, "parents", 900);
-  int fd = fd_of(lock);
-  AWAIT(counted(client, "extended") >= 1);
-  pid_t pid = fork();
-  if (pid == 0) _exit(in_the_child(client, lock));
-  assert_true(pid > 0);
-  int status;
-  assert_int_equal(waitpid(pid, &status, 0), pid);
-  assert_int_equal(status, 0);
-  assert_true(redmoon_lock_held(lock));
-  assert_false(readable(fd, 0));
-  redmoon_error err;
-  assert_int_equal(redmoon_lock_release(lock, &err), 0);
-  redmoon_lock_free(lock);
-  redmoon_client_close(client);
-}
-
-static void fork_amid_a_renewal_does_no_harm(void **state) {
-  (void)state;
-  grantor g;
-  grantor_start(&g, STALL);
-  redmoon_client *client = open_at(g.url);
-  redmoon_lock *lock = renewed(client, "n", 3000);
-  AWAIT(atomic_load(&g.extensions) >= 1);
-  pid_t pid = fork();
-  if (pid == 0) {
-    redmoon_lock_free(lock);
-    redmoon_client_close(client);
-    _exit(0);
-  }
-  assert_true(pid > 0);
-  int status;
-  assert_int_equal(waitpid(pid, &status, 0), pid);
-  assert_int_equal(status, 0);
-  redmoon_lock_free(lock);
-  redmoon_client_close(client);
-  fake_server_stop(g.server);
-}
-
 /* Owner and keeper at once; the workers record, the main thread asserts. */
 enum { WORKERS = 4, TURNS = 60 };
 typedef struct worker {
@@ -478,7 +418,7 @@ static void *use_locks(void *ctx) {
   options.ttl_ms = 30; /* so that the keeper comes often; it may well be lost on a slow machine */
   options.renew = 1;
   options.wait_ms = 60000;
-  char name[16];
+  char name[32];
   int len = snprintf(name, sizeof name, "worker-%d", w->number / 2);
   for (; w->turns < TURNS && w->failures == 0; w->turns++) {
     redmoon_lock *lock;
@@ -544,8 +484,6 @@ int main(void) {
       cmocka_unit_test(keeper_is_there_only_when_it_is_needed),
       cmocka_unit_test(lock_is_freed_while_its_renewal_is_under_way),
       cmocka_unit_test(shutdown_leaves_a_renewed_lock_to_its_end),
-      cmocka_unit_test(child_renews_its_own_and_leaves_its_parents_alone),
-      cmocka_unit_test(fork_amid_a_renewal_does_no_harm),
       cmocka_unit_test(owners_and_the_keeper_share_locks),
   };
   return cmocka_run_group_tests_name("lock renewal", tests, start, stop);

@@ -123,7 +123,7 @@ describe("lock scripts on a server", function()
     assert.are.equal(tostring(fence), redis:call("GET", FENCE))
   end)
 
-  it("its owner may hold it more than once: one release for each hold, in any order, and repeated ones are harmless", function()
+  it("its owner may hold it more than once: a release for each hold, in any order; repeated ones are harmless", function()
     local first = acquire("a", 5000, "x")
     assert.are.same({OK, first[2], 5000, 1}, first)
     assert.are.same({MORE, first[2], 60000, 2}, acquire("a", 60000, "y"))
@@ -226,7 +226,7 @@ end)
 
 -- Three clients do what they like, in every order, while time passes in thirds of a lease or stands still.  The first may
 -- hold the lock twice, the second no longer than five thirds of a lease.
--- A client believes that it holds the lock until a lease after its request was answered, or until it gives its last hold back.
+-- A client believes that it holds the lock until a lease after its request was answered, or until its last release.
 describe("lock scripts in every interleaving of three clients", function()
   local run = {}
   for _, name in ipairs {"lock_acquire", "lock_extend", "lock_release"} do
@@ -267,7 +267,8 @@ describe("lock scripts in every interleaving of three clients", function()
     local client, now = world.clients[id], world.redis.now
     local fresh = client.until_us <= now
     if fresh then client.serial, client[1], client[2] = client.serial + 1, false, false end
-    local answer = run.lock_acquire(world.redis, KEYS2, {token(id, client), tostring(LEASE), tostring(hold), tostring(MAX[id])})
+    local args = {token(id, client), tostring(LEASE), tostring(hold), tostring(MAX[id])}
+    local answer = run.lock_acquire(world.redis, KEYS2, args)
     if answer[1] == HELD then
       assert(fresh, "a holder was told that another holds it")
       return
