@@ -30,6 +30,7 @@ typedef struct grantor {
   char url[120];
   atomic_int mode;            /* of extensions */
   atomic_int failures;        /* that many extensions fail by DROP first */
+  atomic_bool drops_releases;
   const char *stalls;         /* extensions of this key stall; NULL: by mode */
   _Atomic int64_t lease_ends_us; /* boot clock; not before the answer that told it was sent */
   atomic_int extensions, granted;
@@ -83,7 +84,10 @@ static bool handle(fake_peer *peer, const fake_command *command, fake_bytes *rep
     atomic_store(&g->lease_ends_us, rm_clock_boot_us() + ttl_ms * 1000);
     snprintf(text, sizeof text, "*4\r\n:1\r\n:7\r\n:%lld\r\n:1\r\n", (long long)ttl_ms);
     fake_append_text(reply, text);
+  } else if (fake_is(command, "WAIT")) {
+    return false;
   } else {
+    if (atomic_load(&g->drops_releases)) return false;
     fake_append_text(reply, "*1\r\n:1\r\n");
   }
   return true;
@@ -283,6 +287,31 @@ static void descriptor_follows_extensions_and_is_silent_after_a_release(void **s
   redmoon_client_close(client);
 }
 
+/* The link is cut while the replicas are counted. */
+static void lock_whose_replicas_cannot_be_counted_is_given_back(void **state) {
+  (void)state;
+  for (int drops = 0; drops < 2; drops++) {
+    grantor g;
+    grantor_start(&g, GRANT);
+    atomic_store(&g.drops_releases, drops == 1);
+    redmoon_client *client = open_at(g.url);
+    redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+    options.min_replicas = 2;
+    redmoon_lock *lock = NULL;
+    redmoon_error err;
+    assert_int_equal(redmoon_lock_acquire(client, "n", 1, &options, &lock, &err), REDMOON_EUNAVAILABLE);
+    assert_null(lock);
+    assert_non_null(strstr(err.message, "whether it has reached replicas is not known, and min_replicas is 2"));
+    assert_int_equal(strstr(err.message, "it could not be given back and runs out") != NULL, drops);
+    assert_int_equal(err.outcome, drops == 1 ? REDMOON_UNKNOWN : REDMOON_ANSWERED);
+    assert_int_equal(fake_server_count(g.server, "WAIT"), 1); /* another connection's answer would tell nothing */
+    const fake_command *last = fake_server_command(g.server, fake_server_commands(g.server) - 1);
+    assert_string_equal(arg_at(last, 1), rm_script_lock_release.sha1);
+    redmoon_client_close(client);
+    fake_server_stop(g.server);
+  }
+}
+
 /* With a real server. */
 
 static int64_t counted(redmoon_client *client, const char *result) {
@@ -479,6 +508,7 @@ int main(void) {
       cmocka_unit_test(renewal_without_an_answer_holds_up_no_other),
       cmocka_unit_test(extension_answered_after_the_lease_leaves_it_lost),
       cmocka_unit_test(descriptor_follows_extensions_and_is_silent_after_a_release),
+      cmocka_unit_test(lock_whose_replicas_cannot_be_counted_is_given_back),
       cmocka_unit_test(renewed_locks_outlive_their_lease_many_at_once),
       cmocka_unit_test(longest_hold_ends_a_renewed_lock),
       cmocka_unit_test(keeper_is_there_only_when_it_is_needed),

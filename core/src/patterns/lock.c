@@ -95,30 +95,37 @@ int rm_lock_lost(redmoon_lock *lock, int64_t code, const char *verb, redmoon_err
                  code == RM_STATUS_LOCK_HELD ? "another holds it now" : "its lease ended");
 }
 
-static int decode_extend(void *ctx, const rm_answer *answer, redmoon_error *err) {
-  lock_call *call = ctx;
+/* An extension was answered, and the lock is not held any more. */
+static int fail_extend(const redmoon_lock *lock, redmoon_error *err) {
+  if (atomic_load(&lock->state) != LOCK_LOST)
+    return rm_fail(err, REDMOON_ELOST, "lock '%s' was given back before it could be extended", lock->shown);
+  return rm_fail(err, REDMOON_ELOST, "lock '%s' was lost before it could be extended: its lease ended before the answer came",
+                 lock->shown);
+}
+
+static int extended(lock_call *call, const redmoon_reply *answer, redmoon_error *err) {
   redmoon_lock *lock = call->lock;
   int64_t code, left_ms;
-  int status = rm_lock_answer_at(lock, answer->reply, 0, &code, err);
-  if (status < 0) return answered(err, answer, status);
+  int status = rm_lock_answer_at(lock, answer, 0, &code, err);
+  if (status < 0) return status;
   if (code == RM_STATUS_LOCK_HELD || code == RM_STATUS_LOCK_GONE) {
     /* Of one that was given back meanwhile this is no news. */
-    if (rm_lock_leave(lock, LOCK_LOST) || atomic_load(&lock->state) == LOCK_LOST)
-      return answered(err, answer, rm_lock_lost(lock, code, "it could be extended", err));
-    return answered(err, answer, rm_fail(err, REDMOON_ELOST, "lock '%s' was given back before it could be extended",
-                                         lock->shown));
+    bool news = rm_lock_leave(lock, LOCK_LOST) || atomic_load(&lock->state) == LOCK_LOST;
+    return news ? rm_lock_lost(lock, code, "it could be extended", err) : fail_extend(lock, err);
   }
-  status = rm_lock_answer_at(lock, answer->reply, 1, &left_ms, err);
-  if (status < 0) return answered(err, answer, status);
+  if ((status = rm_lock_answer_at(lock, answer, 1, &left_ms, err)) < 0) return status;
   if (code == RM_STATUS_LOCK_SPENT)
-    return answered(err, answer, rm_fail(err, REDMOON_EUNAVAILABLE,
-                                         "lock '%s' cannot be prolonged beyond its max_hold: it ends in %" PRId64 " ms",
-                                         lock->shown, left_ms));
+    return rm_fail(err, REDMOON_EUNAVAILABLE, "lock '%s' cannot be prolonged beyond its max_hold: it ends in %" PRId64 " ms",
+                   lock->shown, left_ms);
   if (!rm_lock_prolong(lock, rm_lock_lease_end_us(call->began_us, rm_min64(call->ttl_ms, left_ms))))
-    return answered(err, answer, rm_fail(err, REDMOON_ELOST, "lock '%s' was lost before it could be extended: its lease "
-                                         "ended before the answer came", lock->shown));
+    return fail_extend(lock, err);
   rm_client_count(lock->client, "lock", "extended");
   return 0;
+}
+
+static int decode_extend(void *ctx, const rm_answer *answer, redmoon_error *err) {
+  int status = extended(ctx, answer->reply, err);
+  return status < 0 ? answered(err, answer, status) : 0;
 }
 
 int rm_lock_extend_start(redmoon_lock *lock, redmoon_client *client, int64_t ttl_ms, redmoon_op **op,

@@ -207,11 +207,11 @@ static int undone(acquire_op *self, int status) {
   redmoon_error *err = &self->call.op.error;
   bool given_back = status == RM_DONE && self->call.results[0].reply->type != REDMOON_ERROR;
   *err = self->error;
-  err->outcome = REDMOON_ANSWERED;
-  err->attempts = self->looks;
   if (!given_back)
     rm_fail(err, self->why, "%s; it could not be given back and runs out in %" PRId64 " ms", self->error.message,
             self->lock->ttl_ms);
+  err->outcome = given_back ? REDMOON_ANSWERED : REDMOON_UNKNOWN;
+  err->attempts = self->looks;
   return self->why;
 }
 
