@@ -5,6 +5,7 @@
 #   tests/fuzz/fuzz_*.c                                   libFuzzer targets (REDMOON_SANITIZE=fuzzer)
 #   tests/{lua,scripts}/*_spec.lua                        busted, under the system's Lua
 #   tests/package/*.sh                                    what an installed tree has to satisfy
+#   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
@@ -14,7 +15,10 @@ if(redmoon_sanitize)
   set(redmoon_test_timeout 600)
 endif()
 
-set(redmoon_threaded "threads|^test_(embedded|lock|lock_holds|lock_renewal|pool_real|rate_limiter|script)$")
+# Programs of other names that make threads.
+set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal pool_real rate_limiter records script sessions)
+list(JOIN redmoon_threaded "|" redmoon_threaded)
+set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")
 
 function(redmoon_add_test kind name)
   add_test(NAME ${kind}/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
@@ -23,6 +27,20 @@ function(redmoon_add_test kind name)
     list(APPEND labels threads)
   endif()
   set_tests_properties(${kind}/${name} PROPERTIES LABELS "${labels}" TIMEOUT ${redmoon_test_timeout})
+  if(kind MATCHES "^(server|scripts|lua)$" AND NOT redmoon_sanitize)
+    redmoon_test_on_servers(${kind}/${name} ${ARGN})
+  endif()
+endfunction()
+
+file(GLOB redmoon_newer_servers ${PROJECT_SOURCE_DIR}/.deps/servers/*/server)
+function(redmoon_test_on_servers name)
+  foreach(program ${redmoon_newer_servers})
+    get_filename_component(server ${program} DIRECTORY)
+    get_filename_component(server ${server} NAME)
+    add_test(NAME servers/${server}/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(servers/${server}/${name} PROPERTIES LABELS servers TIMEOUT ${redmoon_test_timeout}
+      ENVIRONMENT "REDMOON_TEST_SERVER=${program};${redmoon_lua_env}")
+  endforeach()
 endfunction()
 
 if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")

@@ -105,6 +105,19 @@ for attempt = 1, 4 do
   end
 end
 
+-- Counters ------------------------------------------------------------------------------------------
+
+title("A quota of 10 in a calendar day, exact to 64 bits")
+local quota = assert(client:counter("quota", { calendar = "day", min = 0, max = 10 }))
+for _, units in ipairs { 7, 5 } do
+  local result = assert(quota:increment("tenant:7", units))
+  local text = ("%d units: %d counted, %d used"):format(units, result.applied, result.value)
+  if result.applied == units then good(text) else bad(text) end
+end
+local sent_twice = { request_id = "order-1001" }
+quota:increment("tenant:7", 2, sent_twice)
+show("a request made twice counts once", assert(quota:increment("tenant:7", 2, sent_twice)).value)
+
 -- Locks ---------------------------------------------------------------------------------------------
 
 title("A lock that two clients want")

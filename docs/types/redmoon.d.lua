@@ -106,6 +106,65 @@
 ---@field window number from 0.001 to 31622400
 ---@field name? string default "rl"
 
+---When a count ends is said by one of `window`, `calendar` and `ttl`; by none: never.
+---@class redmoon.counter_options
+---@field window? number from 0.001 to 31622400
+---@field mode? "window"|"sliding" of the window: from the first count on, not moved by later ones; or from the last
+---@field calendar? "minute"|"hour"|"day"|"month" of UTC: the count begins anew with each
+---@field ttl? number the same as a sliding window
+---@field min? integer
+---@field max? integer
+---@field saturate? boolean default false: what is out of bounds changes nothing; true: it is counted as far as they let it
+
+---@class redmoon.request_options
+---@field request_id? string 1 to 128 letters, digits, '.', '_' and '-': repeating the call with it is harmless
+---@class redmoon.blocklist_options
+---@field issuer? string hashed into every key
+---@field hash_key? string a secret of 16 to 64 bytes, the same in every process
+---@field leeway? number default 60, from 0 to 600: how long after exp a verifier may still accept
+---@field max_life? number default 30 days: the longest life of any token of a subject
+---@field on_error? "deny"|"allow"|"error" default "deny": what a check says when Redis fails
+
+---@class redmoon.revocation
+---@field jti string 1 to 1,024 bytes
+---@field exp integer seconds since 1970
+---@field reason? string a word
+
+---What a verified token says; at least one of jti, sub and family.
+---@class redmoon.claims
+---@field jti? string
+---@field sub? string needs iat
+---@field iat? number seconds since 1970
+---@field ver? integer what bump() gave when it was issued
+---@field family? string
+
+---@class redmoon.rotation
+---@field family string what all tokens of one login share
+---@field presented? string id of the refresh token presented; nil begins the family
+---@field new string id of the new one
+---@field ttl number life of the new one
+---@alias redmoon.record_type "string"|"integer"|"number"|"boolean"|"time"
+---@alias redmoon.record_fields table<string, any>
+
+---@class redmoon.records_options
+---@field fields table<string, redmoon.record_type> 1 to 1000; a name does not begin with "_"
+---@field ttl? number from 0.001 to 3155760000; without it records live until they are deleted
+---@field sliding? boolean a load renews the lifetime, too, when less than 90 % of it is left
+---@field keep_ttl? boolean the first write sets the lifetime, later ones keep it
+---@field max_age? number from 0.001 to 3155760000; a record ends this long after it was created, whatever renews it
+---@field max_value_size? integer most bytes of a string, from 1 to 67108864; 1048576
+
+---@class redmoon.sessions_options : redmoon.records_options
+---@field secret string key of the hashes, 16 to 64 random bytes
+---@field ttl number from 0.001 to 3155760000
+
+---@class redmoon.record_write
+---@field version? integer that the record must have, else CONFLICT; 0: there must be none
+---@field request_id? string makes a repetition harmless
+
+---@class redmoon.request_options
+---@field request_id? string makes a repetition harmless
+
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
 ---@field server? string the program; else redis-server or valkey-server of $PATH
@@ -278,6 +337,267 @@ function rate_limiter:reset(key) end
 ---@return true
 function rate_limiter:close() end
 
+---@class redmoon.count
+---@field value integer 0 when nothing is counted
+---@field ttl number seconds until the count ends; math.huge: never; 0 when nothing is counted
+---@field exists boolean whether something is counted
+
+---@class redmoon.counted : redmoon.count
+---@field applied integer how much was counted: 0 when it was refused
+
+---@class redmoon.increment
+---@field [1] redmoon.argument key
+---@field [2]? integer default 1
+---@field request_id? string
+
+---@class redmoon.counter
+local counter = {}
+---@overload fun(self: redmoon.counter, key: redmoon.argument, options: redmoon.request_options): redmoon.counted?
+---@param key redmoon.argument
+---@param by? integer default 1; may be negative; 0 reads
+---@param options? redmoon.request_options
+---@return redmoon.counted?
+---@return string? message
+---@return string? code OVERFLOW when the result would be no 64-bit integer
+---@return redmoon.detail? detail
+function counter:increment(key, by, options) end
+---Up to 500 in one round trip, each for itself.
+---@param list redmoon.increment[]
+---@return (redmoon.counted|redmoon.error)[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `replies`: how each ended
+function counter:increment_many(list) end
+---@param key redmoon.argument
+---@return redmoon.count?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function counter:get(key) end
+---@param key redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function counter:reset(key) end
+---@return true
+function counter:close() end
+---@class redmoon.revocation_result
+---@field status "revoked"|"kept"|"expired" kept: revoked for as long or longer already; expired: nothing to revoke
+---@field ttl number how long it stays revoked
+---@field cutoff? number of a subject: in force now, seconds since 1970
+
+---@class redmoon.check_result
+---@field revoked boolean
+---@field reason? string what revoke was given, else "revoked"; "subject", "version", "family", "unavailable"
+---@field ttl? number how long what says so lives
+---@field code? string of what made it unavailable
+---@field message? string of what made it unavailable
+
+---@class redmoon.rotation_result
+---@field rotated boolean
+---@field status "rotated"|"reused"|"revoked"|"exists"|"gone"
+---@field ttl number
+
+---Takes claims of tokens that its caller has verified: it never parses one.
+---@class redmoon.blocklist
+local blocklist = {}
+---@param token redmoon.revocation
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke(token) end
+---All tokens with iat <= before; by default now, by the server's clock.
+---@param sub string
+---@param options? { before: number }
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke_subject(sub, options) end
+---As at a log-out: its refresh tokens, and the access tokens that are checked with it.
+---@param family string
+---@return redmoon.revocation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:revoke_family(family) end
+---A new version: tokens of a lower one are revoked.
+---@param sub string
+---@param options? { request_id: string }
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:bump(sub, options) end
+---@param rotation redmoon.rotation
+---@return redmoon.rotation_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:rotate(rotation) end
+---@param claims redmoon.claims
+---@return redmoon.check_result?
+---@return string? message only with on_error = "error"
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:check(claims) end
+---Up to 1,000 tokens in one round trip.
+---@param claims redmoon.claims[]
+---@return redmoon.check_result[]?
+---@return string? message only with on_error = "error"
+---@return string? code
+---@return redmoon.detail? detail
+function blocklist:check_many(claims) end
+---Whether the server would keep what it is told: at the start of a program.
+---@return true?
+---@return string? message
+---@return string? code UNAVAILABLE when it may evict a revocation
+---@return redmoon.detail? detail
+function blocklist:verify() end
+---@return true
+function blocklist:close() end
+---@class redmoon.records
+local records = {}
+---Replaces the record, or creates it: fields that are not given are gone.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:save(id, t, options) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no record.
+---@param id redmoon.argument
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function records:update(id, t, options) end
+---nil: there is no record.  The second result is its version.
+---@param id redmoon.argument
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:load(id, fields) end
+---Adds to a field of type integer or number.  nil: there is no record.  The second result is its new version.
+---@param id redmoon.argument
+---@param field string
+---@param by? number default 1
+---@param options? redmoon.request_options
+---@return number?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function records:increment(id, field, by, options) end
+---Lets the lifetime begin anew.  Seconds that are left (math.huge: it has no end); nil: there is no record.
+---@param id redmoon.argument
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:touch(id) end
+---Whether there was one.
+---@param id redmoon.argument
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function records:delete(id) end
+---@return true
+function records:close() end
+
+---@class redmoon.session_entry
+---@field handle string names the session in a list; it is no id
+---@field left number seconds of its lifetime
+
+---@class redmoon.sessions
+local sessions = {}
+---Begins a session of the subject; its id is nowhere on the server.
+---@param subject redmoon.argument
+---@param t redmoon.record_fields
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:create(subject, t) end
+---nil: there is no such session.  The second result is its version.
+---@param id string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:load(id, fields) end
+---Changes the fields given; redmoon.null deletes one.  nil: there is no such session.
+---@param id string
+---@param t redmoon.record_fields
+---@param options? redmoon.record_write
+---@return integer? version
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `version`, the one that is there, after CONFLICT
+function sessions:update(id, t, options) end
+---Lets the lifetime begin anew.  Seconds that are left; nil: there is no such session.
+---@param id string
+---@return number?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:touch(id) end
+---Gives the session another id.  nil: there is no such session.
+---@param id string
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:rotate(id) end
+---Whether there was one.
+---@param id string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke(id) end
+---Whether there was one.
+---@param handle string
+---@return boolean?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_handle(handle) end
+---Ends all sessions of the subject but that of `except`; how many ended.
+---@param subject redmoon.argument
+---@param except? string an id
+---@return integer?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:revoke_all(subject, except) end
+---The sessions of the subject, at most 1,000, those that end last first.
+---@param subject redmoon.argument
+---@return redmoon.session_entry[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:list(subject) end
+---Loads a session by its handle, and lets its lifetime be as it is.
+---@param handle string
+---@param fields? string[]
+---@return redmoon.record_fields?
+---@return integer|string? version or the message of a failure
+---@return string? code
+---@return redmoon.detail? detail
+function sessions:inspect(handle, fields) end
+---@return true
+function sessions:close() end
+
 ---What a transaction runs; false abandons it.
 ---@alias redmoon.body fun(tx: redmoon.transaction): false?
 ---@alias redmoon.committed redmoon.replies|false
@@ -343,6 +663,13 @@ function client:metrics() end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:on(event, fn) end
+---@param name string 1 to 64 letters, digits, '.', '_' and '-'
+---@param options? redmoon.counter_options
+---@return redmoon.counter?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:counter(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
@@ -363,6 +690,29 @@ function client:with_lock(name, options, fn, ...) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:rate_limiter(options) end
+---@param name string 1 to 32 letters, digits, '.', '_' and '-'
+---@param options? redmoon.blocklist_options
+---@return redmoon.blocklist?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:blocklist(name, options) end
+---Hashes with a schema.
+---@param name string 1 to 48 letters, digits, ".", "_" and "-"
+---@param options redmoon.records_options
+---@return redmoon.records?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:records(name, options) end
+---Records under random ids, of which the server holds nothing but keyed hashes.
+---@param name string 1 to 30 letters, digits, ".", "_" and "-"
+---@param options redmoon.sessions_options
+---@return redmoon.sessions?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:sessions(name, options) end
 
 ---A private server that ends with the process.
 ---@class redmoon.embedded
@@ -400,6 +750,12 @@ function redmoon.is_error(value) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function redmoon.script(source) end
+---128 random bits as 22 characters of base64url.
+---@return string?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.new_jti() end
 ---@param options? redmoon.embedded_options
 ---@return redmoon.embedded?
 ---@return string? message

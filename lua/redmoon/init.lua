@@ -12,6 +12,7 @@ methods.with_lock = locking.with_lock
 return {
   version = core.version,
   null = core.null,
+  new_jti = core.new_jti,
   is_error = core.is_error,
   connect = core.connect,
   embedded = core.embedded,

@@ -252,27 +252,36 @@ void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared);
 void rm_lua_locks_dispatch(lua_State *L, rm_lua_shared *shared);
 
 /* Methods of the client, each in its own file. */
+int rm_lua_client_blocklist(lua_State *L);
 int rm_lua_client_pipeline(lua_State *L);
 int rm_lua_client_run(lua_State *L);
 int rm_lua_client_scan(lua_State *L);
 int rm_lua_client_hscan(lua_State *L);
 int rm_lua_client_sscan(lua_State *L);
 int rm_lua_client_zscan(lua_State *L);
+int rm_lua_client_counter(lua_State *L);
 int rm_lua_client_lock(lua_State *L);
 int rm_lua_client_rate_limiter(lua_State *L);
+int rm_lua_client_records(lua_State *L);
+int rm_lua_client_sessions(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
 int rm_lua_client_metrics(lua_State *L);
 int rm_lua_client_on(lua_State *L);
+int rm_lua_new_jti(lua_State *L);
 int rm_lua_script_new(lua_State *L);
 int rm_lua_embedded_start(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);
+void rm_lua_blocklist_open(lua_State *L);
 void rm_lua_pipeline_open(lua_State *L, rm_lua_shared *shared);
 void rm_lua_script_open(lua_State *L);
 void rm_lua_scan_open(lua_State *L);
+void rm_lua_counter_open(lua_State *L);
 void rm_lua_lock_open(lua_State *L);
 void rm_lua_rate_limiter_open(lua_State *L);
+void rm_lua_records_open(lua_State *L);
+void rm_lua_sessions_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */

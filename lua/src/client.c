@@ -164,16 +164,20 @@ redmoon_client *redmoon_lua_check_client(lua_State *L, int index) {
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
   static const luaL_Reg meta[] = {
       {"__gc", client_gc}, {"__close", client_close}, {"__tostring", client_tostring}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"call", client_call},
+  static const luaL_Reg methods[] = {{"blocklist", rm_lua_client_blocklist},
+                                     {"call", client_call},
                                      {"close", client_close},
+                                     {"counter", rm_lua_client_counter},
                                      {"hscan", rm_lua_client_hscan},
                                      {"lock", rm_lua_client_lock},
                                      {"metrics", rm_lua_client_metrics},
                                      {"on", rm_lua_client_on},
                                      {"pipeline", rm_lua_client_pipeline},
                                      {"rate_limiter", rm_lua_client_rate_limiter},
+                                     {"records", rm_lua_client_records},
                                      {"run", rm_lua_client_run},
                                      {"scan", rm_lua_client_scan},
+                                     {"sessions", rm_lua_client_sessions},
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
                                      {"with", client_with},

@@ -60,18 +60,23 @@ static rm_lua_shared *open_shared(lua_State *L) {
 int luaopen_redmoon_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"connect", connect_client},   {"embedded", rm_lua_embedded_start},
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
-                                       {"build_info", build_info},    {NULL, NULL}};
+                                       {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
+                                       {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
   rm_lua_shared *shared = open_shared(L);
   rm_lua_error_open(L);
   rm_lua_op_open(L);
+  rm_lua_blocklist_open(L);
   rm_lua_client_open(L, shared);
   rm_lua_pipeline_open(L, shared);
   rm_lua_script_open(L);
   rm_lua_scan_open(L);
+  rm_lua_counter_open(L);
   rm_lua_lock_open(L);
   rm_lua_rate_limiter_open(L);
+  rm_lua_records_open(L);
+  rm_lua_sessions_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
   rm_lua_transaction_open(L, shared);

@@ -66,7 +66,8 @@ typedef struct world {
   redmoon_script *script;
   char tag[32]; /* of this run; names what it writes */
   bool queued;  /* the transaction's body came to its end */
-  int took;     /* how many of its three calls the limiter has done; -1: there was no limiter */
+  int took;     /* how many of its calls the pattern has done; -1: there was no pattern */
+  int counted;  /* and how many of its three the counter; -1: there was no counter */
 } world;
 
 typedef struct scenario {
@@ -628,6 +629,246 @@ static void check_limiter(world *w, int status, const redmoon_error *err) {
              redmoon_outcome_name(err->outcome), (long long)len);
 }
 
+typedef struct memory_record {
+  redmoon_bytes text;
+  int64_t number;
+  double score;
+} memory_record;
+
+enum { RECORD_STEPS = 6 };
+
+static int record_step(world *w, redmoon_records *records, int step, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, step + 1, 0.5};
+  redmoon_record *loaded = NULL;
+  redmoon_record_sum sum;
+  int rc;
+  switch (step) {
+  case 0:
+    return redmoon_records_save(records, w->tag, len, &r, NULL, NULL, err);
+  case 1:
+    return redmoon_records_update(records, w->tag, len, &r, NULL, NULL, err);
+  case 2:
+    rc = redmoon_records_increment(records, w->tag, len, "number", 5, NULL, &sum, err);
+    if (rc == 0) assert_int_equal(sum.integer, 7);
+    return rc;
+  case 3:
+    rc = redmoon_records_load(records, w->tag, len, NULL, 0, &r, &loaded, err);
+    assert_int_equal(rc == 0, loaded != NULL);
+    if (rc == 0) assert_int_equal(r.number, 7);
+    redmoon_record_free(loaded);
+    return rc;
+  case 4:
+    return redmoon_records_touch(records, w->tag, len, NULL, err);
+  default:
+    return redmoon_records_delete(records, w->tag, len, NULL, err);
+  }
+}
+
+static int records(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, number, REDMOON_INTEGER),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
+  options.fields = fields;
+  options.field_count = 3;
+  options.ttl_ms = 600000;
+  redmoon_records *all = NULL;
+  w->took = -1;
+  int rc = redmoon_records_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  for (w->took = 0; rc == 0 && w->took < RECORD_STEPS;) {
+    rc = record_step(w, all, w->took, err);
+    if (rc == 0) w->took++;
+  }
+  redmoon_records_free(all);
+  return rc;
+}
+
+/* The record is what the calls that were done made of it, and nobody knows only of a call whose outcome is unknown. */
+static void check_records(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[RECORD_STEPS + 1] = {0, 1, 2, 7, 7, 7, 0}; /* 0: there is none */
+  char name[80], text[32] = "0";
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.record", w->tag);
+  if (ask_text(w->client, text, sizeof text, "HGET", name, "number", NULL) >= 0)
+    assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
+  int64_t number = strtoll(text, NULL, 10);
+  int took = w->took < 0 ? 0 : w->took;
+  assert_int_equal(status == 0, took == RECORD_STEPS);
+  bool next_not_done = took == RECORD_STEPS || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  bool next_done = !next_not_done && err->outcome == REDMOON_ANSWERED;
+  int64_t before = after[took], then = after[took == RECORD_STEPS ? took : took + 1];
+  if (next_not_done ? number != before : next_done ? number != then : number != before && number != then)
+    fail_msg("records: after %d of %d calls, the next %s, the number is %lld", took, RECORD_STEPS,
+             redmoon_outcome_name(err->outcome), (long long)number);
+}
+
+/* A session is made, gets another id, is listed and ends with all others; the subject is the run's own. */
+static int session_steps(world *w, redmoon_sessions *all, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  memory_record r = {{w->tag, len}, 1, 0.5};
+  char id[REDMOON_SESSION_ID_SIZE], next[REDMOON_SESSION_ID_SIZE];
+  redmoon_record *loaded = NULL;
+  redmoon_session_list *list = NULL;
+  int rc = redmoon_sessions_create(all, w->tag, len, &r, NULL, id, err);
+  if (rc == 0) rc = redmoon_sessions_update(all, id, &r, NULL, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_rotate(all, id, next, err);
+  if (rc == 0) assert_string_not_equal(next, "");
+  if (rc == 0) rc = redmoon_sessions_load(all, next, NULL, 0, &r, &loaded, err);
+  assert_true(loaded == NULL || rc == 0);
+  redmoon_record_free(loaded);
+  if (rc == 0) rc = redmoon_sessions_list(all, w->tag, len, &list, err);
+  if (rc == 0) assert_int_equal(list->count, 1);
+  redmoon_session_list_free(list);
+  if (rc == 0) rc = redmoon_sessions_touch(all, next, NULL, err);
+  if (rc == 0) rc = redmoon_sessions_revoke_all(all, w->tag, len, next, NULL, err);
+  return rc == 0 ? redmoon_sessions_revoke(all, next, NULL, err) : rc;
+}
+
+static int sessions(world *w, redmoon_error *err) {
+  static const redmoon_field fields[] = {REDMOON_FIELD(memory_record, text, REDMOON_STRING),
+                                         REDMOON_FIELD(memory_record, score, REDMOON_DOUBLE)};
+  redmoon_sessions_options options = REDMOON_SESSIONS_OPTIONS_INIT;
+  options.records.fields = fields;
+  options.records.field_count = 2;
+  options.records.ttl_ms = 600000;
+  options.secret = "0123456789abcdef";
+  options.secret_len = 16;
+  redmoon_sessions *all = NULL;
+  int rc = redmoon_sessions_new(w->client, "memory", &options, &all, err);
+  if (rc != 0) {
+    assert_null(all);
+    return rc;
+  }
+  rc = session_steps(w, all, err);
+  redmoon_sessions_free(all);
+  return rc;
+}
+
+/* Revoke, bump, begin a family, check, verify; w->took counts them. */
+static int blocklist_calls(world *w, redmoon_blocklist *list, redmoon_error *err) {
+  redmoon_bytes id = {w->tag, strlen(w->tag)};
+  redmoon_revocation token = {id, 2000000000, "memory"};
+  redmoon_revocation_result revoked;
+  redmoon_subject_result subject;
+  redmoon_rotation rotation = {id, {NULL, 0}, id, 600000};
+  redmoon_rotation_result rotated;
+  redmoon_claims claims[] = {{id, id, id, 5, 0}, {{NULL, 0}, {NULL, 0}, id, 0, 0}};
+  redmoon_check_result results[2];
+  int rc = redmoon_blocklist_revoke(list, &token, &revoked, err);
+  if (rc == 0) w->took++;
+  if (rc == 0) rc = redmoon_blocklist_bump(list, id.ptr, id.len, "request", &subject, err);
+  if (rc == 0) rc = redmoon_blocklist_rotate(list, &rotation, &rotated, err);
+  if (rc == 0) rc = redmoon_blocklist_check_many(list, claims, 2, results, err);
+  if (rc == 0) assert_string_equal(results[0].reason, "memory");
+  if (rc == 0) assert_string_equal(results[1].reason, "");
+  if (rc == 0) rc = redmoon_blocklist_verify(list, err);
+  return rc;
+}
+
+static int blocklist(world *w, redmoon_error *err) {
+  redmoon_blocklist_options options = REDMOON_BLOCKLIST_OPTIONS_INIT;
+  options.on_error = "error"; /* else a check would not fail */
+  redmoon_blocklist *list = NULL;
+  w->took = -1;
+  int rc = redmoon_blocklist_new(w->client, "memory", &options, &list, err);
+  if (rc != 0) {
+    assert_null(list);
+    return rc;
+  }
+  w->took = 0;
+  rc = blocklist_calls(w, list, err);
+  redmoon_blocklist_free(list);
+  return rc;
+}
+
+/* The token is revoked once its revocation was done, is not before it was sent, and nobody knows between. */
+static void check_blocklist(world *w, int status, const redmoon_error *err) {
+  (void)status;
+  redmoon_blocklist *list = NULL;
+  redmoon_error why;
+  redmoon_claims claims = REDMOON_CLAIMS_INIT;
+  claims.jti = (redmoon_bytes){w->tag, strlen(w->tag)};
+  redmoon_check_result result;
+  if (redmoon_blocklist_new(w->client, "memory", NULL, &list, &why) != 0 ||
+      redmoon_blocklist_check(list, &claims, &result, &why) != 0 || strcmp(result.reason, "unavailable") == 0)
+    fail_msg("%s", why.message);
+  if (w->took > 0) assert_true(result.revoked);
+  else if (w->took < 0 || err->outcome == REDMOON_NOT_SENT) assert_false(result.revoked);
+  else if (err->outcome == REDMOON_ANSWERED) assert_true(result.revoked);
+  redmoon_blocklist_free(list);
+}
+
+/* One, then two together, then it is read and forgotten. */
+static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err) {
+  size_t len = strlen(w->tag);
+  redmoon_counter_result one, two[2];
+  redmoon_error errors[2];
+  int rc = redmoon_counter_increment(counter, w->tag, len, 3, "memory", &one, err);
+  if (rc != 0) return rc;
+  assert_int_equal(one.value, 3);
+  w->counted = 1;
+  const redmoon_counter_item items[] = {{w->tag, len, 4, NULL}, {w->tag, len, 5, "again"}};
+  rc = redmoon_counter_increment_many(counter, items, 2, two, errors, err);
+  for (size_t i = 0; i < 2; i++) {
+    if (rc == 0) assert_int_equal(two[i].status, 0);
+    else if (two[i].status != 0) assert_string_equal(errors[i].code, "NOMEM"); /* else it was counted before */
+  }
+  if (rc != 0) return rc;
+  w->counted = 2;
+  assert_int_equal(two[1].value, 12);
+  rc = redmoon_counter_get(counter, w->tag, len, &one, err);
+  if (rc == 0) assert_int_equal(one.value, 12);
+  if (rc == 0) rc = redmoon_counter_reset(counter, w->tag, len, err);
+  if (rc == 0) w->counted = 3;
+  return rc;
+}
+
+static int counter(world *w, redmoon_error *err) {
+  redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
+  options.window_ms = 600000;
+  redmoon_counter *counter = NULL;
+  w->counted = -1;
+  int rc = redmoon_counter_new(w->client, "memory", &options, &counter, err);
+  if (rc != 0) {
+    assert_null(counter);
+    return rc;
+  }
+  w->counted = 0;
+  rc = counter_calls(w, counter, err);
+  redmoon_counter_free(counter);
+  return rc;
+}
+
+static int counter_by_source(world *w, redmoon_error *err) {
+  char forget[160];
+  snprintf(forget, sizeof forget, "DEL redmoon:{%s}:memory.count redmoon:{%s}:memory.count.req.memory", w->tag, w->tag);
+  free(redis_server_ask(w->server, NULL, forget));
+  snprintf(forget, sizeof forget, "DEL redmoon:{%s}:memory.count.req.again", w->tag);
+  free(redis_server_ask(w->server, NULL, forget));
+  free(redis_server_ask(w->server, NULL, "SCRIPT FLUSH"));
+  return counter(w, err);
+}
+
+/* What it holds after the calls that were done, and the one that failed was done or was not. */
+static void check_counter(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[] = {0, 3, 12, 0};
+  assert_int_equal(status == 0, w->counted == 3);
+  char name[64], text[32] = "0";
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.count", w->tag);
+  ask_text(w->client, text, sizeof text, "GET", name, NULL);
+  int64_t value = strtoll(text, NULL, 10), done = after[w->counted < 0 ? 0 : w->counted];
+  bool not_done = w->counted < 0 || w->counted == 3 || err->outcome == REDMOON_NOT_SENT;
+  bool fits = value == done || (!not_done && (value == after[w->counted + 1] || (w->counted == 1 && value == 7)));
+  if (!fits)
+    fail_msg("counter: after %d of 3 steps, the next %s, it holds %lld", w->counted,
+             redmoon_outcome_name(err->outcome), (long long)value);
+  if (value != 0) assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
+}
+
 static int with(world *w, redmoon_error *err) {
   redmoon_call_options options = REDMOON_CALL_OPTIONS_INIT;
   options.timeout_ms = 60000;
@@ -710,8 +951,13 @@ static void refused_memory_fails_a_transaction_or_script_cleanly(void **state) {
 
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
+      {"sessions", sessions, NULL, false},
+      {"records", records, check_records, false},
       {"lock", lock, check_lock, false},
       {"lock with all", lock_with_all, check_lock, false},
+      {"blocklist", blocklist, check_blocklist, false},
+      {"counter", counter, check_counter, false},
+      {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},
       {"limiter by its source", limiter_by_source, check_limiter, false},
   };

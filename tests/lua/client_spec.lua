@@ -20,6 +20,7 @@ describe("a client", function()
     helper.assert_failure("CLOSED", client:lock("l"))
     helper.assert_failure("CLOSED", client:run(redmoon.script("return 1")))
     helper.assert_failure("CLOSED", client:transaction(function() end))
+    helper.assert_failure("CLOSED", client:counter("c"))
     helper.assert_failure("CLOSED", client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 })
   end)
 

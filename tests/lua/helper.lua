@@ -10,9 +10,14 @@ local debugging = { "--enable-debug-command", "yes" }
 local servers = {}
 local tries = 0
 
+-- Of the kind that is tested: $REDMOON_TEST_SERVER is its program.
+function M.embedded(config)
+  return redmoon.embedded { server = os.getenv("REDMOON_TEST_SERVER"), config = config }
+end
+
 -- The server of this run, on a unix socket.
 function M.server()
-  if not servers.unix then servers.unix = assert(redmoon.embedded { config = debugging }) end
+  if not servers.unix then servers.unix = assert(M.embedded(debugging)) end
   return servers.unix
 end
 
@@ -23,7 +28,7 @@ local function server_with_port(arguments)
     tries = tries + 1
     local port = 20000 + (M.server().pid * 7 + tries * 131) % 40000
     local config = arguments(port)
-    local server, message = redmoon.embedded { config = table.move(debugging, 1, #debugging, #config + 1, config) }
+    local server, message = M.embedded(table.move(debugging, 1, #debugging, #config + 1, config))
     if server then return server, port end
     why = message
   end

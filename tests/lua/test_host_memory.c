@@ -47,6 +47,10 @@ static const char *const steps[] = {
     "local l <close> = assert(client:rate_limiter{algorithm = 'sliding_log', limit = 1000, window = 1, name = "
     "'m'})\n"
     "assert(assert(l:allow('u')):headers().RateLimit)  assert(l:reset('u'))",
+    "local l <close> = assert(client:blocklist('m', {on_error = 'error'}))\n"
+    "assert(l:revoke{jti = 'a', exp = 2000000000})  assert(l:bump('u', {request_id = 'r'}))  assert(l:revoke_subject('u'))\n"
+    "assert(assert(l:check_many{{jti = 'a'}, {sub = 'u', iat = 5.5}})[2].reason == 'subject')\n"
+    "assert(l:rotate{family = 'f', new = 'a', ttl = 5})  assert(l:verify())  assert(#redmoon.new_jti() == 22)",
     "local n = 0  local h <close> = assert(client:on('command', function(e) n = n + e.attempt end))\n"
     "assert(client:ping())",
     "assert(client:stats().closed)  assert(client:metrics())",

@@ -54,10 +54,14 @@ describe("the definitions for the language server", function()
 
   it("know the methods of all other objects, and only those", function()
     local objects = {
+      counter = assert(client:counter("c")),
+      blocklist = assert(client:blocklist("b")),
       lock = assert(client:lock("l")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
+      records = client:records("r", { fields = { n = "integer" } }),
       scan = client:scan(),
       script = redmoon.script("return 1"),
+      sessions = client:sessions("s", { fields = { n = "integer" }, ttl = 1, secret = ("k"):rep(16) }),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What lock and rate limiter do at their heart, over every protocol and transport; the rest of their behaviour does not
- * depend on these: test_lock.c, test_rate_limiter.c. */
+/* What counter, lock and rate limiter do at their heart, over every protocol and transport; the rest of their
+ * behaviour does not depend on these: test_counter.c, test_lock.c, test_rate_limiter.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -155,8 +155,33 @@ static void refusal_leaves_the_log_as_it_was(void **state) {
   redmoon_rate_limiter_free(limiter);
 }
 
+/* 64 bits whole, alone and among many. */
+static void counter_is_exact_alone_and_among_many(void **state) {
+  matrix_cell *cell = *state;
+  forget_scripts(cell);
+  redmoon_counter *counter = NULL;
+  redmoon_counter_result one, many[3];
+  redmoon_error err, errors[3];
+  assert_int_equal(redmoon_counter_new(cell->client, "hits", NULL, &counter, &err), 0);
+  for (int round = 0; round < 2; round++) { /* EVAL, then EVALSHA */
+    if (redmoon_counter_increment(counter, "user:1", 6, INT64_MAX, NULL, &one, &err) != 0) fail_msg("%s", err.message);
+    assert_true(one.value == INT64_MAX && one.applied == INT64_MAX && one.ttl_ms == -1);
+    const redmoon_counter_item items[] = {{"user:1", 6, 1, NULL}, {"user:1", 6, INT64_MIN, NULL}, {"user:1", 6, 0, NULL}};
+    assert_int_equal(redmoon_counter_increment_many(counter, items, 3, many, errors, &err), 0);
+    assert_int_equal(many[0].status, REDMOON_ESERVER);
+    assert_string_equal(errors[0].code, "OVERFLOW");
+    assert_true(many[1].value == -1 && many[1].applied == INT64_MIN);
+    assert_true(many[2].value == -1 && many[2].applied == 0);
+    assert_int_equal(redmoon_counter_get(counter, "user:1", 6, &one, &err), 0);
+    assert_true(one.exists && one.value == -1);
+    assert_int_equal(redmoon_counter_reset(counter, "user:1", 6, &err), 0);
+  }
+  redmoon_counter_free(counter);
+}
+
 int main(void) {
   static const matrix_test tests[] = {
+      MATRIX_TEST(counter_is_exact_alone_and_among_many),
       MATRIX_TEST(lock_is_held_by_one_extended_and_given_back),
       MATRIX_TEST(foreign_release_changes_nothing),
       MATRIX_TEST(fence_rises_also_over_flushall),

@@ -6,17 +6,21 @@
 #ifndef REDMOON_REDMOON_H
 #define REDMOON_REDMOON_H
 
+#include <redmoon/blocklist.h>
 #include <redmoon/client.h>
 #include <redmoon/command.h>
+#include <redmoon/counter.h>
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
 #include <redmoon/lock.h>
 #include <redmoon/op.h>
 #include <redmoon/options.h>
 #include <redmoon/rate_limiter.h>
+#include <redmoon/records.h>
 #include <redmoon/reply.h>
 #include <redmoon/scan.h>
 #include <redmoon/script.h>
+#include <redmoon/sessions.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

@@ -7,6 +7,7 @@
 
 #define RM_NAME_MAX 512
 #define RM_REQUEST_ID_MAX 128
+#define RM_PART_MAX 96 /* of an object whose name has 64 bytes, and what the pattern adds to that */
 
 /** Checks a caller's name: 1 to RM_NAME_MAX bytes, any bytes.  0 or REDMOON_ECONFIG; `what` begins the message. */
 int rm_name_check(const char *what, const void *name, size_t len, redmoon_error *err);
@@ -24,7 +25,7 @@ int rm_key_build(const char *prefix, const void *name, size_t len, const char *p
 /** Checks the id that a caller gave a request: NULL (none), or 1 to 128 of A-Z a-z 0-9 . _ -.  0 or REDMOON_ECONFIG. */
 int rm_request_id_check(const char *id, redmoon_error *err);
 /** Builds the key under which the answer to a request is kept (scripts/include/request.lua): part "<part>.req.<id>".
- *  The id was checked and is not NULL. */
+ *  The id was checked and is not NULL; `part` has RM_PART_MAX bytes at most. */
 int rm_request_key_build(const char *prefix, const void *name, size_t len, const char *part, const char *id,
                          redmoon_bytes *key, redmoon_error *err);
 /** Frees key->ptr and empties `key`. */

@@ -5,12 +5,33 @@
 
 #include "engine/script.h"
 
+extern const rm_builtin rm_script_blocklist_bump;
+extern const rm_builtin rm_script_blocklist_cutoff;
+extern const rm_builtin rm_script_blocklist_end_family;
+extern const rm_builtin rm_script_blocklist_revoke;
+extern const rm_builtin rm_script_blocklist_rotate;
+extern const rm_builtin rm_script_counter_get;
+extern const rm_builtin rm_script_counter_increment;
+extern const rm_builtin rm_script_counter_reset;
 extern const rm_builtin rm_script_lock_acquire;
 extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
 extern const rm_builtin rm_script_rate_reset;
 extern const rm_builtin rm_script_rate_sliding_log_allow;
 extern const rm_builtin rm_script_rate_sliding_log_peek;
+extern const rm_builtin rm_script_record_delete;
+extern const rm_builtin rm_script_record_increment;
+extern const rm_builtin rm_script_record_load;
+extern const rm_builtin rm_script_record_slide;
+extern const rm_builtin rm_script_record_touch;
+extern const rm_builtin rm_script_record_write;
+extern const rm_builtin rm_script_session_list;
+extern const rm_builtin rm_script_session_load;
+extern const rm_builtin rm_script_session_revoke;
+extern const rm_builtin rm_script_session_revoke_all;
+extern const rm_builtin rm_script_session_rotate;
+extern const rm_builtin rm_script_session_touch;
+extern const rm_builtin rm_script_session_write;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;

@@ -9,6 +9,23 @@ enum {
   RM_STATUS_LOCK_GONE = -1, /* nobody holds it */
   RM_STATUS_RATE_ALLOWED = 1, /* the units were taken (peek: would be) */
   RM_STATUS_RATE_DENIED = 0, /* they were not, and nothing was written */
+  RM_STATUS_COUNT_OK = 1, /* all of it was counted (get: read) */
+  RM_STATUS_COUNT_CLAMPED = 2, /* as much of it as the bounds let through */
+  RM_STATUS_COUNT_REFUSED = 0, /* it is out of bounds, and nothing was written */
+  RM_STATUS_BLOCK_EXPIRED = 0, /* there is nothing to revoke any more */
+  RM_STATUS_BLOCK_REVOKED = 1, /* revoked */
+  RM_STATUS_BLOCK_KEPT = 2, /* revoked for as long or longer already */
+  RM_STATUS_BLOCK_FAR = -1, /* more than 100 years away */
+  RM_STATUS_BLOCK_ROTATED = 1, /* the new id is the current one */
+  RM_STATUS_BLOCK_REUSED = 3, /* an id that is not current was presented: the family is revoked now */
+  RM_STATUS_BLOCK_DEAD = 4, /* the family was revoked before */
+  RM_STATUS_BLOCK_TAKEN = 5, /* a family to begin that is there already */
+  RM_STATUS_BLOCK_GONE = 6, /* no such family */
+  RM_STATUS_RECORD_OK = 1, /* there is a record, and what was asked was done */
+  RM_STATUS_RECORD_GONE = 0, /* there is none, nothing was written */
+  RM_STATUS_RECORD_CONFLICT = -1, /* it has another version, nothing was written */
+  RM_STATUS_RECORD_RANGE = -2, /* the sum is out of the field's range, nothing was written */
+  RM_STATUS_RECORD_UNREADABLE = -3, /* the field holds no number, nothing was written */
   RM_STATUS_LOCK_MORE = 2, /* the owner holds it more than once: acquired again, or released and still held */
   RM_STATUS_LOCK_SPENT = -2, /* it has been held for as long as it may */
 };

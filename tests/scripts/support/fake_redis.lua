@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Just enough of a server, in memory, to run the lock scripts without one: hashes, strings, lifetimes, and a clock
--- that the test sets.  Times are microseconds; lifetimes are in milliseconds, as on the server.
+-- Just enough of a server, in memory, to run the scripts of locks and blocklists without one: hashes, strings, lifetimes,
+-- and a clock that the test sets.  Times are microseconds; lifetimes are in milliseconds, as on the server, whose keys
+-- live by a clock in whole ms that is up to one behind TIME: state.ahead, microseconds.
 local M = {}
 
 local function new_state() return {now = 1000000000, keys = {}} end
@@ -17,7 +18,8 @@ end
 local commands = {}
 
 function commands.TIME(state)
-  return {tostring(state.now // 1000000), tostring(state.now % 1000000)}
+  local time = state.now + (state.ahead or 0)
+  return {tostring(time // 1000000), tostring(time % 1000000)}
 end
 
 function commands.HMGET(state, key, ...)

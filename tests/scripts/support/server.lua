@@ -9,7 +9,8 @@ local M = {}
 local STARTER = [[
 trap '' HUP INT TERM # sent to the whole group, they would end this shell before it has cleaned up
 dir=$(mktemp -d /tmp/redmoon-scripts-XXXXXX) || exit 1
-redis-server --port 0 --unixsocket "$dir/s" --save '' --dir "$dir" --logfile "$dir/log" </dev/null >/dev/null 2>&1 &
+server=${REDMOON_TEST_SERVER:-redis-server}
+"$server" --port 0 --unixsocket "$dir/s" --save '' --dir "$dir" --logfile "$dir/log" </dev/null >/dev/null 2>&1 &
 pid=$!
 printf '%s' "$dir" > '@'
 cat >/dev/null

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* kill -9 at a thousand random moments: whatever the process was doing, no key is left without the lifetime that it should
+ * have, and nothing is half-written. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "support/ask.h"
+#include "support/redis_server.h"
+
+#include <redmoon/redmoon.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { KILLS = 1000, LONGEST_LIFE_US = 2500 };
+
+static uint64_t random_state;
+static uint64_t draw(uint64_t bound) {
+  random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+  return (random_state >> 33) % bound;
+}
+
+/* What the child does, over and over; each act is one or more calls of a pattern. */
+
+static void use_blocklist(redmoon_client *client) {
+  redmoon_blocklist *list;
+  redmoon_revocation_result revoked;
+  redmoon_subject_result subject;
+  redmoon_rotation_result rotated;
+  if (redmoon_blocklist_new(client, "b", NULL, &list, NULL) != 0) return;
+  redmoon_bytes id = {"x", 1}, next = {"y", 1};
+  (void)!redmoon_blocklist_revoke(list, &(redmoon_revocation){id, 4000000000, NULL}, &revoked, NULL);
+  (void)!redmoon_blocklist_bump(list, id.ptr, id.len, "r", &subject, NULL);
+  (void)!redmoon_blocklist_rotate(list, &(redmoon_rotation){id, {NULL, 0}, id, 60000}, &rotated, NULL);
+  (void)!redmoon_blocklist_rotate(list, &(redmoon_rotation){id, id, next, 60000}, &rotated, NULL);
+  redmoon_blocklist_free(list);
+}
+
+static void use_records(redmoon_client *client) {
+  typedef struct user {
+    redmoon_bytes name;
+    int64_t visits;
+  } user;
+  static const redmoon_field fields[] = {REDMOON_FIELD(user, name, REDMOON_STRING),
+                                         REDMOON_FIELD(user, visits, REDMOON_INTEGER)};
+  redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
+  options.fields = fields;
+  options.field_count = 2;
+  options.ttl_ms = 60000;
+  redmoon_records *records;
+  redmoon_record_sum sum;
+  user ann = {{"ann", 3}, 1};
+  if (redmoon_records_new(client, "users", &options, &records, NULL) != 0) return;
+  (void)!redmoon_records_save(records, "x", 1, &ann, NULL, NULL, NULL);
+  (void)!redmoon_records_increment(records, "x", 1, "visits", 1, NULL, &sum, NULL);
+  (void)!redmoon_records_update(records, "x", 1, &ann, NULL, NULL, NULL);
+  if (draw(2) == 0) (void)!redmoon_records_delete(records, "x", 1, NULL, NULL);
+  redmoon_records_free(records);
+}
+
+static void use_counter(redmoon_client *client) {
+  static const char *const periods[] = {"minute", "hour", "day", "month"};
+  redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
+  uint64_t kind = draw(6);
+  if (kind == 0) options.window_ms = 60000;
+  else if (kind == 1) options.ttl_ms = 60000;
+  else options.calendar = periods[kind - 2];
+  redmoon_counter *counter;
+  redmoon_counter_result results[2];
+  char id[24];
+  snprintf(id, sizeof id, "r%d", (int)draw(1000000));
+  if (redmoon_counter_new(client, "hits", &options, &counter, NULL) != 0) return;
+  const redmoon_counter_item items[] = {{"k", 1, 2, NULL}, {"l", 1, 3, id}};
+  if (draw(2) == 0) (void)!redmoon_counter_increment(counter, "k", 1, 1, id, results, NULL);
+  else (void)!redmoon_counter_increment_many(counter, items, 2, results, NULL, NULL);
+  redmoon_counter_free(counter);
+}
+
+static void use_lock(redmoon_client *client) {
+  redmoon_lock *lock;
+  if (redmoon_lock_acquire(client, "x", 1, &(redmoon_lock_options){.ttl_ms = 60000}, &lock, NULL) != 0) return;
+  (void)!redmoon_lock_extend(lock, 70000, NULL);
+  if (draw(2) == 0) (void)!redmoon_lock_release(lock, NULL);
+  redmoon_lock_free(lock);
+}
+
+static void use_limiter(redmoon_client *client) {
+  redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+  options.limit = 50;
+  options.window_ms = 60000;
+  redmoon_rate_limiter *limiter;
+  redmoon_rate_result result;
+  if (redmoon_rate_limiter_new(client, &options, &limiter, NULL) != 0) return;
+  (void)!redmoon_rate_limiter_allow(limiter, "k", 1, 3, &result, NULL);
+  redmoon_rate_limiter_free(limiter);
+}
+
+/* The control: two commands where one is needed. */
+static void set_and_expire(redmoon_client *client) {
+  redmoon_reply *reply;
+  char key[24];
+  snprintf(key, sizeof key, "k%d", (int)draw(1000000));
+  if (redmoon_command(client, 3, (const char *[]){"SET", key, "v"}, NULL, &reply, NULL) == 0) redmoon_reply_free(reply);
+  if (redmoon_command(client, 3, (const char *[]){"PEXPIRE", key, "60000"}, NULL, &reply, NULL) == 0) redmoon_reply_free(reply);
+}
+
+typedef void (*act)(redmoon_client *client);
+
+static void live(const char *url, const act *acts, size_t count) {
+  redmoon_client *client;
+  if (redmoon_client_open(url, NULL, &client, NULL) != 0) _exit(1);
+  for (;;) acts[draw(count)](client);
+}
+
+/* A key that would live for ever. */
+static bool find_immortal(redmoon_client *client, char *out, size_t cap) {
+  redmoon_reply *keys = ask(client, "KEYS", "*", NULL);
+  bool found = false;
+  for (size_t i = 0; !found && i < redmoon_reply_count(keys); i++) {
+    snprintf(out, cap, "%s", redmoon_reply_string(redmoon_reply_at(keys, i), NULL));
+    found = ask_integer(client, "PTTL", out, NULL) == -1;
+  }
+  redmoon_reply_free(keys);
+  return found;
+}
+
+/* Children that do these acts are killed, one after the other.  True when one left an immortal key. */
+static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap) {
+  const char *seed = getenv("SEED");
+  random_state = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)rm_clock_now_us();
+  print_message("SEED=%llu\n", (unsigned long long)random_state);
+  redis_server *server = redis_server_start(NULL);
+  redmoon_client *client;
+  bool found = false;
+  assert_int_equal(redmoon_client_open(redis_server_url(server), NULL, &client, NULL), 0);
+  for (int i = 0; i < KILLS && !found; i++) {
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) live(redis_server_url(server), acts, count);
+    struct timespec life = {.tv_nsec = (long)draw(LONGEST_LIFE_US) * 1000};
+    nanosleep(&life, NULL); /* the moment is drawn, nothing is waited for */
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    found = find_immortal(client, immortal, cap);
+    if (i % 10 == 9) redmoon_reply_free(ask(client, "FLUSHALL", NULL));
+  }
+  redmoon_client_close(client);
+  redis_server_stop(server);
+  return found;
+}
+
+static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
+  (void)state;
+  static const act acts[] = {use_blocklist, use_records, use_counter, use_lock, use_limiter};
+  char key[200];
+  if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);
+}
+
+static void a_lifetime_that_is_set_by_a_second_command_is_missed(void **state) {
+  (void)state;
+  static const act acts[] = {set_and_expire};
+  char key[200];
+  assert_true(kill_many(acts, 1, key, sizeof key));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(no_pattern_leaves_a_key_without_a_lifetime),
+      cmocka_unit_test(a_lifetime_that_is_set_by_a_second_command_is_missed),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* Every tenth answer is lost on its way: what a pattern counts, lends or holds is as if none were.  The call is repeated by
+ * the library itself, because it may be: a request id, or a token, makes the repetition harmless. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "support/ask.h"
+#include "support/lossy_proxy.h"
+#include "support/redis_server.h"
+
+#include <redmoon/redmoon.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CALLS = 300, EVERY = 10 };
+
+typedef struct fixture {
+  redis_server *server;
+  lossy_proxy *proxy;
+  redmoon_client *client; /* through the proxy */
+  redmoon_client *direct;
+} fixture;
+
+static int setup(void **state) {
+  static fixture f;
+  *state = &f;
+  f.server = redis_server_start(NULL);
+  f.proxy = lossy_proxy_start(redis_server_path(f.server), EVERY);
+  char url[200];
+  snprintf(url, sizeof url, "unix://%s?min_backoff=0.001&max_backoff=0.004&max_retries=50", lossy_proxy_path(f.proxy));
+  assert_int_equal(redmoon_client_open(url, NULL, &f.client, NULL), 0);
+  return redmoon_client_open(redis_server_url(f.server), NULL, &f.direct, NULL);
+}
+
+static int teardown(void **state) {
+  fixture *f = *state;
+  size_t lost = lossy_proxy_lost(f->proxy);
+  redmoon_client_close(f->client);
+  redmoon_client_close(f->direct);
+  lossy_proxy_stop(f->proxy);
+  redis_server_stop(f->server);
+  return lost >= CALLS / EVERY / 2 ? 0 : -1; /* else nothing was tried */
+}
+
+static void a_counter_counts_each_request_once(void **state) {
+  fixture *f = *state;
+  redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
+  options.window_ms = 3600000;
+  redmoon_counter *counter;
+  redmoon_error err;
+  assert_int_equal(redmoon_counter_new(f->client, "hits", &options, &counter, &err), 0);
+  int64_t sum = 0;
+  for (int i = 0; i < CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    redmoon_counter_result result;
+    int64_t by = i % 7 - 2;
+    if (redmoon_counter_increment(counter, "x", 1, by, id, &result, &err) != 0) fail_msg("count %d: %s", i, err.message);
+    sum += by;
+    assert_int_equal(result.value, sum);
+    assert_int_equal(result.applied, by);
+  }
+  redmoon_counter_free(counter);
+  char text[24];
+  ask_text(f->direct, text, sizeof text, "GET", "redmoon:{x}:hits.count", NULL);
+  assert_int_equal(strtol(text, NULL, 10), sum);
+}
+
+static void a_lock_is_had_and_given_back(void **state) {
+  fixture *f = *state;
+  int64_t fence = 0;
+  for (int i = 0; i < CALLS / 2; i++) {
+    redmoon_lock *lock;
+    redmoon_error err;
+    if (redmoon_lock_acquire(f->client, "x", 1, NULL, &lock, &err) != 0) fail_msg("acquisition %d: %s", i, err.message);
+    assert_true(redmoon_lock_fence(lock) > fence);
+    fence = redmoon_lock_fence(lock);
+    if (redmoon_lock_release(lock, &err) != 0) fail_msg("release %d: %s", i, err.message);
+    redmoon_lock_free(lock);
+    assert_int_equal(ask_integer(f->direct, "EXISTS", "redmoon:{x}:lock", NULL), 0);
+  }
+}
+
+/* The control: without anything that makes a repetition harmless, calls end unknown, and nobody knows the count. */
+static void without_an_id_answers_are_missed(void **state) {
+  fixture *f = *state;
+  int answered = 0, unknown = 0;
+  for (int i = 0; i < CALLS; i++) {
+    redmoon_reply *reply;
+    redmoon_error err;
+    if (redmoon_command(f->client, 2, (const char *[]){"INCR", "n"}, NULL, &reply, &err) == 0) {
+      answered++;
+      redmoon_reply_free(reply);
+    } else {
+      assert_int_equal(err.outcome, REDMOON_UNKNOWN);
+      unknown++;
+    }
+  }
+  char text[24];
+  ask_text(f->direct, text, sizeof text, "GET", "n", NULL);
+  assert_true(unknown > 0);
+  assert_int_equal(strtol(text, NULL, 10), answered + unknown);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+  const struct CMUnitTest tests[] = {
+      TEST(a_counter_counts_each_request_once),
+      TEST(a_lock_is_had_and_given_back),
+      TEST(without_an_id_answers_are_missed),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,127 @@
+-- SPDX-License-Identifier: MIT
+-- The rules of docs/acl.md: each is enough for its pattern, and for nothing else.
+
+local helper = require "tests.lua.helper"
+
+-- What a user of each pattern does; a title without one is a failure.
+local use = {}
+
+use["Blocklist"] = function(client)
+  local list = assert(client:blocklist("b"))
+  assert(list:verify())
+  local exp = math.tointeger(client:time()[1]) + 60
+  assert(list:revoke { jti = "j", exp = exp })
+  assert(list:revoke_subject("s"))
+  assert(list:bump("s", { request_id = "r" }))
+  for _, new in ipairs { "r1", "r2" } do
+    assert(list:rotate { family = "f", presented = new == "r2" and "r1" or nil, new = new, ttl = 60 })
+  end
+  assert(list:revoke_family("f"))
+  assert(list:check { jti = "j", sub = "s", iat = 1, family = "f" }.revoked)
+end
+
+use["Counter"] = function(client)
+  for _, options in ipairs { { window = 60 }, { ttl = 60 }, { calendar = "day" }, {} } do
+    local counter = assert(client:counter("c", options))
+    assert(counter:increment("k", 1, { request_id = "r" }))
+    for _, each in ipairs(assert(counter:increment_many { { "k" }, { "l", 2 } })) do assert(each.exists, each.message) end
+    assert(counter:get("k"))
+    assert(counter:reset("k"))
+  end
+end
+
+local lock_requests = 0
+use["Lock"] = function(client)
+  lock_requests = lock_requests + 1
+  local id = "r" .. lock_requests
+  local lock = assert(client:lock("x", { ttl = 5, max_hold = 60, renew = true, request_id = id }))
+  local inner = assert(client:lock("x", { token = lock.token }))
+  assert(inner:release())
+  assert(lock:extend())
+  assert(lock:release())
+  local _, message = client:lock("x", { ttl = 0.1, min_replicas = 1 })
+  assert(message:find("it has reached 0 replicas", 1, true), message)
+end
+
+use["Rate limiter"] = function(client)
+  local limiter = client:rate_limiter { algorithm = "sliding_log", limit = 2, window = 60 }
+  for _ = 1, 3 do assert(limiter:allow("k")) end
+  assert(limiter:peek("k"))
+  assert(limiter:reset("k"))
+end
+
+local fields = { name = "string", visits = "integer", score = "number" }
+
+use["Records"] = function(client)
+  for _, options in ipairs { { ttl = 60 }, { ttl = 60, sliding = true, max_age = 600 }, {} } do
+    options.fields = fields
+    local records = assert(client:records("r", options))
+    assert(records:save("1", { name = "ann", visits = 1, score = 0.5 }))
+    assert(records:load("1"))
+    assert(records:load("1", { "name" }))
+    assert(records:update("1", { name = "bob" }, { request_id = "r" }))
+    assert(records:increment("1", "visits", 2))
+    assert(records:increment("1", "score", 0.25))
+    assert(records:touch("1"))
+    assert(records:delete("1"))
+  end
+end
+
+use["Sessions"] = function(client)
+  local sessions = assert(client:sessions("s", { fields = fields, ttl = 60, secret = ("k"):rep(32) }))
+  local id = assert(sessions:create("ann", { visits = 1 }))
+  assert(sessions:load(id))
+  assert(sessions:update(id, { visits = 2 }))
+  assert(sessions:touch(id))
+  id = assert(sessions:rotate(id))
+  assert(#assert(sessions:list("ann")) == 1)
+  assert(sessions:revoke(id))
+  assert(sessions:create("ann", { visits = 1 }))
+  assert(sessions:revoke_all("ann"))
+end
+
+local function rules()
+  local file <close> = assert(io.open("docs/acl.md"))
+  local list = {}
+  for title, rule in file:read("a"):gmatch("\n## ([^\n]+)\n\n```\n([^\n]+)\n```") do
+    list[#list + 1] = { title = title, rule = rule }
+  end
+  return list
+end
+
+local function words(text)
+  local list = {}
+  for word in text:gmatch("%S+") do list[#list + 1] = word end
+  return table.unpack(list)
+end
+
+describe("the rule of", function()
+  local admin
+
+  setup(function() admin = helper.client() end)
+  teardown(function() admin:close() end)
+
+  local function connect(rule)
+    assert(admin:acl("SETUSER", "app", "reset", "on", ">pw", "-@all", "~redmoon:*", words(rule)))
+    return assert(helper.server():connect { username = "app", password = "pw" })
+  end
+
+  for _, entry in ipairs(rules()) do
+    it(entry.title .. " is enough for it", function()
+      assert.is_function(use[entry.title], "no use of " .. entry.title .. " is known")
+      for _, scripts in ipairs { "known", "unknown" } do
+        if scripts == "unknown" then assert(admin:script("FLUSH")) end
+        local client <close> = connect(entry.rule)
+        use[entry.title](client)
+      end
+    end)
+
+    it(entry.title .. " allows nothing else", function()
+      local client <close> = connect(entry.rule)
+      for _, command in ipairs { { "FLUSHALL" }, { "CONFIG", "GET", "*" }, { "KEYS", "*" }, { "SCRIPT", "FLUSH" },
+        { "EVAL", "return redis.call('DEL', KEYS[1])", "1", "other:key" }, { "ACL", "LIST" } } do
+        helper.assert_failure("NOPERM", client:call(table.unpack(command)))
+      end
+    end)
+  end
+end)
