@@ -132,6 +132,13 @@ do
   local lock <close> = assert(rival:lock("report", { ttl = 5 }))
   good(("released: now the second has it, with a higher fence, %d"):format(lock.fence))
 end
+do
+  local dead = assert(client:lock("report", { ttl = 0.3 })) -- its holder stops here
+  local lock <close> = assert(rival:lock("report", { ttl = 5, wait = 2, renew = true }))
+  good(("a dead holder, fence %d: the second waited for its lease to end"):format(dead.fence))
+  show("the first holds it", dead:held())
+  show("the second holds it, renewed in the background", lock:held())
+end
 
 -- The pool ------------------------------------------------------------------------------------------
 

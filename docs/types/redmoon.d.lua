@@ -92,6 +92,13 @@
 
 ---@class redmoon.lock_options
 ---@field ttl? number default 10, from 0.01 to 86400
+---@field wait? number default 0: LOCKED at once; how long to wait for another holder
+---@field renew? boolean the client's keeper thread prolongs the lease until the release
+---@field max_hold? number it is not prolonged beyond this long after it was acquired
+---@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
+---@field min_replicas? integer so many replicas must have got it; else UNAVAILABLE
+---@field token? string of a lock that the caller holds: it is held once more
+---@field request_id? string repeating the call with the same id gives the same lock
 
 ---@class redmoon.semaphore_options
 ---@field permits integer how many there are, from 1 to 100000
@@ -299,6 +306,7 @@ function scan:close() end
 ---@class redmoon.lock
 ---@field token string
 ---@field fence integer rises over every holder: hand it to the resource
+---@field holds integer how often its owner held it when the server answered last; 0 after the last release
 local lock = {}
 ---By the local clock, no round trip.
 ---@return boolean
@@ -308,7 +316,7 @@ function lock:remaining() end
 ---@param ttl? number
 ---@return true?
 ---@return string? message
----@return string? code LOST when it is held no more
+---@return string? code LOST when it is held no more, UNAVAILABLE when max_hold allows no more
 ---@return redmoon.detail? detail
 function lock:extend(ttl) end
 ---@return true?
@@ -793,7 +801,7 @@ function client:counter(name, options) end
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
 ---@return string? message
----@return string? code LOCKED when another holds it
+---@return string? code LOCKED when another holds it; UNAVAILABLE for too few replicas, or no thread to renew with
 ---@return redmoon.detail? detail
 function client:lock(name, options) end
 ---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.

@@ -34,6 +34,7 @@ typedef struct rm_lua_type {
 typedef struct rm_lua_shared {
   atomic_int pending; /* hook events wait to be handed to their functions */
   bool dispatching;   /* that goes on now */
+  int watched;        /* locks whose loss is to be told */
   rm_lua_type client, pipeline, transaction;
 } rm_lua_shared;
 
@@ -77,7 +78,7 @@ lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, redmoon_op *op);
 /** Waits for and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
 int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
-/** Tail of every call: hands queued events to their functions and returns `count`, the results on top of the stack.
+/** Tail of every call: hands queued events and lost locks to their functions and returns `count`, the results on top of the stack.
  */
 int rm_lua_end(lua_State *L, const rm_lua_link *link, int count);
 
@@ -257,6 +258,9 @@ int rm_lua_permit_run(lua_State *L, rm_lua_permit *permit, int started, redmoon_
 void rm_lua_hooks_close(lua_State *L, int index);
 /** Hands queued events to their functions. [-0, +0] */
 void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared);
+
+/** Calls on_lost of the locks that were lost since the last look. [-0, +0] */
+void rm_lua_locks_dispatch(lua_State *L, rm_lua_shared *shared);
 
 /* Methods of the client, each in its own file. */
 int rm_lua_client_blocklist(lua_State *L);

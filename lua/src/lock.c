@@ -1,32 +1,113 @@
 /* SPDX-License-Identifier: MIT */
-/* client:lock(name, {ttl=10}) and the lock object. */
+/* client:lock(name, options) and the lock object.
+ *
+ * on_lost: nothing calls a function of this state from outside, so the locks that have one are looked at whenever a call of
+ * this module ends (rm_lua_end), and when lock:held() is asked. */
 #include "binding.h"
 
 #include <stddef.h>
 #include <string.h>
 
 #define LOCK_TYPE "redmoon.lock"
-#define LATER "is not in this version"
 #define TTL_ACCEPTS "seconds from 0.01 to 86400"
 
 typedef struct lock {
   rm_lua_link link;
   redmoon_lock *lock; /* NULL: closed */
+  bool watched;       /* on_lost is to be called yet */
 } lock;
-enum { SLOT_SERVER = 1, SLOTS = 1 };
+enum { SLOT_SERVER = 1, SLOT_LOST = 2, SLOTS = 2 };
 
+static const char watched_key; /* registry: the state's watched locks, a table with weak keys */
+
+#define FIELD(name) offsetof(redmoon_lock_options, name)
 static const rm_option lock_options[] = {
-    {"ttl", RM_OPTION_DURATION, offsetof(redmoon_lock_options, ttl_ms), 10, 86400000, 10000, TTL_ACCEPTS},
-    {"wait", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": lock() answers LOCKED at once"},
-    {"renew", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": call lock:extend()"},
-    {"max_hold", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER},
-    {"on_lost", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": ask lock:held()"},
+    {"ttl", RM_OPTION_DURATION, FIELD(ttl_ms), 10, 86400000, 10000, TTL_ACCEPTS},
+    {"wait", RM_OPTION_DURATION, FIELD(wait_ms), 0, 86400000, 0, "seconds from 0 to 86400"},
+    {"renew", RM_OPTION_BOOL, FIELD(renew), 0, 1, 0, "true or false"},
+    {"max_hold", RM_OPTION_DURATION, FIELD(max_hold_ms), 10, INT64_C(31622400000), 0, "seconds from ttl to 31622400"},
+    {"on_lost", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a function"},
+    {"min_replicas", RM_OPTION_INTEGER, FIELD(min_replicas), 0, 1000, 0, "an integer from 0 to 1000"},
+    {"token", RM_OPTION_TEXT, FIELD(token), 0, 0, 0, "the token of a lock"},
+    {"request_id", RM_OPTION_TEXT, FIELD(request_id), 0, 0, 0, "1 to 128 letters, digits, '.', '_' and '-'"},
 };
 static const rm_option ttl_argument = {"ttl", RM_OPTION_DURATION, 0, 10, 86400000, 10000, TTL_ACCEPTS};
+
+/* on_lost. */
+
+static void unwatch(lock *l) {
+  if (l->watched) l->link.shared->watched--;
+  l->watched = false;
+}
+
+/* The function is on top. [-1, +0] */
+static void watch(lua_State *L, int index, lock *l) {
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_setiuservalue(L, index, SLOT_LOST);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &watched_key);
+  lua_pushvalue(L, index);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+  l->watched = true;
+  l->link.shared->watched++;
+}
+
+/* Runs protected: the lock. */
+static int call_on_lost(lua_State *L) {
+  lua_getiuservalue(L, 1, SLOT_LOST);
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+/* The locks that were lost since the last look. [-0, +count] */
+static int push_lost(lua_State *L) {
+  int count = 0;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &watched_key);
+  int table = lua_gettop(L);
+  lua_pushnil(L);
+  while (lua_next(L, table)) {
+    lua_pop(L, 1);
+    lock *l = lua_touserdata(L, -1);
+    if (!l->watched || l->lock == NULL || !redmoon_lock_lost(l->lock)) continue;
+    if (!lua_checkstack(L, 8)) {
+      lua_pop(L, 1);
+      break;
+    }
+    unwatch(l);
+    lua_pushvalue(L, -1);
+    count++;
+  }
+  return count;
+}
+
+/* A function that raises does not disturb the call that is just ending: it is said by warn(). */
+void rm_lua_locks_dispatch(lua_State *L, rm_lua_shared *shared) {
+  if (shared->dispatching || !lua_checkstack(L, 8)) return; /* the next call looks again */
+  shared->dispatching = true;
+  int top = lua_gettop(L);
+  for (int count = push_lost(L); count > 0; count--) {
+    lua_pushcfunction(L, call_on_lost);
+    lua_insert(L, -2);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK) continue;
+    lua_warning(L, "redmoon: a lock's on_lost raised: ", 1);
+    lua_warning(L, lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no text", 0);
+    lua_pop(L, 1);
+  }
+  lua_settop(L, top);
+  shared->dispatching = false;
+}
+
+/* The lock. */
 
 /* [-0, +0], never raises */
 static void end_lock(lua_State *L, lock *l) {
   redmoon_lock *held = l->lock;
+  unwatch(l);
   l->lock = NULL;
   redmoon_lock_free(held);
   rm_lua_link_drop(L, &l->link);
@@ -38,6 +119,36 @@ static lock *check(lua_State *L) {
   return l;
 }
 
+/* The function on_lost of the options at `index`, or nil. [-0, +1] */
+static void push_on_lost(lua_State *L, int index) {
+  if (lua_isnoneornil(L, index)) {
+    lua_pushnil(L);
+    return;
+  }
+  int type = lua_getfield(L, index, "on_lost");
+  if (type != LUA_TNIL && type != LUA_TFUNCTION)
+    rm_lua_raise(L, "option 'on_lost': a %s is not accepted; it takes a function", lua_typename(L, type));
+}
+
+/* The lock at 5, its function at 4. */
+static int acquire(lua_State *L, lock *l, const char *name, size_t name_len, const redmoon_lock_options *options) {
+  redmoon_op *op = NULL;
+  redmoon_error err;
+  int started = redmoon_lock_acquire_start(l->link.client, name, name_len, options, &l->lock, &op, &err);
+  if (started == REDMOON_ECONFIG) {
+    end_lock(L, l);
+    return rm_lua_raise(L, "%s", err.message);
+  }
+  int status = rm_lua_run(L, &l->link, started, op, &err);
+  if (status == 0) {
+    lua_pushvalue(L, 4);
+    watch(L, 5, l);
+    return 1;
+  }
+  end_lock(L, l);
+  return rm_lua_fail(L, &err);
+}
+
 int rm_lua_client_lock(lua_State *L) {
   rm_lua_client *client = rm_lua_client_check(L, 1);
   size_t name_len;
@@ -46,6 +157,7 @@ int rm_lua_client_lock(lua_State *L) {
   lua_settop(L, 3);
   redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
   rm_lua_read_options(L, 3, lock_options, sizeof lock_options / sizeof lock_options[0], &options);
+  push_on_lost(L, 3);
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   lock *l = lua_newuserdatauv(L, sizeof *l, SLOTS);
   memset(l, 0, sizeof *l);
@@ -53,16 +165,7 @@ int rm_lua_client_lock(lua_State *L) {
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
   rm_lua_link_set(&l->link, &client->link);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_lock_acquire_start(client->link.client, name, name_len, &options, &l->lock, &op, &err);
-  int status = rm_lua_run(L, &l->link, started, op, &err);
-  int count = 1;
-  if (status < 0) {
-    end_lock(L, l);
-    count = rm_lua_fail(L, &err);
-  }
-  return rm_lua_end(L, &client->link, count);
+  return rm_lua_end(L, &client->link, acquire(L, l, name, name_len, &options));
 }
 
 /* true, or nil, message, code, detail */
@@ -92,8 +195,9 @@ static int lock_release(lua_State *L) {
 
 static int lock_held(lua_State *L) {
   lock *l = luaL_checkudata(L, 1, LOCK_TYPE);
-  lua_pushboolean(L, l->lock != NULL && redmoon_lock_held(l->lock));
-  return 1;
+  bool held = l->lock != NULL && redmoon_lock_held(l->lock);
+  lua_pushboolean(L, held);
+  return held || !l->watched ? 1 : rm_lua_end(L, &l->link, 1);
 }
 
 static int lock_remaining(lua_State *L) {
@@ -110,6 +214,7 @@ static int lock_close(lua_State *L) {
     redmoon_error err;
     int started = redmoon_lock_release_start(l->lock, &op, &err);
     (void)rm_lua_run(L, &l->link, started, op, &err);
+    rm_lua_end(L, &l->link, 0);
     end_lock(L, l);
   }
   lua_pushboolean(L, 1);
@@ -131,7 +236,7 @@ static int lock_tostring(lua_State *L) {
   return 1;
 }
 
-/* lock.token, lock.fence; else the method. Upvalue: method table. */
+/* lock.token, lock.fence, lock.holds; else the method. Upvalue: method table. */
 static int lock_index(lua_State *L) {
   lock *l = luaL_checkudata(L, 1, LOCK_TYPE);
   const char *field = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
@@ -139,6 +244,8 @@ static int lock_index(lua_State *L) {
     lua_pushstring(L, redmoon_lock_token(l->lock));
   } else if (l->lock != NULL && strcmp(field, "fence") == 0) {
     lua_pushinteger(L, (lua_Integer)redmoon_lock_fence(l->lock));
+  } else if (l->lock != NULL && strcmp(field, "holds") == 0) {
+    lua_pushinteger(L, (lua_Integer)redmoon_lock_holds(l->lock));
   } else {
     lua_settop(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
@@ -155,4 +262,13 @@ void rm_lua_lock_open(lua_State *L) {
   lua_pushcclosure(L, lock_index, 1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
+  bool known = lua_rawgetp(L, LUA_REGISTRYINDEX, &watched_key) == LUA_TTABLE;
+  lua_pop(L, 1);
+  if (known) return; /* the module is loaded once more; the locks of its first life go on */
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &watched_key);
 }

@@ -19,5 +19,6 @@ int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *o
 int rm_lua_end(lua_State *L, const rm_lua_link *link, int count) {
   rm_lua_shared *shared = link->shared;
   if (atomic_load_explicit(&shared->pending, memory_order_relaxed) != 0) rm_lua_hooks_dispatch(L, shared);
+  if (shared->watched > 0) rm_lua_locks_dispatch(L, shared);
   return count;
 }

@@ -507,6 +507,21 @@ static int scan(world *w, redmoon_error *err) {
 
 /* Patterns and the rest. */
 
+static int give_back(world *w, redmoon_lock *held, redmoon_error *err) {
+  int release = redmoon_lock_release(held, err);
+  if (release == REDMOON_ENOMEM) { /* safe to repeat, once there is memory */
+    gate_mode mode = (gate_mode)atomic_load(&w->gate.mode);
+    atomic_store(&w->gate.mode, GATE_OPEN);
+    redmoon_error again;
+    int repeated = redmoon_lock_release(held, &again);
+    /* An answer that could not be read is one to a release that took place. */
+    assert_true(repeated == 0 || (repeated == REDMOON_ELOST && err->outcome != REDMOON_NOT_SENT));
+    atomic_store(&w->gate.mode, (int)mode);
+  }
+  redmoon_lock_free(held);
+  return release;
+}
+
 static int lock(world *w, redmoon_error *err) {
   redmoon_lock *held = NULL;
   int rc = redmoon_lock_acquire(w->client, w->tag, strlen(w->tag), NULL, &held, err);
@@ -517,17 +532,40 @@ static int lock(world *w, redmoon_error *err) {
   assert_true(redmoon_lock_held(held));
   redmoon_error release_err;
   rc = redmoon_lock_extend(held, 60000, err);
-  int release = redmoon_lock_release(held, &release_err);
-  if (release == REDMOON_ENOMEM) { /* safe to repeat, once there is memory */
-    gate_mode mode = (gate_mode)atomic_load(&w->gate.mode);
-    atomic_store(&w->gate.mode, GATE_OPEN);
-    redmoon_error again;
-    int repeated = redmoon_lock_release(held, &again);
-    /* An answer that could not be read is one to a release that took place. */
-    assert_true(repeated == 0 || (repeated == REDMOON_ELOST && release_err.outcome != REDMOON_NOT_SENT));
-    atomic_store(&w->gate.mode, (int)mode);
+  int release = give_back(w, held, &release_err);
+  if (rc == 0 && release != 0) {
+    *err = release_err;
+    return release;
   }
-  redmoon_lock_free(held);
+  return rc;
+}
+
+/* Renewed, asked for by id, waited for by a rival, and held twice. */
+static int lock_with_all(world *w, redmoon_error *err) {
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  options.renew = 1;
+  options.max_hold_ms = 60000;
+  char id[sizeof w->tag];
+  snprintf(id, sizeof id, "%s", w->tag);
+  for (char *at = strchr(id, ':'); at != NULL; at = strchr(at, ':')) *at = '-';
+  options.request_id = id;
+  redmoon_lock *outer = NULL, *inner = NULL, *rival = NULL;
+  int rc = redmoon_lock_acquire(w->client, w->tag, strlen(w->tag), &options, &outer, err);
+  if (rc != 0) {
+    assert_null(outer);
+    return rc;
+  }
+  redmoon_lock_options again = REDMOON_LOCK_OPTIONS_INIT, waits = REDMOON_LOCK_OPTIONS_INIT;
+  again.token = redmoon_lock_token(outer);
+  waits.wait_ms = 15;
+  redmoon_error release_err, other;
+  rc = redmoon_lock_acquire(w->client, w->tag, strlen(w->tag), &waits, &rival, err);
+  assert_true(rc == REDMOON_ELOCKED || rc == REDMOON_ENOMEM);
+  assert_null(rival);
+  if (rc == REDMOON_ELOCKED) rc = redmoon_lock_acquire(w->client, w->tag, strlen(w->tag), &again, &inner, err);
+  int release = inner != NULL ? give_back(w, inner, &release_err) : 0;
+  int last = give_back(w, outer, release == 0 ? &release_err : &other);
+  if (release == 0) release = last;
   if (rc == 0 && release != 0) {
     *err = release_err;
     return release;
@@ -1023,6 +1061,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"semaphore", semaphore, check_semaphore, false},
       {"read-write lock", rwlock, check_rwlock, false},
       {"lock", lock, check_lock, false},
+      {"lock with all", lock_with_all, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},
       {"counter", counter, check_counter, false},
       {"counter by its source", counter_by_source, check_counter, false},

@@ -31,10 +31,17 @@ use["Counter"] = function(client)
   end
 end
 
+local lock_requests = 0
 use["Lock"] = function(client)
-  local lock = assert(client:lock("x", { ttl = 5 }))
+  lock_requests = lock_requests + 1
+  local id = "r" .. lock_requests
+  local lock = assert(client:lock("x", { ttl = 5, max_hold = 60, renew = true, request_id = id }))
+  local inner = assert(client:lock("x", { token = lock.token }))
+  assert(inner:release())
   assert(lock:extend())
   assert(lock:release())
+  local _, message = client:lock("x", { ttl = 0.1, min_replicas = 1 })
+  assert(message:find("it has reached 0 replicas", 1, true), message)
 end
 
 use["Rate limiter"] = function(client)

@@ -108,11 +108,28 @@ helper.over_each_way(describe, "a lock", function(way)
     helper.assert_raises("option 'ttl': 0.001 is not accepted; it takes seconds from 0.01 to 86400", function()
       client:lock("l", { ttl = 0.001 })
     end)
-    for _, option in ipairs { "wait", "renew", "max_hold", "on_lost" } do
-      helper.assert_raises("option '" .. option .. "' is not in this version", function()
-        client:lock("l", { [option] = 1 })
+    for option, case in pairs {
+      wait = { -1, "%-1 is not accepted; it takes seconds from 0 to 86400" },
+      renew = { 1, "a number is not accepted; it takes true or false" },
+      max_hold = { "x", "a string is not accepted; it takes seconds from ttl to 31622400" },
+      on_lost = { "x", "a string is not accepted; it takes a function" },
+      min_replicas = { 1.5, "1.5 is not accepted; it takes an integer from 0 to 1000" },
+      request_id = { 1, "a number is not accepted; it takes 1 to 128 letters" },
+      token = { false, "a boolean is not accepted; it takes the token of a lock" },
+    } do
+      helper.assert_raises("option '" .. option .. "': " .. case[2], function()
+        client:lock("l", { [option] = case[1] })
       end)
     end
+    helper.assert_raises("lock_spec.lua:%d+: lock option max_hold: 1000 ms is not accepted; give 5000 to", function()
+      client:lock("l", { ttl = 5, max_hold = 1 })
+    end)
+    helper.assert_raises("lock option token: not accepted", function()
+      client:lock("l", { token = "abc" })
+    end)
+    helper.assert_raises("request_id: not accepted", function()
+      client:lock("l", { request_id = "a b" })
+    end)
     assert.equal(0, client:dbsize())
   end)
 
@@ -123,6 +140,107 @@ helper.over_each_way(describe, "a lock", function(way)
     local keys = prefixed:keys("*")
     table.sort(keys)
     assert.same({ "app:{l}:fence", "app:{l}:lock" }, keys)
+  end)
+
+  it("is waited for, until the holder's lease ends or the wait is over", function()
+    local dead = assert(client:lock("l", { ttl = 0.2 }))
+    local message, detail = helper.assert_failure("LOCKED", other:lock("l", { wait = 0.02 }))
+    assert.matches("waited %d+ ms for it and asked %d+ times", message)
+    assert.is_true(detail.attempts >= 2)
+    local lock <close> = assert(other:lock("l", { wait = 30 }))
+    assert.is_true(lock:held())
+    assert.is_false(dead:held())
+  end)
+
+  it("is renewed until its release", function()
+    local lock = assert(client:lock("l", { ttl = 0.9, renew = true }))
+    local fence = lock.fence
+    helper.assert_failure("LOCKED", other:lock("l", { wait = 1.5 }))
+    assert.is_true(lock:held())
+    assert.is_true(lock:release())
+    local after <close> = assert(other:lock("l"))
+    assert.is_true(after.fence > fence)
+  end)
+
+  it("is told lost at the end of the next call, once, and by held()", function()
+    local told = {}
+    local function on_lost(lock) told[#told + 1] = lock end
+    local lock = assert(client:lock("l", { on_lost = on_lost }))
+    local kept <close> = assert(client:lock("kept", { on_lost = on_lost }))
+    client:flushall()
+    assert.same({}, told)
+    helper.assert_failure("LOST", lock:extend())
+    assert.equal(1, #told)
+    assert.equal(lock, told[1])
+    client:ping()
+    assert.is_false(lock:held())
+    assert.equal(1, #told)
+    assert.is_true(kept:held())
+    local short = assert(client:lock("short", { ttl = 0.05, on_lost = on_lost }))
+    while short:held() do assert.equal(1, #told) end
+    assert.equal(short, told[2])
+    local quick = assert(client:lock("quick", { ttl = 0.05, on_lost = on_lost }))
+    while #told == 2 do client:ping() end
+    assert.equal(quick, told[3])
+  end)
+
+  it("is not told lost when it was released, or closed, and a function that raises does no harm", function()
+    local told = 0
+    local function on_lost() told = told + 1 error("on purpose") end
+    local lock = assert(client:lock("l", { ttl = 0.05, on_lost = on_lost }))
+    assert.is_true(lock:release())
+    local held <close> = assert(other:lock("l", { ttl = 0.05 }))
+    while held:held() do client:ping() end
+    assert.equal(0, told)
+    local second = assert(client:lock("m", { ttl = 0.05, on_lost = on_lost }))
+    second:close()
+    assert.equal(0, told)
+    local third = assert(client:lock("m", { ttl = 0.05, on_lost = on_lost }))
+    while third:held() do assert.equal(0, told) end
+    assert.equal(1, told)
+    assert.equal("PONG", client:ping())
+  end)
+
+  it("is held again by whoever has its token, and given back as often", function()
+    local outer = assert(client:lock("l"))
+    local inner = assert(other:lock("l", { token = outer.token, ttl = 20 }))
+    assert.same({ outer.fence, 2 }, { inner.fence, inner.holds })
+    assert.is_true(inner:remaining() > 15)
+    assert.is_true(inner:release())
+    assert.equal(1, inner.holds)
+    helper.assert_failure("LOCKED", other:lock("l"))
+    assert.is_true(outer:release())
+    assert.equal(0, outer.holds)
+    assert(other:lock("l")):release()
+  end)
+
+  it("is the same for the same request", function()
+    local first = assert(client:lock("l", { request_id = "r1" }))
+    local again = assert(other:lock("l", { request_id = "r1" }))
+    assert.same({ first.token, first.fence, 1 }, { again.token, again.fence, again.holds })
+    assert.is_true(first:release())
+    helper.assert_failure("LOST", other:lock("l", { request_id = "r1" }))
+  end)
+
+  it("cannot be prolonged beyond max_hold", function()
+    local lock <close> = assert(client:lock("l", { ttl = 5, max_hold = 8 }))
+    assert.is_true(lock:extend(20))
+    assert.is_true(lock:remaining() > 5 and lock:remaining() <= 8)
+    helper.assert_failure("UNAVAILABLE", lock:extend(20))
+    assert.is_true(lock:held())
+  end)
+
+  it("is given back when it reached too few replicas", function()
+    helper.assert_failure("UNAVAILABLE", client:lock("l", { ttl = 0.1, min_replicas = 1 }))
+    assert(other:lock("l")):release()
+  end)
+
+  it("that is collected is renewed no more", function()
+    assert(client:lock("l", { ttl = 0.3, renew = true }))
+    collectgarbage()
+    collectgarbage()
+    local lock <close> = assert(other:lock("l", { wait = 30 }))
+    assert.is_true(lock:held())
   end)
 
   it("outlives its client's handle", function()

@@ -21,7 +21,7 @@ static void script(fake_peer *peer, void *ctx) {
   fake_handshake(peer);
   if (!fake_next(peer, &command)) return;
   char text[64];
-  if (fake_index(peer) == 0) snprintf(text, sizeof text, "*3\r\n:%d\r\n:1\r\n:10000\r\n", RM_STATUS_LOCK_OK);
+  if (fake_index(peer) == 0) snprintf(text, sizeof text, "*4\r\n:%d\r\n:1\r\n:10000\r\n:1\r\n", RM_STATUS_LOCK_OK);
   else snprintf(text, sizeof text, "*1\r\n:%d\r\n", RM_STATUS_LOCK_GONE);
   if (fake_index(peer) != 1) fake_text(peer, text);
 }

@@ -7,7 +7,8 @@ local server = require "server"
 local fake = require "fake_redis"
 
 local LOCK, FENCE = "redmoon:{n}:lock", "redmoon:{n}:fence"
-local OK, HELD, GONE = 1, 0, -1
+local REQUEST = "redmoon:{n}:lock.req.r1"
+local OK, HELD, GONE, MORE, SPENT = 1, 0, -1, 2, -2
 
 describe("lock scripts on a server", function()
   local redis, stop
@@ -15,14 +16,24 @@ describe("lock scripts on a server", function()
   teardown(function() stop() end)
   before_each(function() redis:call("FLUSHALL") end)
 
-  local function acquire(token, lease)
-    return redis:call("EVAL", scripts.expand("lock_acquire"), 2, LOCK, FENCE, token, lease or 10000)
+  local function acquire(token, lease, id, max)
+    return redis:call("EVAL", scripts.expand("lock_acquire"), 2, LOCK, FENCE, token, lease or 10000, id or "1", max or 0)
   end
-  local function extend(token, lease)
-    return redis:call("EVAL", scripts.expand("lock_extend"), 1, LOCK, token, lease or 10000)
+  local function request(token, lease, id)
+    return redis:call("EVAL", scripts.expand("lock_acquire"), 3, LOCK, FENCE, REQUEST, token, lease or 10000, id, 0)
   end
-  local function release(token)
-    return redis:call("EVAL", scripts.expand("lock_release"), 1, LOCK, token)
+  local function extend(token, lease, id)
+    return redis:call("EVAL", scripts.expand("lock_extend"), 1, LOCK, token, lease or 10000, id or "1")
+  end
+  local function release(token, id)
+    return redis:call("EVAL", scripts.expand("lock_release"), 1, LOCK, token, id or "1")
+  end
+  local function at(now, name, keys, ...) -- with the clock at `now`, in us
+    local words = {"EVAL", scripts.expand_timed(name), #keys}
+    for _, word in ipairs(keys) do words[#words + 1] = word end
+    for _, word in ipairs {...} do words[#words + 1] = word end
+    words[#words + 1] = string.format("%d", now)
+    return redis:call(table.unpack(words))
   end
   local function dumps() return {redis:call("DUMP", LOCK), redis:call("DUMP", FENCE)} end
 
@@ -112,11 +123,93 @@ describe("lock scripts on a server", function()
     assert.are.equal(tostring(fence), redis:call("GET", FENCE))
   end)
 
+  it("its owner may hold it more than once: a release for each hold, in any order; repeated ones are harmless", function()
+    local first = acquire("a", 5000, "x")
+    assert.are.same({OK, first[2], 5000, 1}, first)
+    assert.are.same({MORE, first[2], 60000, 2}, acquire("a", 60000, "y"))
+    assert.is_true(redis:call("PTTL", LOCK) > 50000)
+    local before = dumps()
+    local again = acquire("a", 70000, "y")
+    assert.are.same({OK, first[2], 2}, {again[1], again[2], again[4]})
+    assert.are.same(before, dumps())
+    assert.are.equal(HELD, acquire("b", 60000, "y")[1])
+    assert.are.same({MORE, first[2], 1}, release("a", "x"))
+    assert.are.same({MORE, first[2], 1}, release("a", "x"))
+    assert.are.same({HELD}, extend("a", 60000, "x"))
+    assert.are.equal(OK, extend("a", 70000, "y")[1])
+    assert.are.same({OK}, release("a", "y"))
+    assert.are.equal(0, redis:call("EXISTS", LOCK))
+    assert.are.same({GONE}, release("a", "y"))
+  end)
+
+  it("an owner that holds it 1000 times is refused, and nothing changes", function()
+    for i = 1, 1000 do acquire("a", 10000, "h" .. i) end
+    local before = dumps()
+    assert.is_truthy(acquire("a", 10000, "more").err:find("held 1000 times", 1, true))
+    assert.are.same(before, dumps())
+    assert.are.equal(1000, acquire("a", 10000, "h1")[4])
+  end)
+
+  it("the longest hold cuts each extension, and re-entry, and is told apart", function()
+    local start = 1700000000000000
+    assert.are.equal(OK, at(start, "lock_acquire", {LOCK, FENCE}, "a", 60000, "x", 100000)[1])
+    assert.are.same({OK, 60000}, {table.unpack(at(start + 1000, "lock_extend", {LOCK}, "a", 60000, "x"), 1, 2)})
+    assert.are.same({OK, 70000}, at(start + 30000000, "lock_extend", {LOCK}, "a", 70000, "x"))
+    assert.are.same({OK, 80000}, at(start + 20000000, "lock_extend", {LOCK}, "a", 90000, "x"))
+    local before = dumps()
+    local spent = at(start + 60000000, "lock_extend", {LOCK}, "a", 90000, "x")
+    assert.are.equal(SPENT, spent[1])
+    assert.is_true(spent[2] > 40000 and spent[2] <= 80000)
+    assert.are.equal(SPENT, at(start + 100000000, "lock_extend", {LOCK}, "a", 90000, "x")[1])
+    assert.are.equal(SPENT, at(start + 900000000, "lock_extend", {LOCK}, "a", 90000, "x")[1])
+    assert.are.same(before, dumps())
+    local entered = at(start + 40000000, "lock_acquire", {LOCK, FENCE}, "a", 86400000, "y", 0)
+    assert.are.equal(MORE, entered[1])
+    assert.is_true(redis:call("PTTL", LOCK) <= 80000)
+    assert.are.equal(2, entered[4])
+    assert.are.equal(MORE, release("a", "x")[1])
+    assert.are.same({OK}, release("a", "y"))
+  end)
+
+  it("a clock that is set back gives no hold longer than the longest", function()
+    local start = 1700000000000000
+    at(start, "lock_acquire", {LOCK, FENCE}, "a", 1000, "x", 50000)
+    assert.are.same({OK, 50000}, at(start - 3600000000, "lock_extend", {LOCK}, "a", 86400000, "x"))
+  end)
+
+  it("a request with an id gets the same lock when it is repeated, and never another", function()
+    local first = request("a", 5000, "x")
+    assert.are.same({OK, first[2], 5000, 1, "a", "x"}, first)
+    assert.is_true(redis:call("PTTL", REQUEST) > 500000)
+    local before = dumps()
+    local again = request("b", 60000, "y")
+    assert.are.same({OK, first[2], 1, "a", "x"}, {again[1], again[2], again[4], again[5], again[6]})
+    assert.is_true(again[3] <= 5000)
+    assert.are.same(before, dumps())
+    assert.are.same({OK}, release("a", "x"))
+    assert.are.same({GONE}, request("b", 60000, "y"))
+    acquire("c")
+    assert.are.same({GONE}, request("b", 60000, "y"))
+    assert.are.equal("c", redis:call("HGET", LOCK, "owner"))
+  end)
+
+  it("a request with an id that was refused is not kept", function()
+    acquire("c")
+    assert.are.equal(HELD, request("a", 5000, "x")[1])
+    assert.are.equal(0, redis:call("EXISTS", REQUEST))
+    release("c")
+    assert.are.equal(OK, request("a", 5000, "x")[1])
+  end)
+
   it("bad input is refused before anything is written", function()
     for _, lease in ipairs {"", "x", "0", "-5", "1.5", "86400001", "nan", "inf"} do
       assert.is_truthy(acquire("a", lease).err:find("ARGV[2] is the lease", 1, true), lease)
       assert.are.equal(0, redis:call("DBSIZE"))
       assert.is_truthy(extend("a", lease).err:find("ARGV[2] is the lease", 1, true), lease)
+    end
+    for _, max in ipairs {"", "x", "-1", "9999", "10000.5", "31622400001", "nan", "inf"} do
+      assert.is_truthy(acquire("a", 10000, "1", max).err:find("ARGV[4] is the longest hold", 1, true), max)
+      assert.are.equal(0, redis:call("DBSIZE"))
     end
     for _, fence in ipairs {"x", "1.5", "9007199254740991", "inf"} do
       redis:call("SET", FENCE, fence)
@@ -131,14 +224,16 @@ describe("lock scripts on a server", function()
   end)
 end)
 
--- Three clients do what they like, in every order, while time passes in thirds of a lease or stands still.
--- A client believes that it holds the lock until a lease after its request was answered, or until it gives it back.
+-- Three clients do what they like, in every order, while time passes in thirds of a lease or stands still.  The first may
+-- hold the lock twice, the second no longer than five thirds of a lease.
+-- A client believes that it holds the lock until a lease after its request was answered, or until its last release.
 describe("lock scripts in every interleaving of three clients", function()
   local run = {}
   for _, name in ipairs {"lock_acquire", "lock_extend", "lock_release"} do
     run[name] = fake.compile(scripts.expand(name), name)
   end
-  local LEASE, TICK = 3, 1000 -- ms, us
+  local LEASE, TICK = 30, 10000 -- ms, us
+  local MAX = {0, 50, 0} -- ms
   local KEYS2, KEYS1 = {LOCK, FENCE}, {LOCK}
 
   local function token(id, client) return id .. "-" .. client.serial end
@@ -146,53 +241,85 @@ describe("lock scripts in every interleaving of three clients", function()
   local function copy_world(world)
     local out = {redis = fake.copy(world.redis), highest = world.highest, clients = {}}
     for i, client in ipairs(world.clients) do
-      out.clients[i] = {serial = client.serial, until_us = client.until_us, fence = client.fence}
+      out.clients[i] = {serial = client.serial, until_us = client.until_us, fence = client.fence, since = client.since,
+        client[1], client[2]}
     end
     return out
   end
 
   local function check(world)
     local holders = 0
-    for _, client in ipairs(world.clients) do
+    for id, client in ipairs(world.clients) do
       if client.until_us > world.redis.now then holders = holders + 1 end
+      assert(MAX[id] == 0 or client.until_us <= client.since + MAX[id] * 1000, "it is held for too long")
     end
     assert(holders <= 1, "two clients hold the lock")
   end
 
+  -- When a lease would end that is asked for now.
+  local function lease_end(world, id)
+    local ends, client = world.redis.now + LEASE * 1000, world.clients[id]
+    return MAX[id] == 0 and ends or math.min(ends, client.since + MAX[id] * 1000)
+  end
+
+  -- A new acquisition, a repetition of one whose answer was lost, or one hold more.
+  local function take(world, id, hold)
+    local client, now = world.clients[id], world.redis.now
+    local fresh = client.until_us <= now
+    if fresh then client.serial, client[1], client[2] = client.serial + 1, false, false end
+    local args = {token(id, client), tostring(LEASE), tostring(hold), tostring(MAX[id])}
+    local answer = run.lock_acquire(world.redis, KEYS2, args)
+    if answer[1] == HELD then
+      assert(fresh, "a holder was told that another holds it")
+      return
+    end
+    if fresh then
+      assert(answer[1] == OK and answer[2] > world.highest, "the fence did not rise")
+      world.highest, client.fence, client.since = answer[2], answer[2], now
+      client.until_us = now + LEASE * 1000
+    else
+      assert(answer[1] == (client[hold] and OK or MORE) and answer[2] == client.fence, "not the hold that was asked for")
+      if not client[hold] then client.until_us = math.max(client.until_us, lease_end(world, id)) end
+    end
+    client[hold] = true
+    assert(answer[3] == (client.until_us - now) // 1000, "another lease than the client's")
+    assert(answer[4] == (client[1] and 1 or 0) + (client[2] and 1 or 0), "a hold was counted twice, or not")
+  end
+
+  local function give(world, id, hold)
+    local client = world.clients[id]
+    local held = client.until_us > world.redis.now
+    local answer = run.lock_release(world.redis, KEYS1, {token(id, client), tostring(hold)})
+    if held then client[hold] = false end
+    local left = held and (client[1] or client[2])
+    assert((answer[1] == OK) == (held and not left), "a release was lost, or took what was not held")
+    assert((answer[1] == MORE) == (left or false), "the other hold was lost, or kept")
+    if not left then client.until_us = 0 end
+  end
+
+  local function extend(world, id)
+    local client, now = world.clients[id], world.redis.now
+    local held = client.until_us > now and client[1]
+    local answer = run.lock_extend(world.redis, KEYS1, {token(id, client), tostring(LEASE), "1"})
+    if not held then
+      assert(answer[1] == HELD or answer[1] == GONE, "it was extended, and was not held")
+      return
+    end
+    local ends = lease_end(world, id)
+    local whole, longer = client.until_us >= now + LEASE * 1000, ends > client.until_us
+    assert(answer[1] == ((whole or longer) and OK or SPENT), "extend did not agree with the lease")
+    client.until_us = math.max(client.until_us, ends)
+    assert(answer[2] == (client.until_us - now) // 1000, "another lease than the client's")
+  end
+
   local actions = {}
   for id = 1, 3 do
-    actions[#actions + 1] = function(world) -- a new acquisition, or the repetition of one whose answer was lost
-      local client = world.clients[id]
-      local fresh = client.until_us <= world.redis.now
-      if fresh then client.serial = client.serial + 1 end
-      local answer = run.lock_acquire(world.redis, KEYS2, {token(id, client), tostring(LEASE)})
-      if answer[1] ~= OK then
-        assert(fresh, "a holder was told that another holds it")
-        return
-      end
-      if not fresh then
-        assert(answer[2] == client.fence, "a repeated request got another fence")
-        return
-      end
-      assert(answer[2] > world.highest, "the fence did not rise")
-      world.highest, client.fence = answer[2], answer[2]
-      client.until_us = world.redis.now + LEASE * 1000
-    end
-    actions[#actions + 1] = function(world)
-      local client = world.clients[id]
-      local held = client.until_us > world.redis.now
-      local answer = run.lock_extend(world.redis, KEYS1, {token(id, client), tostring(LEASE)})
-      assert(held == (answer[1] == OK), "extend did not agree with the lease")
-      if held then client.until_us = world.redis.now + LEASE * 1000 end
-    end
-    actions[#actions + 1] = function(world)
-      local client = world.clients[id]
-      local held = client.until_us > world.redis.now
-      local answer = run.lock_release(world.redis, KEYS1, {token(id, client)})
-      assert(held == (answer[1] == OK), "a release was lost, or took what was not held")
-      client.until_us = 0
-    end
+    actions[#actions + 1] = function(world) take(world, id, 1) end
+    actions[#actions + 1] = function(world) extend(world, id) end
+    actions[#actions + 1] = function(world) give(world, id, 1) end
   end
+  actions[#actions + 1] = function(world) take(world, 1, 2) end
+  actions[#actions + 1] = function(world) give(world, 1, 2) end
   actions[#actions + 1] = function(world) world.redis.now = world.redis.now + TICK end
   actions[#actions + 1] = function(world) -- the fence's key is lost, and time passes
     world.redis.keys[FENCE] = nil
@@ -205,7 +332,9 @@ describe("lock scripts in every interleaving of three clients", function()
     local out = {entry and entry.ends - now or 0}
     for id, client in ipairs(world.clients) do
       local owns = entry and entry.hash.owner == token(id, client)
-      out[#out + 1] = math.max(client.until_us - now, 0) .. (owns and "+" or "-")
+      local holds = (client[1] and "1" or "0") .. (client[2] and "1" or "0")
+      local age = MAX[id] > 0 and client.until_us > now and now - client.since or 0
+      out[#out + 1] = table.concat({math.max(client.until_us - now, 0), owns and "+" or "-", holds, age}, "/")
     end
     local fence = world.redis.keys[FENCE]
     out[#out + 1] = fence and math.max(tonumber(fence.text) - now, 0) or "none"
@@ -214,7 +343,7 @@ describe("lock scripts in every interleaving of three clients", function()
 
   local function first_world()
     local clients = {}
-    for i = 1, 3 do clients[i] = {serial = 0, until_us = 0, fence = 0} end
+    for i = 1, 3 do clients[i] = {serial = 0, until_us = 0, fence = 0, since = 0, false, false} end
     return {redis = fake.new_state(), highest = 0, clients = clients}
   end
 
@@ -232,7 +361,7 @@ describe("lock scripts in every interleaving of three clients", function()
   end
 
   it("at most one client believes it holds it, fences rise, no release is lost: all sequences of 5", function()
-    assert.are.equal(177155, explore(first_world(), 5))
+    assert.are.equal(402233, explore(first_world(), 5))
   end)
 
   it("the same holds up to depth 40, equal situations explored once", function()
@@ -254,6 +383,6 @@ describe("lock scripts in every interleaving of three clients", function()
       end
       frontier = reached
     end
-    assert.is_true(steps > 900, "only " .. steps .. " steps")
+    assert.is_true(steps > 4000, "only " .. steps .. " steps")
   end)
 end)

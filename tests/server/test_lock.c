@@ -186,7 +186,8 @@ static void bad_options_are_refused_with_the_accepted_range(void **state) {
   redmoon_lock *lock = NULL;
   static const int64_t bad[] = {-1, 0, 9, 86400001, INT64_MAX};
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-    redmoon_lock_options options = {bad[i]};
+    redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+    options.ttl_ms = bad[i];
     assert_int_equal(redmoon_lock_acquire(f->client, "n", 1, &options, &lock, &err), REDMOON_ECONFIG);
     assert_non_null(strstr(err.message, "give 10 to 86400000 ms"));
   }
@@ -219,7 +220,8 @@ static void local_lease_ends_before_the_servers(void **state) {
 static void acquisition_answered_after_its_lease_is_not_handed_out(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  redmoon_lock_options options = {10};
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  options.ttl_ms = 10;
   redmoon_lock *lock = NULL;
   redmoon_op *op;
   assert_int_equal(redmoon_lock_acquire_start(f->client, "n", 1, &options, &lock, &op, &err), 0);

@@ -153,6 +153,13 @@ void redmoon_client_off(redmoon_client *client, uint64_t id) {
   rm_hooks_remove(&client->core->hooks, id);
 }
 
+bool rm_client_is_closed(const redmoon_client *client) { return atomic_load(&client->core->closed); }
+
+long rm_client_pid(redmoon_client *client) {
+  rm_core_check_fork(client->core);
+  return atomic_load(&client->core->pid);
+}
+
 const char *rm_client_key_prefix(const redmoon_client *client) {
   const char *prefix = client->core->config->key_prefix;
   return prefix != NULL ? prefix : "redmoon";

@@ -73,7 +73,7 @@ void rm_core_check_fork_slow(rm_core *core) {
   start_afresh(core);
   atomic_store(&core->pid, (long)getpid());
   if (core->fork_mark != NULL) atomic_store(core->fork_mark, RM_FORK_NONE);
-  if (core->config->min_idle > 0 && !atomic_load(&core->closed)) rm_keeper_wake(core);
+  if (core->config->min_idle > 0 && !atomic_load(&core->closed)) (void)rm_keeper_wake(core);
 }
 
 void rm_core_close_conn(void *ctx, rm_conn *conn, rm_close_reason why) {
@@ -86,7 +86,7 @@ void rm_core_close_conn(void *ctx, rm_conn *conn, rm_close_reason why) {
   rm_conn_close(conn);
 }
 
-static void upkeep_due(void *ctx) { rm_keeper_wake(ctx); }
+static void upkeep_due(void *ctx) { (void)rm_keeper_wake(ctx); }
 
 static void destroy(rm_core *core) {
   rm_keeper_fini(&core->keeper);
@@ -129,7 +129,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   core->dialer.tls = core->tls;
   rm_pool_hooks hooks = {rm_conn_is_reusable, rm_core_close_conn, upkeep_due, core};
   if ((rc = rm_route_new(core->config, &hooks, &core->route, err)) != 0) goto fail;
-  if (core->config->min_idle > 0) rm_keeper_wake(core);
+  if (core->config->min_idle > 0) (void)rm_keeper_wake(core);
   *out = core;
   return 0;
 fail:

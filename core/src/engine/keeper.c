@@ -1,31 +1,57 @@
 /* SPDX-License-Identifier: MIT */
-/* The keeper thread: closes idle connections in time, keeps min_idle of them ready. */
+/* The keeper thread: closes idle connections in time, keeps min_idle of them ready, and steps the renewals, also while it
+ * dials. */
 #include "engine/keeper.h"
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/core.h"
+#include "engine/renewal.h"
 
 #include <poll.h>
 #include <signal.h>
-#include <time.h>
 
-void rm_keeper_init(rm_keeper *keeper) {
-  pthread_condattr_t attr;
-  pthread_condattr_init(&attr);
-  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+static void init(rm_keeper *keeper) {
   pthread_mutex_init(&keeper->lock, NULL);
-  pthread_cond_init(&keeper->wake, &attr);
-  pthread_condattr_destroy(&attr);
+  pthread_cond_init(&keeper->idle, NULL);
+  rm_list_init(&keeper->renewals);
+  keeper->wake = (rm_event)RM_EVENT_INIT;
   keeper->started = keeper->stopping = keeper->due = false;
 }
 
+void rm_keeper_init(rm_keeper *keeper) {
+  keeper->generation = 0;
+  init(keeper);
+}
+
 void rm_keeper_fini(rm_keeper *keeper) {
-  pthread_cond_destroy(&keeper->wake);
+  rm_event_close(&keeper->wake);
+  pthread_cond_destroy(&keeper->idle);
   pthread_mutex_destroy(&keeper->lock);
 }
 
-void rm_keeper_forked(rm_keeper *keeper) { rm_keeper_init(keeper); }
+void rm_keeper_forked(rm_keeper *keeper) {
+  rm_event_close(&keeper->wake);
+  keeper->generation++;
+  init(keeper);
+}
+
+static void add_wants(struct pollfd *fd, const rm_wants *wants) {
+  *fd = (struct pollfd){.fd = wants->fd};
+  if ((wants->events & REDMOON_WANT_READ) != 0) fd->events |= POLLIN;
+  if ((wants->events & REDMOON_WANT_WRITE) != 0) fd->events |= POLLOUT;
+}
+
+/* Waits for `wants`, a wake-up, the shutdown, or the operations of renewals. */
+static void wait_for(rm_core *core, const rm_wants *wants) {
+  rm_keeper *keeper = &core->keeper;
+  struct pollfd fds[3 + RM_RENEWALS_AT_ONCE] = {{.fd = keeper->wake.fd, .events = POLLIN},
+                                                {.fd = core->closing.fd, .events = POLLIN}};
+  add_wants(&fds[2], wants);
+  nfds_t count = 3 + (nfds_t)rm_renewals_wants(core, fds + 3);
+  if (poll(fds, count, rm_poll_timeout_ms(rm_clock_now_us(), wants->until_us)) > 0 && fds[0].revents != 0)
+    rm_event_clear(&keeper->wake);
+}
 
 /* One dial for min_idle, start to end; a shutdown of the client ends it early. */
 static void dial_one(rm_core *core, rm_node *node) {
@@ -39,10 +65,8 @@ static void dial_one(rm_core *core, rm_node *node) {
   int rc = rm_connect_start(&core->dialer, node->address, began,
                             rm_deadline_us(began, core->config->connect_timeout_ms), &connect, &err);
   while (rc >= 0 && (rc = rm_connect_step(connect, rm_clock_now_us(), &wants, &conn, &err)) == RM_WAIT) {
-    struct pollfd fds[2] = {{.fd = core->closing.fd, .events = POLLIN}, {.fd = wants.fd}};
-    if ((wants.events & REDMOON_WANT_READ) != 0) fds[1].events |= POLLIN;
-    if ((wants.events & REDMOON_WANT_WRITE) != 0) fds[1].events |= POLLOUT;
-    (void)poll(fds, 2, rm_poll_timeout_ms(rm_clock_now_us(), wants.until_us));
+    wants.until_us = rm_min64(wants.until_us, rm_renewals_step(core));
+    wait_for(core, &wants);
     if (atomic_load(&core->closed)) rc = rm_fail_closed(&err);
   }
   rm_connect_free(connect);
@@ -76,25 +100,24 @@ static int64_t upkeep(rm_core *core) {
   return next;
 }
 
+static bool is_stopping(rm_keeper *keeper, bool *due) {
+  pthread_mutex_lock(&keeper->lock);
+  bool stopping = keeper->stopping;
+  *due = keeper->due;
+  keeper->due = false;
+  pthread_mutex_unlock(&keeper->lock);
+  return stopping;
+}
+
 static void *run(void *arg) {
   rm_core *core = arg;
-  rm_keeper *keeper = &core->keeper;
-  pthread_mutex_lock(&keeper->lock);
-  while (!keeper->stopping) {
-    keeper->due = false;
-    pthread_mutex_unlock(&keeper->lock);
-    int64_t next = upkeep(core);
-    pthread_mutex_lock(&keeper->lock);
-    while (!keeper->stopping && !keeper->due && (next == RM_FOREVER || rm_clock_now_us() < next)) {
-      if (next == RM_FOREVER) {
-        pthread_cond_wait(&keeper->wake, &keeper->lock);
-      } else {
-        struct timespec until = {.tv_sec = (time_t)(next / 1000000), .tv_nsec = (long)(next % 1000000) * 1000};
-        pthread_cond_timedwait(&keeper->wake, &keeper->lock, &until);
-      }
-    }
+  int64_t upkeep_us = 0;
+  bool due = true;
+  while (!is_stopping(&core->keeper, &due)) {
+    if (due || rm_clock_now_us() >= upkeep_us) upkeep_us = upkeep(core);
+    wait_for(core, &(rm_wants){-1, 0, rm_min64(upkeep_us, rm_renewals_step(core))});
   }
-  pthread_mutex_unlock(&keeper->lock);
+  rm_renewals_give_up(core);
   return NULL;
 }
 
@@ -112,22 +135,27 @@ static bool start(rm_core *core) {
   return rc == 0;
 }
 
-void rm_keeper_wake(rm_core *core) {
+bool rm_keeper_wake(rm_core *core) {
   rm_keeper *keeper = &core->keeper;
   pthread_mutex_lock(&keeper->lock);
-  keeper->due = true;
-  if (!keeper->started && !keeper->stopping)
-    keeper->started = start(core);
-  else
-    pthread_cond_signal(&keeper->wake);
+  if (!keeper->started && !keeper->stopping) {
+    bool pollable = keeper->wake.fd >= 0 || rm_event_open(&keeper->wake) == 0;
+    keeper->due = true;
+    keeper->started = pollable && start(core);
+  } else if (!keeper->due && keeper->started) {
+    keeper->due = true;
+    rm_event_signal(&keeper->wake);
+  }
+  bool runs = keeper->started && !keeper->stopping;
   pthread_mutex_unlock(&keeper->lock);
+  return runs;
 }
 
 void rm_keeper_stop(rm_keeper *keeper) {
   pthread_mutex_lock(&keeper->lock);
   bool join = keeper->started && !keeper->stopping;
   keeper->stopping = true;
-  pthread_cond_signal(&keeper->wake);
+  if (join) rm_event_signal(&keeper->wake);
   pthread_mutex_unlock(&keeper->lock);
   if (join) pthread_join(keeper->thread, NULL);
 }

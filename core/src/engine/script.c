@@ -126,6 +126,13 @@ static int check_args(const redmoon_script_args *args, redmoon_error *err) {
   return 0;
 }
 
+int rm_builtin_format(rm_call *call, const rm_builtin *script, const redmoon_script_args *args, unsigned flags,
+                      redmoon_error *err) {
+  int rc = rm_call_evalsha(call, script->sha1, args, flags, err);
+  if (rc == 0) call->script = (redmoon_bytes){script->source, script->len};
+  return rc;
+}
+
 static int start(script_op *self, const char *sha1, redmoon_bytes source, const redmoon_script_args *args,
                  unsigned flags, redmoon_op **out, redmoon_error *err) {
   static const redmoon_script_args none = {0};

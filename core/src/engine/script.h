@@ -3,7 +3,7 @@
 #ifndef RM_ENGINE_SCRIPT_H
 #define RM_ENGINE_SCRIPT_H
 
-#include "engine/op.h"
+#include "engine/call.h"
 
 #include <redmoon/script.h>
 
@@ -36,6 +36,14 @@ REDMOON_API int rm_builtin_start(redmoon_client *client, const rm_builtin *scrip
                                  unsigned flags, rm_decode_fn decode, rm_drop_fn drop, void *ctx, redmoon_op **op,
                                  redmoon_error *err);
 
+/** For operations that embed a call: formats `script` into it as the only command. */
+int rm_builtin_format(rm_call *call, const rm_builtin *script, const redmoon_script_args *args, unsigned flags,
+                      redmoon_error *err);
+
+/** Whether it was shut down; an operation that only lets time pass has to look. */
+bool rm_client_is_closed(const redmoon_client *client);
+/** The process that the client belongs to now: another in a forked child. */
+long rm_client_pid(redmoon_client *client);
 /** Key prefix of all patterns: option key_prefix, else "redmoon". */
 const char *rm_client_key_prefix(const redmoon_client *client);
 /** Adds to a counter of metrics(): redmoon_<pattern>_total{result="<result>"}.  Both are static strings of the patterns. */

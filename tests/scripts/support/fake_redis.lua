@@ -40,6 +40,19 @@ function commands.HSET(state, key, ...)
   return #pairs_given // 2
 end
 
+function commands.HLEN(state, key)
+  local entry, count = live(state, key), 0
+  for _ in pairs(entry and entry.hash or {}) do count = count + 1 end
+  return count
+end
+
+function commands.HDEL(state, key, field)
+  local entry = live(state, key)
+  if not entry or not entry.hash[field] then return 0 end
+  entry.hash[field] = nil
+  return 1
+end
+
 function commands.GET(state, key)
   local entry = live(state, key)
   return entry and entry.text or false
