@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- blocklist_bump: a new version of a subject; tokens of an older one are revoked.      writes, O(1)
 -- KEYS[1]  <prefix>:{<subject>}:<list>.sub            hash: cut (ms), ver; lives as long as a token it speaks of
--- KEYS[2]  <prefix>:{<subject>}:<list>.sub.req.<id>   string: the answer to this request; absent: no request id
+-- KEYS[2]  <prefix>:{<subject>}:<list>.sub+req.<id>   string: the answer to this request; absent: no request id
 -- ARGV[1]  longest life of a token and its leeway, in ms (integer, 1 to 3155760600000)
 -- Returns  {1, version, ms left}
 -- The version is max(last + 1, server time in us): so it rises even when its key was lost or has expired, and a token

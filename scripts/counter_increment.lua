@@ -2,7 +2,7 @@
 -- counter_increment: count some more, or fewer, between bounds.                      writes, O(1)
 -- KEYS[1]  <prefix>:{<key>}:<counter>.<kind>   string: value, in a calendar "<value> <end of its period, Unix s>";
 --          mode "keep": without a TTL, for what is counted for ever; else it ends with the window or the period
--- KEYS[2]  <prefix>:{<key>}:<counter>.<kind>.req.<id>   string: answer to the request <id>; absent when it has no id
+-- KEYS[2]  <prefix>:{<key>}:<counter>.<kind>+req.<id>   string: answer to the request <id>; absent when it has no id
 -- ARGV[1]  by   ARGV[2]  lowest value   ARGV[3]  highest: 64-bit integers   ARGV[4]  bounds "clamp" or "refuse"
 -- ARGV[5]  mode: "keep"; "window" (the first count sets the TTL, or one that finds none); "sliding" (each count sets
 --          it); or a period: "minute", "hour", "day", "month"   ARGV[6]  TTL in ms (integer, 1 to 31622400000), else 0

@@ -2,7 +2,7 @@
 -- lock_acquire: take a lock that nobody holds, with a fence above all before it, or hold it once more.  writes, O(1)
 -- KEYS[1]  <prefix>:{<name>}:lock    hash: owner, fence, since (us), max (ms), h<id> of each hold; lives for the lease
 -- KEYS[2]  <prefix>:{<name>}:fence   string: the last fence; lives 30 days from the last holder on
--- KEYS[3]  <prefix>:{<name>}:lock.req.<id>   string: the answer to a request (include/request.lua); optional
+-- KEYS[3]  <prefix>:{<name>}:lock+req.<id>   string: the answer to a request (include/request.lua); optional
 -- ARGV[1]  token (binary)            ARGV[2]  lease in ms (integer, 1 to 86400000)
 -- ARGV[3]  id of this hold (text)    ARGV[4]  ms it may be held in all (integer, the lease to 31622400000; 0: no limit)
 -- Returns  {1, fence, ms left, holds} acquired; or this hold has it already: a repetition changes nothing

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- rate_refund: give units back, as many as are in use at most.                    writes, O(1) (sliding_log: O(n))
 -- KEYS[1]  <prefix>:{<key>}:<limiter>.<part>   state: of the limit, as rate_allow keeps it
--- KEYS[2]  <prefix>:{<key>}:<limiter>.<part>.req.<id>   string: the answer to this request, when it has an id
+-- KEYS[2]  <prefix>:{<key>}:<limiter>.<part>+req.<id>   string: the answer to this request, when it has an id
 -- ARGV[1]  units (integer > 0)
 -- ARGV[2]  algorithm   ARGV[3]  limit   ARGV[4]  window (us)   ARGV[5]  extra: as those of one limit of rate_allow
 -- Returns  {1, given_back, 1, remaining, 0, reset_after_us}; given_back 0: nothing was in use, nothing written

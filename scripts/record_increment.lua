@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- record_increment: add to a number of a record that there is; a field that is missing counts as 0.     writes, O(1)
 -- KEYS[1]  <prefix>:{<id>}:<name>.record   hash: the fields, _v (version), _c (created, ms); lives as ARGV[4] to [6] say
--- KEYS[2]  <prefix>:{<id>}:<name>.record.req.<request>   string: the answer to this request; only if it has an id
+-- KEYS[2]  <prefix>:{<id>}:<name>.record+req.<request>   string: the answer to this request; only if it has an id
 -- ARGV[1]  field    ARGV[2]  by, in decimal    ARGV[3]  exact: 1 for a 64-bit integer, 0 for a double
 -- ARGV[4]  ttl in ms, 0 none    ARGV[5]  keep: 1 if only the first write sets it    ARGV[6]  age in ms at most, 0 any
 -- Returns  {1, version, sum as text} written    {0} there is no record

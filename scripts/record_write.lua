@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- record_write: replace a record or change fields of it; its version rises, its lifetime is set.     writes, O(n)
 -- KEYS[1]  <prefix>:{<id>}:<name>.record   hash: the fields, _v (version), _c (created, ms); lives as ARGV[3] to [5] say
--- KEYS[2]  <prefix>:{<id>}:<name>.record.req.<request>   string: the answer to this request; only if it has an id
+-- KEYS[2]  <prefix>:{<id>}:<name>.record+req.<request>   string: the answer to this request; only if it has an id
 -- ARGV[1]  kind: 1 replaces all fields and creates a record, 0 changes those given of a record that there is
 -- ARGV[2]  version that it must have; -1 any, 0 there must be none
 -- ARGV[3]  ttl in ms, 0 none    ARGV[4]  keep: 1 if only the first write sets it    ARGV[5]  age in ms at most, 0 any

@@ -2,7 +2,7 @@
 -- session_write: begin a session, or change fields of one; its version rises, its lifetime is set.   writes, O(n + log m)
 -- KEYS[1]  <prefix>:{<subject>}:<name>.session.<hash>   hash: the fields, _v, _c; lives as ARGV[4] to [6] say
 -- KEYS[2]  <prefix>:{<subject>}:<name>.sessions         zset: hashes of ids, by their end in ms; lives longer
--- KEYS[3]  <prefix>:{<subject>}:<name>.session.<hash>.req.<request>   string: the answer; only if the request has an id
+-- KEYS[3]  <prefix>:{<subject>}:<name>.session.<hash>+req.<request>   string: the answer; only if the request has an id
 -- ARGV[1]  hash of the id    ARGV[2]  kind: 1 begins a session, 0 changes one that there is
 -- ARGV[3]  version that it must have, -1 any; of a change
 -- ARGV[4]  ttl in ms (> 0)   ARGV[5]  keep: 1 if only the first write sets it    ARGV[6]  age in ms at most, 0 any

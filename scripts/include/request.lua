@@ -1,5 +1,5 @@
 -- request: the answer to a request is kept under the id that its caller gave it, so that a repetition changes nothing.
--- <prefix>:{<name>}:<part>.req.<id>   string: the answer, packed (cmsgpack); lives 10 minutes, longer than any repetition
+-- <prefix>:{<name>}:<part>+req.<id>   string: the answer, packed (cmsgpack); lives 10 minutes, longer than any repetition
 local REQUEST_TTL = "600000"
 
 -- What was answered before, or nil.  `request` is nil when the caller gave no id.

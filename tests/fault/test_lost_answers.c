@@ -85,6 +85,81 @@ static void a_lock_is_had_and_given_back(void **state) {
   }
 }
 
+static void a_limiter_takes_what_it_allowed_once(void **state) {
+  fixture *f = *state;
+  static const char *const algorithms[] = {"sliding_log", "gcra", "fixed_window"};
+  for (size_t a = 0; a < sizeof algorithms / sizeof algorithms[0]; a++) {
+    redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+    options.algorithm = algorithms[a];
+    options.limit = CALLS;
+    options.window_ms = INT64_C(86400000);
+    redmoon_rate_limiter *limiter;
+    redmoon_error err;
+    assert_int_equal(redmoon_rate_limiter_new(f->client, &options, &limiter, &err), 0);
+    redmoon_rate_result result;
+    for (int i = 0; i < CALLS / 2; i++) {
+      char id[16];
+      snprintf(id, sizeof id, "r%d", i);
+      redmoon_rate_request request = REDMOON_RATE_REQUEST_INIT;
+      request.request_id = id;
+      if (redmoon_rate_limiter_allow(limiter, "x", 1, &request, &result, &err) != 0) fail_msg("request %d: %s", i, err.message);
+      assert_true(result.allowed);
+    }
+    assert_int_equal(redmoon_rate_limiter_peek(limiter, "x", 1, &result, &err), 0);
+    assert_int_equal(result.remaining, CALLS - CALLS / 2);
+    redmoon_rate_limiter_free(limiter);
+  }
+}
+
+static void a_record_is_added_to_once(void **state) {
+  fixture *f = *state;
+  typedef struct account {
+    int64_t balance;
+  } account;
+  static const redmoon_field fields[] = {REDMOON_FIELD(account, balance, REDMOON_INTEGER)};
+  redmoon_records_options options = REDMOON_RECORDS_OPTIONS_INIT;
+  options.fields = fields;
+  options.field_count = 1;
+  options.ttl_ms = 600000;
+  redmoon_records *records;
+  redmoon_error err;
+  assert_int_equal(redmoon_records_new(f->client, "accounts", &options, &records, &err), 0);
+  account ann = {0};
+  redmoon_record_write write = REDMOON_RECORD_WRITE_INIT;
+  write.request_id = "first";
+  if (redmoon_records_save(records, "ann", 3, &ann, &write, NULL, &err) != 0) fail_msg("%s", err.message);
+  redmoon_record_sum sum;
+  for (int i = 1; i <= CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    if (redmoon_records_increment(records, "ann", 3, "balance", 2, id, &sum, &err) != 0) fail_msg("sum %d: %s", i, err.message);
+    assert_int_equal(sum.integer, 2 * i);
+  }
+  redmoon_records_free(records);
+}
+
+static void a_permit_is_had_and_given_back(void **state) {
+  fixture *f = *state;
+  redmoon_semaphore_options options = REDMOON_SEMAPHORE_OPTIONS_INIT;
+  options.permits = 2;
+  redmoon_semaphore *semaphore;
+  redmoon_error err;
+  assert_int_equal(redmoon_semaphore_new(f->client, "x", 1, &options, &semaphore, &err), 0);
+  for (int i = 0; i < CALLS / 2; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    redmoon_semaphore_request request = REDMOON_SEMAPHORE_REQUEST_INIT;
+    request.request_id = id;
+    redmoon_permit *permit;
+    if (redmoon_semaphore_acquire(semaphore, &request, &permit, &err) != 0) fail_msg("permit %d: %s", i, err.message);
+    assert_int_equal(ask_integer(f->direct, "ZCARD", "redmoon:{x}:semaphore", NULL), 1);
+    if (redmoon_permit_release(permit, &err) != 0) fail_msg("release %d: %s", i, err.message);
+    redmoon_permit_free(permit);
+    assert_int_equal(ask_integer(f->direct, "ZCARD", "redmoon:{x}:semaphore", NULL), 0);
+  }
+  redmoon_semaphore_free(semaphore);
+}
+
 /* The control: without anything that makes a repetition harmless, calls end unknown, and nobody knows the count. */
 static void without_an_id_answers_are_missed(void **state) {
   fixture *f = *state;
@@ -111,6 +186,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_counter_counts_each_request_once),
       TEST(a_lock_is_had_and_given_back),
+      TEST(a_limiter_takes_what_it_allowed_once),
+      TEST(a_permit_is_had_and_given_back),
+      TEST(a_record_is_added_to_once),
       TEST(without_an_id_answers_are_missed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

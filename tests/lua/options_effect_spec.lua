@@ -293,7 +293,7 @@ describe("the option", function()
         local keys = client:keys("*")
         table.sort(keys)
         local want = { prefix .. ":{l}:fence", prefix .. ":{l}:lock", prefix .. ":{user}:r.log", "plain" }
-        for _, part in ipairs { "semaphore", "semaphore.fence", "semaphore.req.x", "rwlock.writer", "rwlock.fence",
+        for _, part in ipairs { "semaphore", "semaphore.fence", "semaphore+req.x", "rwlock.writer", "rwlock.fence",
           "guard" } do
           want[#want + 1] = prefix .. ":{l}:" .. part
         end

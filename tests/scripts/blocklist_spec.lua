@@ -265,7 +265,7 @@ describe("blocklist scripts on a server", function()
   end)
 
   it("bump answers a repeated request with the same version", function()
-    local request = SUB .. ".req.a"
+    local request = SUB .. "+req.a"
     local first = redis:call("EVALSHA", sha.bump, 2, SUB, request, DAY, START)
     local dump = redis:call("DUMP", SUB)
     assert.are.same(first, redis:call("EVALSHA", sha.bump, 2, SUB, request, DAY, START + SECOND))

@@ -107,7 +107,7 @@ describe("counter", function()
   local function command(c, now, by, id, sha)
     local key = key_of(c.name, c.mode)
     local args = {"EVALSHA", sha or increment_sha, id and 2 or 1, key}
-    if id then args[5] = key .. ".req." .. id end
+    if id then args[5] = key .. "+req." .. id end
     for _, arg in ipairs {("%d"):format(by), ("%d"):format(c.min or MIN), ("%d"):format(c.max or MAX),
       c.clamp and "clamp" or "refuse", c.mode, c.life or 0, now} do args[#args + 1] = arg end
     return args
@@ -388,8 +388,8 @@ describe("counter", function()
     for _ = 1, 3 do assert.are.same(first, increment(c, START, 6, "a")) end
     assert.are.equal("6", redis:call("GET", key_of("k")))
     assert.are.same({REFUSED, "6", "0"}, {table.unpack(increment(c, START, 6, "b"), 1, 3)})
-    assert.are.equal(0, redis:call("EXISTS", key_of("k") .. ".req.b"))
-    local ttl = redis:call("PTTL", key_of("k") .. ".req.a")
+    assert.are.equal(0, redis:call("EXISTS", key_of("k") .. "+req.b"))
+    local ttl = redis:call("PTTL", key_of("k") .. "+req.a")
     assert.is_true(near(ttl, 600000))
     c.clamp = true
     assert.are.same({CLAMPED, "10", "4"}, {table.unpack(increment(c, START, 6, "b"), 1, 3)})
@@ -440,7 +440,7 @@ describe("counter", function()
     increment({name = "user:42", mode = "window", life = 100000}, START, 3)
     increment({name = "user:42", mode = "day"}, START, 3)
     increment({name = "user:42", mode = "keep"}, START, 3, "7f3a")
-    for _, key in ipairs {key_of("user:42"), key_of("user:42", "day"), key_of("user:42") .. ".req.7f3a"} do
+    for _, key in ipairs {key_of("user:42"), key_of("user:42", "day"), key_of("user:42") .. "+req.7f3a"} do
       local bytes = redis:call("MEMORY", "USAGE", key, "SAMPLES", 0)
       print("bytes of " .. key .. ": " .. bytes)
       assert.is_true(bytes <= 160, bytes)

@@ -45,7 +45,7 @@ describe("server-side scripts", function()
         for index in body:gmatch(list .. "%[(%d+)%][^ ]* ") do used[index] = true end
         for index in body:gmatch(list .. "%[(%d+)%]") do used[index] = true end
         for index in pairs(used) do
-          local shape = list == "KEYS" and "  <prefix>:{<%a+>}:[<>%a.]+ +%a+: " or "  %a+"
+          local shape = list == "KEYS" and "  <prefix>:{<%a+>}:[<>%a.+]+ +%a+: " or "  %a+"
           assert.is_truthy(header:find(list .. "%[" .. index .. "%]" .. shape), list .. index)
         end
         for index in header:gmatch(list .. "%[(%d+)%]  ") do assert.is_true(used[index], list .. index) end

@@ -7,7 +7,7 @@ local server = require "server"
 local fake = require "fake_redis"
 
 local LOCK, FENCE = "redmoon:{n}:lock", "redmoon:{n}:fence"
-local REQUEST = "redmoon:{n}:lock.req.r1"
+local REQUEST = "redmoon:{n}:lock+req.r1"
 local OK, HELD, GONE, MORE, SPENT = 1, 0, -1, 2, -2
 
 describe("lock scripts on a server", function()

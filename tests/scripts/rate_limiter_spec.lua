@@ -338,7 +338,7 @@ describe("the rate limiter's scripts", function()
   end)
 
   it("a repeated request gets the answer of the first, and takes or gives nothing", function()
-    local model, key, id = models.gcra(5, window, 5), "redmoon:{k}:rl.gcra", "redmoon:{k}:rl.gcra.req.1"
+    local model, key, id = models.gcra(5, window, 5), "redmoon:{k}:rl.gcra", "redmoon:{k}:rl.gcra+req.1"
     local function ask(now)
       return redis:call("EVALSHA", sha.rate_allow, 2, key, id, 3, 0, 1, "gcra", model.limit, model.window, 5, now)
     end

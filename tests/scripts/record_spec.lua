@@ -7,7 +7,7 @@ local server = require "server"
 
 local OK, GONE, CONFLICT, RANGE, UNREADABLE = 1, 0, -1, -2, -3
 local KEY = "redmoon:{u}:s.record"
-local REQUEST = KEY .. ".req.r1"
+local REQUEST = KEY .. "+req.r1"
 local SECOND = 1000000 -- the clock's unit; lifetimes are in ms
 local START = 1760000000 * SECOND
 local UNTOUCHED = 900000000 -- ms: a lifetime that no script sets

@@ -8,7 +8,7 @@ local server = require "server"
 local OK, BUSY, GONE, NEVER = 1, 0, -1, -1
 local SECOND = 1000000
 local START = 1760000000 * SECOND
-local KEY, FENCE, REQUEST = "redmoon:{s}:semaphore", "redmoon:{s}:semaphore.fence", "redmoon:{s}:semaphore.req."
+local KEY, FENCE, REQUEST = "redmoon:{s}:semaphore", "redmoon:{s}:semaphore.fence", "redmoon:{s}:semaphore+req."
 
 -- The model: what is in the set, by token: how many places, until when; they are live while that is after now.
 local Model = {}

@@ -384,7 +384,7 @@ static void longest_names_are_kept_whole(void **state) {
   redmoon_error err;
   assert_int_equal(redmoon_counter_new(f->client, name, &options, &counter, &err), 0);
   increment(counter, 1, id);
-  snprintf(key, sizeof key, "redmoon:{user:1}:%s.minute.req.%s", name, id);
+  snprintf(key, sizeof key, "redmoon:{user:1}:%s.minute+req.%s", name, id);
   assert_int_equal(ask_integer(f->client, "EXISTS", key, NULL), 1);
   redmoon_counter_free(counter);
 }

@@ -364,7 +364,7 @@ static const shape_case cases[] = {
     {EXACT, "OBJECT HELP"},
     {EXACT, "INCRBYFLOAT none 1.5"},
     {EXACT, "SORT l"},
-    {EXACT, "SCAN 0"},
+    {FORM, "SCAN 0"}, /* their order changes when the server enlarges its table */
     {EXACT, "MGET k1 none"},
     {EXACT, "LPOP l 2"},
     {EXACT, "LMPOP 1 l LEFT"},

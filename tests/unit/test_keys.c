@@ -183,14 +183,14 @@ static void key_of_a_request_is_in_the_slot_of_its_object(void **state) {
   (void)state;
   redmoon_bytes key = {NULL, 0};
   assert_int_equal(rm_request_key_build("redmoon", "orders", 6, "count", "7f-1", &key, NULL), 0);
-  assert_int_equal(key.len, strlen("redmoon:{orders}:count.req.7f-1"));
-  assert_memory_equal(key.ptr, "redmoon:{orders}:count.req.7f-1", key.len);
+  assert_int_equal(key.len, strlen("redmoon:{orders}:count+req.7f-1"));
+  assert_memory_equal(key.ptr, "redmoon:{orders}:count+req.7f-1", key.len);
   rm_key_free(&key);
   char part[RM_PART_MAX + 1] = {0}, id[RM_REQUEST_ID_MAX + 1] = {0}; /* nothing of the longest is cut off */
   memset(part, 'p', RM_PART_MAX);
   memset(id, 'i', RM_REQUEST_ID_MAX);
   assert_int_equal(rm_request_key_build("redmoon", "orders", 6, part, id, &key, NULL), 0);
-  assert_int_equal(key.len, strlen("redmoon:{orders}:.req.") + RM_PART_MAX + RM_REQUEST_ID_MAX);
+  assert_int_equal(key.len, strlen("redmoon:{orders}:+req.") + RM_PART_MAX + RM_REQUEST_ID_MAX);
   rm_key_free(&key);
 }
 

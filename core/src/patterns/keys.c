@@ -87,8 +87,8 @@ int rm_request_id_check(const char *id, redmoon_error *err) {
 
 int rm_request_key_build(const char *prefix, const void *name, size_t len, const char *part, const char *id,
                          redmoon_bytes *key, redmoon_error *err) {
-  char full[RM_PART_MAX + sizeof ".req." + RM_REQUEST_ID_MAX];
-  snprintf(full, sizeof full, "%s.req.%s", part, id);
+  char full[RM_PART_MAX + sizeof "+req." + RM_REQUEST_ID_MAX];
+  snprintf(full, sizeof full, "%s+req.%s", part, id);
   return rm_key_build(prefix, name, len, full, key, err);
 }
 

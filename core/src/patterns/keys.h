@@ -24,7 +24,8 @@ int rm_key_build(const char *prefix, const void *name, size_t len, const char *p
                  redmoon_error *err);
 /** Checks the id that a caller gave a request: NULL (none), or 1 to 128 of A-Z a-z 0-9 . _ -.  0 or REDMOON_ECONFIG. */
 int rm_request_id_check(const char *id, redmoon_error *err);
-/** Builds the key under which the answer to a request is kept (scripts/include/request.lua): part "<part>.req.<id>".
+/** Builds the key under which the answer to a request is kept (scripts/include/request.lua): part "<part>+req.<id>";
+ *  no name has a '+', so it is no other object's key.
  *  The id was checked and is not NULL; `part` has RM_PART_MAX bytes at most. */
 int rm_request_key_build(const char *prefix, const void *name, size_t len, const char *part, const char *id,
                          redmoon_bytes *key, redmoon_error *err);
