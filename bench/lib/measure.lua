@@ -51,6 +51,12 @@ local function pin(mode, server)
   return ("taskset -c %d"):format(mode == "split" and cores[#cores - 1] or last)
 end
 
+local patterns = {lock = true, rate = true, counter = true}
+
+local function has(peer, work)
+  return not patterns[work] or peer.patterns == "all" or peer.patterns == work
+end
+
 -- for each mode, each round, each work: every peer once; who comes first rotates.
 function M.rounds(options, server, peers)
   local rows = {}
@@ -61,10 +67,12 @@ function M.rounds(options, server, peers)
       for _, work in ipairs(mode == "split" and options.split_works or options.works) do
         for i = 1, #peers do
           local peer = peers[(i + round) % #peers + 1]
-          local row, why = measure(prefix, peer, server.address, work, options.seconds .. "s")
-          if not row then error(("%s, %s: %s"):format(peer.name, work, why), 0) end
-          row.mode, row.round = mode, round
-          rows[#rows + 1] = row
+          if has(peer, work) then
+            local row, why = measure(prefix, peer, server.address, work, options.seconds .. "s")
+            if not row then error(("%s, %s: %s"):format(peer.name, work, why), 0) end
+            row.mode, row.round = mode, round
+            rows[#rows + 1] = row
+          end
         end
       end
     end
@@ -98,8 +106,10 @@ function M.instructions(works, server, peers)
   for _, work in ipairs(works) do
     counts[work] = {}
     for _, peer in ipairs(peers) do
-      note("instructions: %s, %s", work, peer.name)
-      counts[work][peer.name] = count(peer, server.address, work)
+      if has(peer, work) then
+        note("instructions: %s, %s", work, peer.name)
+        counts[work][peer.name] = count(peer, server.address, work)
+      end
     end
   end
   return counts

@@ -7,6 +7,7 @@
 --   base       all others are compared with it; comes first
 --   counted    its instructions are counted under callgrind
 --   no_memory  it cannot tell its own peak
+--   patterns   of the works of patterns: those it has ("all", or names)
 --   start      a command that loads the library, connects to ADDRESS and reads a key
 return function(root, build)
   local folder = root .. "/bench/peers"
@@ -20,13 +21,13 @@ return function(root, build)
   end
 
   return {
-    {name = "hiredis", title = "hiredis (C)", base = true, counted = true,
+    {name = "hiredis", title = "hiredis (C)", base = true, counted = true, patterns = "all",
       command = build .. "/bench/hiredis",
       version = "sed -n 's/^#define HIREDIS_\\(MAJOR\\|MINOR\\|PATCH\\) //p' " .. build
         .. "/hiredis-include/hiredis/hiredis.h | paste -s -d ."},
-    {name = "redmoon-c", title = "Redmoon (C)", counted = true,
+    {name = "redmoon-c", title = "Redmoon (C)", counted = true, patterns = "all",
       command = build .. "/bench/redmoon", version = commit},
-    {name = "redmoon-lua", title = "Redmoon (Lua)", counted = true,
+    {name = "redmoon-lua", title = "Redmoon (Lua)", counted = true, patterns = "all",
       command = ("%s %s/redmoon.lua"):format(own, folder), version = commit,
       start = own .. [[ -e '
         local client = assert(require("redmoon").connect("redis://ADDRESS"))
@@ -36,7 +37,7 @@ return function(root, build)
     {name = "redis-lua", title = "redis-lua", counted = true,
       command = ("%s %s/redis-lua.lua"):format(debian, folder),
       version = "dpkg-query -W -f '${Version}' lua-redis"},
-    {name = "redis-py", title = "redis-py + hiredis",
+    {name = "redis-py", title = "redis-py + hiredis", patterns = "lock",
       command = ("/usr/bin/python3 %s/redis_py.py"):format(folder),
       version = "dpkg-query -W -f '${Version} ' python3-redis python3-hiredis"},
     {name = "ioredis", title = "ioredis", command = ("node %s/ioredis.mjs"):format(folder),

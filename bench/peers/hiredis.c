@@ -2,6 +2,8 @@
 /* The yardstick: a plain loop of hiredis' blocking calls, as its documentation shows it. */
 #include "shared/bench.h"
 
+#include "patterns/scripts_generated.h"
+
 #include <hiredis/hiredis.h>
 
 static redisContext *context;
@@ -88,6 +90,37 @@ static void many(bool full) {
   expect_elements(command(BENCH_KEYS + 1, argv), BENCH_KEYS, BENCH_SMALL, full, 1);
 }
 
+/* Patterns: the commands that Redmoon sends for them. */
+
+static redisReply *run(const rm_builtin *script, int argc, const char **argv, bool load) {
+  if (load) freeReplyObject(command(3, (const char *[]){"SCRIPT", "LOAD", script->source}));
+  argv[0] = "EVALSHA";
+  argv[1] = script->sha1;
+  redisReply *reply = command(argc, argv);
+  bench_expect(reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 && reply->element[0]->integer == 1, "success");
+  return reply;
+}
+
+static void lock(bool full) {
+  const char *acquire[] = {0, 0, "2", "redmoon:{bench}:lock", "redmoon:{bench}:fence", "0123456789abcdef0123456789abcdef",
+                           "10000", "1", "0"};
+  const char *release[] = {0, 0, "1", "redmoon:{bench}:lock", "0123456789abcdef0123456789abcdef", "1"};
+  freeReplyObject(run(&rm_script_lock_acquire, 9, acquire, full));
+  freeReplyObject(run(&rm_script_lock_release, 6, release, full));
+}
+
+static void rate(bool full) {
+  const char *argv[] = {0, 0, "1", "redmoon:{bench}:bench.gcra", "1", "0", "1", "gcra", BENCH_LIMIT_TEXT, "1000000",
+                        BENCH_LIMIT_TEXT};
+  freeReplyObject(run(&rm_script_rate_allow, 11, argv, full));
+}
+
+static void counter(bool full) {
+  const char *argv[] = {0, 0, "1", "redmoon:{bench}:bench.count", "1", "-9223372036854775808", "9223372036854775807", "refuse",
+                        "window", "60000"};
+  freeReplyObject(run(&rm_script_counter_increment, 10, argv, full));
+}
+
 static const bench_work works[] = {
     {"get", get, 1},
     {"set", set, 1},
@@ -97,6 +130,9 @@ static const bench_work works[] = {
     {"lrange", list, 1},
     {"hgetall", hash, 1},
     {"mget", many, 1},
+    {"lock", lock, 2},
+    {"rate", rate, 1},
+    {"counter", counter, 1},
 };
 
 int main(int argc, char **argv) {

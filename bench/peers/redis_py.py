@@ -9,7 +9,7 @@ import hiredis  # noqa: F401  (redis-py takes it when it is there; without it th
 import redis
 
 KEYS = ["bench:key:%04d" % i for i in range(1000)]
-COMMANDS = {"pipe100": 100, "pipe1000": 1000}
+COMMANDS = {"pipe100": 100, "pipe1000": 1000, "lock": 2}
 
 
 def expect(ok, what):
@@ -53,7 +53,12 @@ def works(client):
     def mget(full):
         expect_strings(client.mget(KEYS), 1000, 16, full)
 
-    return {"get": get, "get64k": get64k, "set": set_, "pipe100": pipeline(100), "pipe1000": pipeline(1000),
+    def lock(full):
+        held = client.lock("bench:lock", timeout=10, blocking=False)
+        expect(held.acquire(), "acquired")
+        held.release()
+
+    return {"lock": lock, "get": get, "get64k": get64k, "set": set_, "pipe100": pipeline(100), "pipe1000": pipeline(1000),
             "lrange": lrange, "hgetall": hgetall, "mget": mget}
 
 

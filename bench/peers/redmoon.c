@@ -99,6 +99,43 @@ static void many(bool full) {
   expect_elements(command(BENCH_KEYS + 1, argv), BENCH_KEYS, BENCH_SMALL, full);
 }
 
+/* Patterns. */
+
+static void lock(bool full) {
+  (void)full;
+  redmoon_lock *held;
+  if (redmoon_lock_acquire(client, "bench", 5, NULL, &held, &err) < 0) bench_fail("lock", err.message);
+  if (redmoon_lock_release(held, &err) < 0) bench_fail("release", err.message);
+  redmoon_lock_free(held);
+}
+
+static void rate(bool full) {
+  static redmoon_rate_limiter *limiter;
+  redmoon_rate_result result;
+  if (full) {
+    redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
+    options.algorithm = "gcra";
+    options.name = "bench";
+    options.limit = strtol(BENCH_LIMIT_TEXT, NULL, 10);
+    options.window_ms = 1000;
+    if (redmoon_rate_limiter_new(client, &options, &limiter, &err) < 0) bench_fail("limiter", err.message);
+  }
+  if (redmoon_rate_limiter_allow(limiter, "bench", 5, NULL, &result, &err) < 0) bench_fail("allow", err.message);
+  bench_expect(result.allowed, "allowed");
+}
+
+static void count(bool full) {
+  static redmoon_counter *counter;
+  redmoon_counter_result result;
+  if (full) {
+    redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
+    options.window_ms = 60000;
+    if (redmoon_counter_new(client, "bench", &options, &counter, &err) < 0) bench_fail("counter", err.message);
+  }
+  if (redmoon_counter_increment(counter, "bench", 5, 1, NULL, &result, &err) < 0) bench_fail("count", err.message);
+  bench_expect(result.applied == 1, "counted");
+}
+
 static const bench_work works[] = {
     {"get", get, 1},
     {"set", set, 1},
@@ -108,6 +145,9 @@ static const bench_work works[] = {
     {"lrange", list, 1},
     {"hgetall", hash, 1},
     {"mget", many, 1},
+    {"lock", lock, 2},
+    {"rate", rate, 1},
+    {"counter", count, 1},
 };
 
 int main(int argc, char **argv) {

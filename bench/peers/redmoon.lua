@@ -19,7 +19,13 @@ local function open(host, port)
     end
   end
 
+  local limiter = client:rate_limiter {algorithm = "gcra", name = "bench", limit = 100000, window = 1}
+  local counter = client:counter("bench", {window = 60})
+
   return {
+    lock = function() assert(assert(client:lock("bench")):release()) end,
+    rate = function() if not limiter:allow("bench").allowed then wrong(0) end end,
+    counter = function() if counter:increment("bench").applied ~= 1 then wrong(0) end end,
     get = function() if #client:get(key) ~= 16 then wrong(16) end end,
     get64k = function() if #client:get("bench:big") ~= 65536 then wrong(65536) end end,
     set = function() if client:set("bench:set", value) ~= true then wrong(0) end end,

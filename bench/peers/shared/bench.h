@@ -12,6 +12,7 @@
 
 enum { BENCH_KEYS = 1000, BENCH_SMALL = 16, BENCH_BIG = 65536, BENCH_LIST = 10000, BENCH_ITEM = 32 };
 #define BENCH_SMALL_VALUE "0123456789abcdef"
+#define BENCH_LIMIT_TEXT "100000" /* of the rate limiter, a second: nobody is refused */
 
 /* One operation of a work; `full` asks for a look at every element, else count, first and last are checked. */
 typedef void (*bench_op)(bool full);

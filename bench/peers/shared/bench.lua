@@ -10,7 +10,7 @@ for i = 0, 999 do
   M.keys[i + 1] = ("bench:key:%04d"):format(i)
 end
 
-M.commands = {pipe100 = 100, pipe1000 = 1000} -- in one operation; others: 1
+M.commands = {pipe100 = 100, pipe1000 = 1000, lock = 2} -- in one operation; others: 1
 
 function M.wrong(length)
   error(("unexpected reply: not OK, or a string of %d bytes"):format(length), 2)
