@@ -731,7 +731,7 @@ enum { WORKERS = 8 };
 typedef struct worker {
   pthread_t thread;
   redmoon_blocklist *list;
-  char next[16];
+  char next[24];
   redmoon_rotation_result result;
   int status;
 } worker;
