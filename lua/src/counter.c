@@ -167,9 +167,10 @@ typedef struct many {
 static many many_new(lua_State *L, size_t count) {
   many m;
   m.keys = rm_lua_args_new(L, count);
-  m.errors = lua_newuserdatauv(L, count * (sizeof *m.errors + sizeof *m.results + sizeof *m.items), 0);
-  m.results = (redmoon_counter_result *)(m.errors + count); /* each needs no stricter alignment than int64_t */
-  m.items = (redmoon_counter_item *)(m.results + count);
+  /* The strictest alignment first. */
+  m.items = lua_newuserdatauv(L, count * (sizeof *m.items + sizeof *m.results + sizeof *m.errors), 0);
+  m.results = (redmoon_counter_result *)(m.items + count);
+  m.errors = (redmoon_error *)(m.results + count);
   return m;
 }
 
