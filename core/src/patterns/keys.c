@@ -28,51 +28,40 @@ static bool has_tag(const char *name, size_t len) {
   return close != NULL && close != open + 1;
 }
 
-/* Where a key is written to; `out` NULL only counts. */
-typedef struct writer {
-  char *out;
-  size_t len;
-} writer;
-
-static void put(writer *w, char c) {
-  if (w->out != NULL) w->out[w->len] = c;
-  w->len++;
+static char *put(char *out, const char *text, size_t len) {
+  memcpy(out, text, len);
+  return out + len;
 }
 
-/* Bytes that are in `special` become %XX. */
-static void put_text(writer *w, const char *text, size_t len, const char *special) {
+/* Braces and '%' become %XX, and in a prefix '~' too. */
+static char *put_escaped(char *out, const char *text, size_t len, bool tilde) {
   static const char digits[] = "0123456789ABCDEF";
   for (size_t i = 0; i < len; i++) {
     unsigned char c = (unsigned char)text[i];
-    if (memchr(special, c, strlen(special)) == NULL) {
-      put(w, text[i]);
+    if (c == '{' || c == '}' || c == '%' || (c == '~' && tilde)) {
+      *out++ = '%';
+      *out++ = digits[c >> 4];
+      *out++ = digits[c & 15];
     } else {
-      put(w, '%');
-      put(w, digits[c >> 4]);
-      put(w, digits[c & 15]);
+      *out++ = (char)c;
     }
   }
-}
-
-static size_t put_key(char *out, const char *prefix, const char *name, size_t len, const char *part) {
-  bool keep = has_tag(name, len);
-  writer w = {out, 0};
-  put_text(&w, prefix, strlen(prefix), "{}~%");
-  put_text(&w, keep ? ":~" : ":{", 2, "");
-  put_text(&w, name, len, keep ? "" : "{}%");
-  put_text(&w, keep ? ":" : "}:", keep ? 1 : 2, "");
-  put_text(&w, part, strlen(part), "");
-  return w.len;
+  return out;
 }
 
 int rm_key_build(const char *prefix, const void *name, size_t len, const char *part, redmoon_bytes *key,
                  redmoon_error *err) {
-  size_t size = put_key(NULL, prefix, name, len, part);
-  char *bytes = rm_alloc(size);
+  size_t prefix_len = strlen(prefix), part_len = strlen(part);
+  char *bytes = rm_alloc(3 * (prefix_len + len) + part_len + sizeof ":{}:"), *out = bytes;
   if (bytes == NULL) return rm_fail_nomem(err);
-  put_key(bytes, prefix, name, len, part);
+  bool keep = has_tag(name, len);
+  out = put_escaped(out, prefix, prefix_len, true);
+  out = put(out, keep ? ":~" : ":{", 2);
+  out = keep ? put(out, name, len) : put_escaped(out, name, len, false);
+  out = keep ? put(out, ":", 1) : put(out, "}:", 2);
+  out = put(out, part, part_len);
   key->ptr = bytes;
-  key->len = size;
+  key->len = (size_t)(out - bytes);
   return 0;
 }
 
