@@ -81,7 +81,10 @@ function M.rounds(options, server, peers)
 end
 
 local valgrind = "valgrind --tool=callgrind --callgrind-out-file=/dev/null "
-local few_and_many = {get = {64, 1088}, set = {64, 1088}, get64k = {16, 144}}
+local few_and_many = {
+  get = {64, 1088}, set = {64, 1088}, get64k = {16, 144},
+  lock = {1000, 5000}, rate = {1000, 5000}, counter = {1000, 5000}, -- long enough for the collector of Lua
+}
 
 -- Two runs of different length: what start-up costs is in both, and cancels.
 local function count(peer, address, work)
