@@ -11,6 +11,7 @@
 #include "patterns/scripts_generated.h"
 #include "support/ask.h"
 #include "support/cutter.h"
+#include "support/fake_server.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -346,6 +347,76 @@ static void operation_works_under_a_loop_and_outlives_the_handle(void **state) {
   assert_null(lock);
 }
 
+/* What is sent holds durations and random bytes, and no time of the client: its clock may be wrong by any amount. */
+
+static bool grant(fake_peer *peer, const fake_command *command, fake_bytes *reply, void *ctx) {
+  (void)peer;
+  (void)ctx;
+  bool acquires = command->argc > 1 && strcmp(command->argv[1], rm_script_lock_acquire.sha1) == 0;
+  fake_append_text(reply, acquires ? "*4\r\n:1\r\n:7\r\n:10000\r\n:1\r\n" : "*2\r\n:1\r\n:20000\r\n");
+  return true;
+}
+static void serve(fake_peer *peer, void *ctx) { fake_serve(peer, grant, ctx); }
+
+static bool is_hex(const char *text, size_t len) {
+  return strlen(text) == len && strspn(text, "0123456789abcdef") == len;
+}
+
+/* After the name of the script; NULL: the end, "": the token, "*": the id of the hold. */
+typedef struct request {
+  const rm_builtin *script;
+  const char *args[9];
+} request;
+
+/* `id`: of the hold, or empty until it is known. */
+static void compare(const fake_command *sent, const request *expected, const char *token, char id[17]) {
+  assert_string_equal(sent->argv[1], expected->script->sha1);
+  size_t at = 2;
+  for (const char *const *arg = expected->args; *arg != NULL; arg++, at++) {
+    assert_true(at < sent->argc);
+    const char *text = sent->argv[at];
+    if (strcmp(*arg, "*") == 0) {
+      assert_true(is_hex(text, 16));
+      if (id[0] == '\0') memcpy(id, text, 17);
+      assert_string_equal(text, id);
+    } else {
+      assert_string_equal(text, **arg == '\0' ? token : *arg);
+    }
+  }
+  assert_int_equal(sent->argc, at);
+}
+
+static void no_request_holds_a_time_of_the_clients_clock(void **state) {
+  (void)state;
+  static const request expected[] = {
+      {&rm_script_lock_acquire, {"2", KEY, "redmoon:{n}:fence", "", "10000", "*", "0", NULL}},
+      {&rm_script_lock_extend, {"1", KEY, "", "20000", "*", NULL}},
+      {&rm_script_lock_release, {"1", KEY, "", "*", NULL}},
+  };
+  fake_server *server = fake_server_start(&(fake_options){.script = serve});
+  char url[120], id[17] = "";
+  snprintf(url, sizeof url, "unix://%s", fake_server_path(server));
+  redmoon_client *own;
+  redmoon_error err;
+  assert_int_equal(redmoon_client_open(url, NULL, &own, &err), 0);
+  redmoon_lock *lock = acquire(own, 10000);
+  assert_int_equal(redmoon_lock_extend(lock, 20000, &err), 0);
+  assert_int_equal(redmoon_lock_release(lock, &err), 0);
+  assert_true(is_hex(redmoon_lock_token(lock), 32));
+  size_t seen = 0;
+  for (size_t i = 0; i < fake_server_commands(server); i++) {
+    const fake_command *sent = fake_server_command(server, i);
+    if (strcmp(sent->argv[0], "EVALSHA") != 0) continue;
+    assert_true(seen < 3);
+    compare(sent, &expected[seen++], redmoon_lock_token(lock), id);
+  }
+  assert_int_equal(seen, 3);
+  redmoon_lock_free(lock);
+  redmoon_client_close(own);
+  assert_null(fake_server_failure(server));
+  fake_server_stop(server);
+}
+
 static bool refuse_at(void *ctx, size_t size) {
   (void)size;
   int *left = ctx;
@@ -457,6 +528,7 @@ int main(void) {
       cmocka_unit_test_setup(request_whose_answer_was_lost_is_repeated_without_harm, empty),
       cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, empty),
       cmocka_unit_test_setup(operation_works_under_a_loop_and_outlives_the_handle, empty),
+      cmocka_unit_test_setup(no_request_holds_a_time_of_the_clients_clock, empty),
       cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, empty),
       cmocka_unit_test_setup(server_names_the_scripts_as_the_library_does, empty),
       cmocka_unit_test_setup(threads_exclude_each_other, empty),
