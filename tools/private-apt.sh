@@ -13,7 +13,7 @@ private_apt() {
   shift 2
   "apt-$private_tool" -qq -o "Dir::Etc::sourcelist=$private_work/sources.list" -o Dir::Etc::sourceparts=/dev/null \
     -o "Dir::State::lists=$private_work/lists" -o "Dir::Cache=$private_work/cache" -o APT::Sandbox::User=root \
-    -o Acquire::Languages=none "$@"
+    -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false "$@" # a mirror may be a snapshot; it is signed all the same
 }
 
 private_apt_begin() {
