@@ -10,6 +10,7 @@
 #include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
+#include "patterns/waiting.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -173,26 +174,8 @@ static int decode_release(void *ctx, const rm_answer *answer, redmoon_error *err
   return 0;
 }
 
-/* An operation that has nothing to do. */
-static int idle_step(redmoon_op *op, int64_t now_us) { return (void)op, (void)now_us, RM_DONE; }
-static void idle_destroy(redmoon_op *op) {
-  redmoon_client_close(op->client);
-  rm_free(op);
-}
-static const rm_op_class idle_class = {idle_step, NULL, idle_destroy, NULL};
-
-static int idle_start(redmoon_client *client, redmoon_op **out, redmoon_error *err) {
-  redmoon_op *op = rm_calloc(1, sizeof *op);
-  if (op == NULL) return rm_fail_nomem(err);
-  op->class = &idle_class;
-  op->client = redmoon_client_ref(client);
-  op->wants.fd = -1;
-  *out = op;
-  return 0;
-}
-
 int redmoon_lock_release_start(redmoon_lock *lock, redmoon_op **op, redmoon_error *err) {
-  if (atomic_load(&lock->state) == LOCK_RELEASED) return idle_start(lock->client, op, err);
+  if (atomic_load(&lock->state) == LOCK_RELEASED) return rm_nothing_start(lock->client, op, err);
   (void)rm_lock_look(lock); /* one that was lost before is told as lost, though its key may be given back */
   int status = call_start(lock, lock->client, &rm_script_lock_release, 0, decode_release, op, err);
   if (status == 0) (void)rm_lock_leave(lock, LOCK_LEAVES);
