@@ -114,8 +114,9 @@ void rm_pool_purge(rm_pool *pool, rm_close_reason why, int64_t now_us);
 void rm_pool_shutdown(rm_pool *pool, int64_t now_us);
 
 /** Does what upkeep is due: closes idle connections past max_idle_time (down to min_idle) and max_lifetime, and, where
- *  some are to be kept ready, those whose peer has left or said something.  *dials is how many connections are missing for min_idle and may be dialled now.  Returns when to call again (RM_FOREVER:
- *  when upkeep_due is called).  Whoever makes a pool with min_idle calls it once at the begin. */
+ *  some are to be kept ready, those whose peer has left or said something.  *dials is how many connections are missing
+ *  for min_idle and may be dialled now.  Returns when to call again (RM_FOREVER: when upkeep_due is called).  Whoever makes
+ *  a pool with min_idle calls it once at the begin. */
 int64_t rm_pool_upkeep(rm_pool *pool, int64_t now_us, int *dials);
 /** A permit for upkeep: RM_POOL_DIAL, or RM_POOL_WAIT when none is needed or to be had (no queueing; the lease is
  *  free). Afterwards rm_pool_dialed() and rm_pool_release(), or rm_pool_dial_failed(). */
