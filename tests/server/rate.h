@@ -4,6 +4,7 @@
 #ifndef REDMOON_TESTS_SERVER_RATE_H
 #define REDMOON_TESTS_SERVER_RATE_H
 
+#include "support/embedded_server.h"
 #include "support/ask.h"
 
 #include <stdlib.h>
@@ -16,9 +17,7 @@ typedef struct fixture {
 
 static inline int start(void **state) {
   static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
+  embedded_server_open(&f.server, &f.client);
   *state = &f;
   return 0;
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "support/embedded_fixture.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -22,33 +23,6 @@
 
 #define BYTES(text) ((redmoon_bytes){text, sizeof(text) - 1})
 #define HOUR 3600
-
-typedef struct fixture {
-  redmoon_embedded *server;
-  redmoon_client *client;
-} fixture;
-
-static int start(void **state) {
-  static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
-  *state = &f;
-  return 0;
-}
-
-static int stop(void **state) {
-  fixture *f = *state;
-  redmoon_client_close(f->client);
-  redmoon_embedded_close(f->server);
-  return 0;
-}
-
-static int empty(void **state) {
-  fixture *f = *state;
-  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
-  return 0;
-}
 
 static redmoon_blocklist *list_with(redmoon_client *client, const redmoon_blocklist_options *options) {
   redmoon_blocklist *list = NULL;
@@ -770,28 +744,28 @@ static void of_those_who_present_one_id_at_once_one_is_served(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(token_is_revoked_for_the_rest_of_its_life, empty),
-      cmocka_unit_test_setup(revoked_token_is_found_whoever_it_belongs_to, empty),
-      cmocka_unit_test_setup(second_revocation_never_shortens, empty),
-      cmocka_unit_test_setup(leeway_is_how_long_an_expired_token_is_still_revoked, empty),
-      cmocka_unit_test_setup(subject_is_revoked_up_to_the_second_of_the_cutoff, empty),
-      cmocka_unit_test_setup(version_tells_apart_what_was_issued_in_one_second, empty),
-      cmocka_unit_test_setup(reused_refresh_token_kills_its_family_in_the_same_call, empty),
-      cmocka_unit_test_setup(family_is_revoked_by_its_name, empty),
-      cmocka_unit_test_setup(many_are_checked_in_one_round_trip, empty),
-      cmocka_unit_test_setup(lists_of_other_name_issuer_or_key_share_nothing, empty),
-      cmocka_unit_test_setup(keys_are_keyed_hashes_in_a_fixed_layout, empty),
-      cmocka_unit_test_setup(server_gets_no_id_no_subject_and_no_clients_time, empty),
+      cmocka_unit_test_setup(token_is_revoked_for_the_rest_of_its_life, embedded_fixture_empty),
+      cmocka_unit_test_setup(revoked_token_is_found_whoever_it_belongs_to, embedded_fixture_empty),
+      cmocka_unit_test_setup(second_revocation_never_shortens, embedded_fixture_empty),
+      cmocka_unit_test_setup(leeway_is_how_long_an_expired_token_is_still_revoked, embedded_fixture_empty),
+      cmocka_unit_test_setup(subject_is_revoked_up_to_the_second_of_the_cutoff, embedded_fixture_empty),
+      cmocka_unit_test_setup(version_tells_apart_what_was_issued_in_one_second, embedded_fixture_empty),
+      cmocka_unit_test_setup(reused_refresh_token_kills_its_family_in_the_same_call, embedded_fixture_empty),
+      cmocka_unit_test_setup(family_is_revoked_by_its_name, embedded_fixture_empty),
+      cmocka_unit_test_setup(many_are_checked_in_one_round_trip, embedded_fixture_empty),
+      cmocka_unit_test_setup(lists_of_other_name_issuer_or_key_share_nothing, embedded_fixture_empty),
+      cmocka_unit_test_setup(keys_are_keyed_hashes_in_a_fixed_layout, embedded_fixture_empty),
+      cmocka_unit_test_setup(server_gets_no_id_no_subject_and_no_clients_time, embedded_fixture_empty),
       cmocka_unit_test(without_a_server_on_error_decides_and_it_is_counted),
-      cmocka_unit_test_setup(what_cannot_be_read_is_unavailable_unless_another_says_revoked, empty),
-      cmocka_unit_test_setup(lost_answers_change_nothing_twice, empty),
-      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),
-      cmocka_unit_test_setup(bad_arguments_are_refused_and_nothing_is_written, empty),
-      cmocka_unit_test_setup(operation_outlives_the_list, empty),
-      cmocka_unit_test_setup(server_that_evicts_is_told, empty),
-      cmocka_unit_test_setup(new_ids_differ_and_need_no_escape, empty),
-      cmocka_unit_test_setup(of_those_who_present_one_id_at_once_one_is_served, empty),
-      cmocka_unit_test_setup(lack_of_memory_at_any_point_never_lets_a_token_in, empty),
+      cmocka_unit_test_setup(what_cannot_be_read_is_unavailable_unless_another_says_revoked, embedded_fixture_empty),
+      cmocka_unit_test_setup(lost_answers_change_nothing_twice, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_arguments_are_refused_and_nothing_is_written, embedded_fixture_empty),
+      cmocka_unit_test_setup(operation_outlives_the_list, embedded_fixture_empty),
+      cmocka_unit_test_setup(server_that_evicts_is_told, embedded_fixture_empty),
+      cmocka_unit_test_setup(new_ids_differ_and_need_no_escape, embedded_fixture_empty),
+      cmocka_unit_test_setup(of_those_who_present_one_id_at_once_one_is_served, embedded_fixture_empty),
+      cmocka_unit_test_setup(lack_of_memory_at_any_point_never_lets_a_token_in, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("blocklist", tests, start, stop);
+  return cmocka_run_group_tests_name("blocklist", tests, embedded_fixture_start, embedded_fixture_stop);
 }

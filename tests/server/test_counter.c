@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "support/embedded_fixture.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -16,33 +17,6 @@
 #include <string.h>
 
 #define KEY "redmoon:{user:1}:hits.count"
-
-typedef struct fixture {
-  redmoon_embedded *server;
-  redmoon_client *client;
-} fixture;
-
-static int start(void **state) {
-  static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
-  *state = &f;
-  return 0;
-}
-
-static int stop(void **state) {
-  fixture *f = *state;
-  redmoon_client_close(f->client);
-  redmoon_embedded_close(f->server);
-  return 0;
-}
-
-static int empty(void **state) {
-  fixture *f = *state;
-  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
-  return 0;
-}
 
 static redmoon_counter *counter_of(redmoon_client *client, const redmoon_counter_options *options) {
   redmoon_counter *counter = NULL;
@@ -522,26 +496,26 @@ static void sum_of_16_clients_is_exact(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(window_counts_from_its_first_hit, empty),
-      cmocka_unit_test_setup(window_that_passed_is_counted_anew, empty),
-      cmocka_unit_test_setup(sliding_and_ttl_are_renewed_by_each_hit, empty),
-      cmocka_unit_test_setup(counter_without_an_end_has_no_ttl, empty),
-      cmocka_unit_test_setup(calendar_ends_with_its_period, empty),
-      cmocka_unit_test_setup(values_are_exact_to_64_bits, empty),
-      cmocka_unit_test_setup(bounds_refuse_or_saturate, empty),
-      cmocka_unit_test_setup(reset_forgets, empty),
-      cmocka_unit_test_setup(many_are_counted_in_one_round_trip_each_for_itself, empty),
-      cmocka_unit_test_setup(many_with_one_that_is_not_acceptable_count_nothing, empty),
-      cmocka_unit_test_setup(lost_answer_without_an_id_is_unknown_and_counted_once, empty),
-      cmocka_unit_test_setup(lost_answer_with_an_id_is_asked_again_and_counted_once, empty),
-      cmocka_unit_test_setup(lost_answers_of_many, empty),
-      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),
-      cmocka_unit_test_setup(longest_names_are_kept_whole, empty),
-      cmocka_unit_test_setup(bad_key_and_id_are_refused_and_nothing_is_sent, empty),
-      cmocka_unit_test_setup(metrics_tell_what_was_counted_clamped_and_refused, empty),
-      cmocka_unit_test_setup(operations_outlive_the_counter_and_what_they_were_given, empty),
-      cmocka_unit_test_setup(operation_that_is_cancelled_writes_no_results, empty),
-      cmocka_unit_test_setup(sum_of_16_clients_is_exact, empty),
+      cmocka_unit_test_setup(window_counts_from_its_first_hit, embedded_fixture_empty),
+      cmocka_unit_test_setup(window_that_passed_is_counted_anew, embedded_fixture_empty),
+      cmocka_unit_test_setup(sliding_and_ttl_are_renewed_by_each_hit, embedded_fixture_empty),
+      cmocka_unit_test_setup(counter_without_an_end_has_no_ttl, embedded_fixture_empty),
+      cmocka_unit_test_setup(calendar_ends_with_its_period, embedded_fixture_empty),
+      cmocka_unit_test_setup(values_are_exact_to_64_bits, embedded_fixture_empty),
+      cmocka_unit_test_setup(bounds_refuse_or_saturate, embedded_fixture_empty),
+      cmocka_unit_test_setup(reset_forgets, embedded_fixture_empty),
+      cmocka_unit_test_setup(many_are_counted_in_one_round_trip_each_for_itself, embedded_fixture_empty),
+      cmocka_unit_test_setup(many_with_one_that_is_not_acceptable_count_nothing, embedded_fixture_empty),
+      cmocka_unit_test_setup(lost_answer_without_an_id_is_unknown_and_counted_once, embedded_fixture_empty),
+      cmocka_unit_test_setup(lost_answer_with_an_id_is_asked_again_and_counted_once, embedded_fixture_empty),
+      cmocka_unit_test_setup(lost_answers_of_many, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
+      cmocka_unit_test_setup(longest_names_are_kept_whole, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_key_and_id_are_refused_and_nothing_is_sent, embedded_fixture_empty),
+      cmocka_unit_test_setup(metrics_tell_what_was_counted_clamped_and_refused, embedded_fixture_empty),
+      cmocka_unit_test_setup(operations_outlive_the_counter_and_what_they_were_given, embedded_fixture_empty),
+      cmocka_unit_test_setup(operation_that_is_cancelled_writes_no_results, embedded_fixture_empty),
+      cmocka_unit_test_setup(sum_of_16_clients_is_exact, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("counter", tests, start, stop);
+  return cmocka_run_group_tests_name("counter", tests, embedded_fixture_start, embedded_fixture_stop);
 }

@@ -6,39 +6,13 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "support/embedded_fixture.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
 #include <string.h>
 
 #define KEY "redmoon:{r}:guard"
-
-typedef struct fixture {
-  redmoon_embedded *server;
-  redmoon_client *client;
-} fixture;
-
-static int start(void **state) {
-  static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
-  *state = &f;
-  return 0;
-}
-
-static int stop(void **state) {
-  fixture *f = *state;
-  redmoon_client_close(f->client);
-  redmoon_embedded_close(f->server);
-  return 0;
-}
-
-static int empty(void **state) {
-  fixture *f = *state;
-  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
-  return 0;
-}
 
 static int guard(redmoon_client *client, int64_t fence) {
   int accepted = -1;
@@ -110,10 +84,10 @@ static void lost_answer_is_asked_for_again(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(falling_fence_is_refused_and_changes_nothing, empty),
-      cmocka_unit_test_setup(fences_of_a_lock_pass_in_their_order, empty),
-      cmocka_unit_test_setup(bad_input_is_refused_and_nothing_is_sent, empty),
-      cmocka_unit_test_setup(lost_answer_is_asked_for_again, empty),
+      cmocka_unit_test_setup(falling_fence_is_refused_and_changes_nothing, embedded_fixture_empty),
+      cmocka_unit_test_setup(fences_of_a_lock_pass_in_their_order, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_input_is_refused_and_nothing_is_sent, embedded_fixture_empty),
+      cmocka_unit_test_setup(lost_answer_is_asked_for_again, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("fence_guard", tests, start, stop);
+  return cmocka_run_group_tests_name("fence_guard", tests, embedded_fixture_start, embedded_fixture_stop);
 }

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "patterns/scripts_generated.h"
+#include "support/embedded_fixture.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 #include "support/fake_server.h"
@@ -20,33 +21,6 @@
 #include <string.h>
 
 #define KEY "redmoon:{n}:lock"
-
-typedef struct fixture {
-  redmoon_embedded *server;
-  redmoon_client *client;
-} fixture;
-
-static int start(void **state) {
-  static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
-  *state = &f;
-  return 0;
-}
-
-static int stop(void **state) {
-  fixture *f = *state;
-  redmoon_client_close(f->client);
-  redmoon_embedded_close(f->server);
-  return 0;
-}
-
-static int empty(void **state) {
-  fixture *f = *state;
-  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
-  return 0;
-}
 
 static redmoon_lock *acquire(redmoon_client *client, int64_t ttl_ms) {
   redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
@@ -512,26 +486,26 @@ static void threads_exclude_each_other(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(acquired_lock_has_token_fence_and_lease, empty),
-      cmocka_unit_test_setup(held_lock_is_refused_with_the_code_locked, empty),
-      cmocka_unit_test_setup(each_holder_gets_another_token_and_a_higher_fence, empty),
-      cmocka_unit_test_setup(repeated_release_succeeds_without_the_server, empty),
-      cmocka_unit_test_setup(lock_taken_by_another_is_lost_and_left_alone, empty),
-      cmocka_unit_test_setup(lock_that_is_gone_is_lost, empty),
-      cmocka_unit_test_setup(extend_prolongs_and_never_shortens, empty),
-      cmocka_unit_test_setup(released_lock_cannot_be_extended, empty),
-      cmocka_unit_test_setup(bad_options_are_refused_with_the_accepted_range, empty),
-      cmocka_unit_test_setup(local_lease_ends_before_the_servers, empty),
-      cmocka_unit_test_setup(acquisition_answered_after_its_lease_is_not_handed_out, empty),
-      cmocka_unit_test_setup(what_became_of_locks_is_counted, empty),
-      cmocka_unit_test_setup(key_prefix_and_hash_tag_of_the_caller_are_kept, empty),
-      cmocka_unit_test_setup(request_whose_answer_was_lost_is_repeated_without_harm, empty),
-      cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, empty),
-      cmocka_unit_test_setup(operation_works_under_a_loop_and_outlives_the_handle, empty),
-      cmocka_unit_test_setup(no_request_holds_a_time_of_the_clients_clock, empty),
-      cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, empty),
-      cmocka_unit_test_setup(server_names_the_scripts_as_the_library_does, empty),
-      cmocka_unit_test_setup(threads_exclude_each_other, empty),
+      cmocka_unit_test_setup(acquired_lock_has_token_fence_and_lease, embedded_fixture_empty),
+      cmocka_unit_test_setup(held_lock_is_refused_with_the_code_locked, embedded_fixture_empty),
+      cmocka_unit_test_setup(each_holder_gets_another_token_and_a_higher_fence, embedded_fixture_empty),
+      cmocka_unit_test_setup(repeated_release_succeeds_without_the_server, embedded_fixture_empty),
+      cmocka_unit_test_setup(lock_taken_by_another_is_lost_and_left_alone, embedded_fixture_empty),
+      cmocka_unit_test_setup(lock_that_is_gone_is_lost, embedded_fixture_empty),
+      cmocka_unit_test_setup(extend_prolongs_and_never_shortens, embedded_fixture_empty),
+      cmocka_unit_test_setup(released_lock_cannot_be_extended, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_options_are_refused_with_the_accepted_range, embedded_fixture_empty),
+      cmocka_unit_test_setup(local_lease_ends_before_the_servers, embedded_fixture_empty),
+      cmocka_unit_test_setup(acquisition_answered_after_its_lease_is_not_handed_out, embedded_fixture_empty),
+      cmocka_unit_test_setup(what_became_of_locks_is_counted, embedded_fixture_empty),
+      cmocka_unit_test_setup(key_prefix_and_hash_tag_of_the_caller_are_kept, embedded_fixture_empty),
+      cmocka_unit_test_setup(request_whose_answer_was_lost_is_repeated_without_harm, embedded_fixture_empty),
+      cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, embedded_fixture_empty),
+      cmocka_unit_test_setup(operation_works_under_a_loop_and_outlives_the_handle, embedded_fixture_empty),
+      cmocka_unit_test_setup(no_request_holds_a_time_of_the_clients_clock, embedded_fixture_empty),
+      cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, embedded_fixture_empty),
+      cmocka_unit_test_setup(server_names_the_scripts_as_the_library_does, embedded_fixture_empty),
+      cmocka_unit_test_setup(threads_exclude_each_other, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("lock", tests, start, stop);
+  return cmocka_run_group_tests_name("lock", tests, embedded_fixture_start, embedded_fixture_stop);
 }

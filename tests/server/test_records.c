@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "support/embedded_server.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -53,9 +54,7 @@ static redmoon_records *records_of(redmoon_client *client, int64_t ttl_ms) {
 
 static int start(void **state) {
   static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
+  embedded_server_open(&f.server, &f.client);
   f.records = records_of(f.client, 60000);
   *state = &f;
   return 0;

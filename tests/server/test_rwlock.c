@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "support/embedded_fixture.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -18,33 +19,6 @@
 
 #define KEY(part) "redmoon:{n}:rwlock." part
 enum { LONG_MS = 600000 };
-
-typedef struct fixture {
-  redmoon_embedded *server;
-  redmoon_client *client;
-} fixture;
-
-static int start(void **state) {
-  static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
-  *state = &f;
-  return 0;
-}
-
-static int stop(void **state) {
-  fixture *f = *state;
-  redmoon_client_close(f->client);
-  redmoon_embedded_close(f->server);
-  return 0;
-}
-
-static int empty(void **state) {
-  fixture *f = *state;
-  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
-  return 0;
-}
 
 static redmoon_rwlock *rwlock_of(redmoon_client *client, int64_t ttl_ms, int64_t wait_ms) {
   const redmoon_rwlock_options options = {ttl_ms, wait_ms};
@@ -402,18 +376,18 @@ static void readers_and_writers_of_many_clients_never_overlap(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(many_read_or_one_writes, empty),
-      cmocka_unit_test_setup(reader_cannot_become_the_writer, empty),
-      cmocka_unit_test_setup(writer_may_read_and_go_on_reading, empty),
-      cmocka_unit_test_setup(taking_it_again_prolongs_to_the_ttl_and_not_by_it, empty),
-      cmocka_unit_test_setup(outer_hold_that_was_lost_is_not_handed_out_again, empty),
-      cmocka_unit_test_setup(hold_that_was_released_meanwhile_is_not_handed_out_again, empty),
-      cmocka_unit_test_setup(waiting_writer_keeps_new_readers_out, empty),
-      cmocka_unit_test_setup(holder_whose_lease_ended_frees_its_place, empty),
-      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),
-      cmocka_unit_test_setup(lost_answers_are_asked_for_again_without_harm, empty),
-      cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, empty),
-      cmocka_unit_test_setup(readers_and_writers_of_many_clients_never_overlap, empty),
+      cmocka_unit_test_setup(many_read_or_one_writes, embedded_fixture_empty),
+      cmocka_unit_test_setup(reader_cannot_become_the_writer, embedded_fixture_empty),
+      cmocka_unit_test_setup(writer_may_read_and_go_on_reading, embedded_fixture_empty),
+      cmocka_unit_test_setup(taking_it_again_prolongs_to_the_ttl_and_not_by_it, embedded_fixture_empty),
+      cmocka_unit_test_setup(outer_hold_that_was_lost_is_not_handed_out_again, embedded_fixture_empty),
+      cmocka_unit_test_setup(hold_that_was_released_meanwhile_is_not_handed_out_again, embedded_fixture_empty),
+      cmocka_unit_test_setup(waiting_writer_keeps_new_readers_out, embedded_fixture_empty),
+      cmocka_unit_test_setup(holder_whose_lease_ended_frees_its_place, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
+      cmocka_unit_test_setup(lost_answers_are_asked_for_again_without_harm, embedded_fixture_empty),
+      cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, embedded_fixture_empty),
+      cmocka_unit_test_setup(readers_and_writers_of_many_clients_never_overlap, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("rwlock", tests, start, stop);
+  return cmocka_run_group_tests_name("rwlock", tests, embedded_fixture_start, embedded_fixture_stop);
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "support/embedded_fixture.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -20,33 +21,6 @@
 
 #define KEY "redmoon:{n}:semaphore"
 enum { LONG_MS = 600000 };
-
-typedef struct fixture {
-  redmoon_embedded *server;
-  redmoon_client *client;
-} fixture;
-
-static int start(void **state) {
-  static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
-  *state = &f;
-  return 0;
-}
-
-static int stop(void **state) {
-  fixture *f = *state;
-  redmoon_client_close(f->client);
-  redmoon_embedded_close(f->server);
-  return 0;
-}
-
-static int empty(void **state) {
-  fixture *f = *state;
-  redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
-  return 0;
-}
 
 static redmoon_semaphore *semaphore_of(redmoon_client *client, int64_t permits, int64_t ttl_ms, int64_t wait_ms) {
   redmoon_semaphore_options options = REDMOON_SEMAPHORE_OPTIONS_INIT;
@@ -495,21 +469,21 @@ static void clients_never_hold_more_than_there_is(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup(as_many_are_held_as_there_are_permits, empty),
-      cmocka_unit_test_setup(more_than_there_are_is_never_granted_and_not_waited_for, empty),
-      cmocka_unit_test_setup(number_of_permits_may_change_at_any_time, empty),
-      cmocka_unit_test_setup(holder_whose_lease_ended_frees_its_place, empty),
-      cmocka_unit_test_setup(extend_prolongs_and_never_shortens, empty),
-      cmocka_unit_test_setup(local_lease_ends_before_the_servers, empty),
-      cmocka_unit_test_setup(what_became_of_permits_is_counted, empty),
-      cmocka_unit_test_setup(wait_that_is_over_is_locked, empty),
-      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),
-      cmocka_unit_test_setup(request_whose_answer_was_lost_takes_one_permit, empty),
-      cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, empty),
-      cmocka_unit_test_setup(repeated_request_gets_the_same_permit, empty),
-      cmocka_unit_test_setup(waiting_operation_works_under_a_loop_and_outlives_the_semaphore, empty),
-      cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, empty),
-      cmocka_unit_test_setup(clients_never_hold_more_than_there_is, empty),
+      cmocka_unit_test_setup(as_many_are_held_as_there_are_permits, embedded_fixture_empty),
+      cmocka_unit_test_setup(more_than_there_are_is_never_granted_and_not_waited_for, embedded_fixture_empty),
+      cmocka_unit_test_setup(number_of_permits_may_change_at_any_time, embedded_fixture_empty),
+      cmocka_unit_test_setup(holder_whose_lease_ended_frees_its_place, embedded_fixture_empty),
+      cmocka_unit_test_setup(extend_prolongs_and_never_shortens, embedded_fixture_empty),
+      cmocka_unit_test_setup(local_lease_ends_before_the_servers, embedded_fixture_empty),
+      cmocka_unit_test_setup(what_became_of_permits_is_counted, embedded_fixture_empty),
+      cmocka_unit_test_setup(wait_that_is_over_is_locked, embedded_fixture_empty),
+      cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
+      cmocka_unit_test_setup(request_whose_answer_was_lost_takes_one_permit, embedded_fixture_empty),
+      cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, embedded_fixture_empty),
+      cmocka_unit_test_setup(repeated_request_gets_the_same_permit, embedded_fixture_empty),
+      cmocka_unit_test_setup(waiting_operation_works_under_a_loop_and_outlives_the_semaphore, embedded_fixture_empty),
+      cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, embedded_fixture_empty),
+      cmocka_unit_test_setup(clients_never_hold_more_than_there_is, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("semaphore", tests, start, stop);
+  return cmocka_run_group_tests_name("semaphore", tests, embedded_fixture_start, embedded_fixture_stop);
 }

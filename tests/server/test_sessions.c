@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "support/embedded_server.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -42,9 +43,7 @@ static redmoon_sessions *sessions_of(redmoon_client *client) {
 
 static int start(void **state) {
   static fixture f;
-  redmoon_error err;
-  if (redmoon_embedded_start(NULL, &f.server, &err) != 0) fail_msg("%s", err.message);
-  if (redmoon_client_open(redmoon_embedded_url(f.server), NULL, &f.client, &err) != 0) fail_msg("%s", err.message);
+  embedded_server_open(&f.server, &f.client);
   f.sessions = sessions_of(f.client);
   *state = &f;
   return 0;
