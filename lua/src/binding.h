@@ -37,6 +37,7 @@ typedef struct rm_lua_shared {
   bool dispatching;   /* that goes on now */
   int watched;        /* locks whose loss is to be told */
   rm_lua_type client, pipeline, transaction;
+  struct rm_lua_task *task; /* for calls that block; the registry keeps it */
 } rm_lua_shared;
 
 typedef struct rm_lua_credentials rm_lua_credentials;
@@ -81,11 +82,16 @@ rm_lua_loop *rm_lua_loop_new(lua_State *L, int index);
 void rm_lua_loop_ref(rm_lua_loop *loop);
 void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop);
 
+/** What the loop waits for in the place of sockets. */
+typedef struct rm_lua_pollset {
+  int fd;    /* an epoll descriptor */
+  int timer; /* in it; -1: the loop has timers */
+} rm_lua_pollset;
 /** What a call holds of the loop while it waits.  Zeroed: nothing. */
 typedef struct rm_lua_waiter {
   rm_lua_loop *loop; /* a reference */
-  int set;           /* the pollset */
-  int fd, closing;   /* in it; -1: none */
+  rm_lua_pollset set;
+  int fd, closing; /* in it; -1: none */
 } rm_lua_waiter;
 /** Lets the loop wait for what `op` wants, which yields, and goes on in `resumed`, or returns true.  False: the caller is
  *  outside of the loop, or there is no pollset.  May raise, as the loop's functions may. */
@@ -120,16 +126,18 @@ struct rm_lua_task {
   bool holds; /* the link's references are its own */
   max_align_t out[256 / sizeof(max_align_t)]; /* zeroed: room for out-parameters */
 };
-/** A task of the object with this link. [-0, +1] */
+/** A task of the object with this link.  Pushes it, or, for a call that blocks, the state's own and nothing. [-0, +0|1] */
 rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
 /** Waits for what a `_start` began in task->op and task->err, and returns what the tail returns; `started` is what the
- *  `_start` returned.  The task is on top.  The last thing that a function does. */
+ *  `_start` returned.  What the take pushed is on top.  The last thing that a function does. */
 int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started);
 /** The same, but what the `_start` refused (REDMOON_ECONFIG) is raised. */
 int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started);
+/** Ends it without results: before a tail raises. [-0, +0], never raises */
+void rm_lua_task_put(lua_State *L, rm_lua_task *task);
 /** A tail: true, or nil, message, code, detail. */
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status);
-void rm_lua_wait_open(lua_State *L);
+void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared);
 
 /** Tail of every call: hands queued events and lost locks to their functions and returns `count`, the results on top of the stack.
  */

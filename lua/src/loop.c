@@ -5,6 +5,7 @@
  *      forget(fd)               the descriptor is about to be closed                                       (optional)
  *      running()                whether the caller is inside of the loop, so that wait may yield; else it blocks (optional)
  *      sleep, spawn             for what is written in Lua
+ *      timers = false           wait knows no seconds: the pollset gets a timer, too                       (optional)
  *
  *  The loop never sees a connection's socket, which the core may close at any time and on any thread, but a pollset of
  *  the binding's own: an epoll descriptor with the socket, and with the event that tells the client's end, in it.
@@ -15,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/timer.h"
 #include "engine/core.h"
 
 #include <errno.h>
@@ -28,7 +30,8 @@ static const char *const names[] = {"wait", "forget", "running", "sleep", "spawn
 
 struct rm_lua_loop {
   int refs;
-  int idle[IDLE_MAX]; /* pollsets */
+  bool timers; /* it can wait for a time itself */
+  rm_lua_pollset idle[IDLE_MAX];
   int idle_count;
 };
 
@@ -47,6 +50,9 @@ rm_lua_loop *rm_lua_loop_new(lua_State *L, int index) {
                    names[i - 1], type == LUA_TNIL ? "missing" : luaL_typename(L, -1));
     lua_rawseti(L, -2, i);
   }
+  lua_getfield(L, index, "timers");
+  bool timers = lua_isnil(L, -1) || lua_toboolean(L, -1);
+  lua_pop(L, 1);
   rm_lua_guard *guard = rm_lua_guard_new(L, rm_free);
   rm_lua_loop *loop = guard->ptr = rm_calloc(1, sizeof *loop);
   if (loop == NULL) luaL_error(L, "not enough memory");
@@ -54,6 +60,7 @@ rm_lua_loop *rm_lua_loop_new(lua_State *L, int index) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, loop);
   guard->ptr = NULL;
   lua_pop(L, 2);
+  loop->timers = timers;
   loop->refs = 1;
   return loop;
 }
@@ -69,15 +76,17 @@ static void forget(lua_State *L, const rm_lua_loop *loop, int fd) {
   lua_settop(L, top);
 }
 
+static void close_pollset(lua_State *L, const rm_lua_loop *loop, const rm_lua_pollset *set) {
+  forget(L, loop, set->fd);
+  close(set->fd);
+  rm_timer_close(set->timer);
+}
+
 void rm_lua_loop_ref(rm_lua_loop *loop) { loop->refs++; }
 
 void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop) {
   if (--loop->refs > 0) return;
-  while (loop->idle_count > 0) {
-    int fd = loop->idle[--loop->idle_count];
-    forget(L, loop, fd);
-    close(fd);
-  }
+  while (loop->idle_count > 0) close_pollset(L, loop, &loop->idle[--loop->idle_count]);
   lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, loop); /* the entry exists, so no memory is asked for */
   rm_free(loop);
@@ -85,21 +94,31 @@ void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop) {
 
 /* Pollsets. */
 
-/* A descriptor, or -1. */
-static int take_pollset(rm_lua_loop *loop) {
-  if (loop->idle_count > 0) return loop->idle[--loop->idle_count];
-  return epoll_create1(EPOLL_CLOEXEC);
-}
-
-static int watch(int set, int fd, uint32_t events) {
+static void watch(const rm_lua_pollset *set, int fd, uint32_t events) {
   struct epoll_event event = {.events = events};
-  if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0) return 0;
-  return errno == EEXIST ? epoll_ctl(set, EPOLL_CTL_MOD, fd, &event) : -1;
+  if (fd >= 0 && epoll_ctl(set->fd, EPOLL_CTL_ADD, fd, &event) != 0 && errno == EEXIST)
+    (void)epoll_ctl(set->fd, EPOLL_CTL_MOD, fd, &event);
 }
 
-static void unwatch(int set, int fd) {
+static void unwatch(const rm_lua_pollset *set, int fd) {
   struct epoll_event none = {0};
-  if (fd >= 0) (void)epoll_ctl(set, EPOLL_CTL_DEL, fd, &none); /* it may be closed already, and so be out of it */
+  if (fd >= 0) (void)epoll_ctl(set->fd, EPOLL_CTL_DEL, fd, &none); /* it may be closed already, and so be out of it */
+}
+
+/* False: none can be had. */
+static bool take_pollset(rm_lua_loop *loop, rm_lua_pollset *set) {
+  if (loop->idle_count > 0) {
+    *set = loop->idle[--loop->idle_count];
+    return true;
+  }
+  *set = (rm_lua_pollset){epoll_create1(EPOLL_CLOEXEC), loop->timers ? -1 : rm_timer_open()};
+  if (set->fd >= 0 && (loop->timers || set->timer >= 0)) {
+    watch(set, set->timer, EPOLLIN);
+    return true;
+  }
+  if (set->fd >= 0) close(set->fd);
+  rm_timer_close(set->timer);
+  return false;
 }
 
 static uint32_t events_of(const redmoon_op *op) {
@@ -108,22 +127,25 @@ static uint32_t events_of(const redmoon_op *op) {
 }
 
 static void disarm(rm_lua_waiter *waiter) {
-  unwatch(waiter->set, waiter->fd);
+  unwatch(&waiter->set, waiter->fd);
   waiter->fd = -1;
 }
 
 static void arm(rm_lua_waiter *waiter, const redmoon_op *op) {
   waiter->fd = op->wants.fd;
-  if (waiter->fd >= 0) (void)watch(waiter->set, waiter->fd, events_of(op));
+  watch(&waiter->set, waiter->fd, events_of(op));
+  if (waiter->set.timer < 0) return;
+  int64_t left_us = op->wants.until_us == RM_FOREVER ? RM_FOREVER : op->wants.until_us - rm_clock_now_us();
+  rm_timer_set(waiter->set.timer, left_us == RM_FOREVER ? RM_FOREVER : rm_clock_boot_us() + rm_max64(left_us, 0));
 }
 
 /* Begins to use a pollset.  False: none can be had. */
 static bool begin(rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op) {
-  int set = take_pollset(loop);
-  if (set < 0) return false;
+  rm_lua_pollset set;
+  if (!take_pollset(loop, &set)) return false;
   *waiter = (rm_lua_waiter){loop, set, -1, op->client == NULL ? -1 : op->client->core->closing.fd};
   loop->refs++;
-  if (waiter->closing >= 0) (void)watch(set, waiter->closing, EPOLLIN);
+  watch(&set, waiter->closing, EPOLLIN);
   return true;
 }
 
@@ -131,14 +153,11 @@ void rm_lua_waiter_end(lua_State *L, rm_lua_waiter *waiter) {
   rm_lua_loop *loop = waiter->loop;
   if (loop == NULL) return;
   disarm(waiter);
-  unwatch(waiter->set, waiter->closing);
+  unwatch(&waiter->set, waiter->closing);
   waiter->loop = NULL;
-  if (loop->idle_count < IDLE_MAX) {
-    loop->idle[loop->idle_count++] = waiter->set;
-  } else {
-    forget(L, loop, waiter->set);
-    close(waiter->set);
-  }
+  if (waiter->set.timer >= 0) rm_timer_set(waiter->set.timer, RM_FOREVER);
+  if (loop->idle_count < IDLE_MAX) loop->idle[loop->idle_count++] = waiter->set;
+  else close_pollset(L, loop, &waiter->set);
   rm_lua_loop_unref(L, loop);
 }
 
@@ -146,8 +165,7 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter) {
   rm_lua_loop *loop = waiter->loop;
   if (loop == NULL) return;
   waiter->loop = NULL;
-  forget(L, loop, waiter->set); /* the loop may still have it for the coroutine that is gone */
-  close(waiter->set);
+  close_pollset(L, loop, &waiter->set); /* the loop may still have it for the coroutine that is gone */
   rm_lua_loop_unref(L, loop);
 }
 
@@ -173,11 +191,11 @@ bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, c
   lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
   lua_rawgeti(L, -1, WAIT);
   lua_remove(L, -2);
-  lua_pushinteger(L, waiter->set);
+  lua_pushinteger(L, waiter->set.fd);
   lua_pushliteral(L, "r");
-  int64_t left_us = op->wants.until_us == RM_FOREVER ? -1 : op->wants.until_us - rm_clock_now_us();
-  if (op->wants.until_us == RM_FOREVER) lua_pushnil(L);
-  else lua_pushnumber(L, left_us <= 0 ? 0.0 : (lua_Number)left_us / 1e6);
+  int64_t left_us = op->wants.until_us == RM_FOREVER ? -1 : rm_max64(op->wants.until_us - rm_clock_now_us(), 0);
+  if (left_us < 0 || !loop->timers) lua_pushnil(L);
+  else lua_pushnumber(L, (lua_Number)left_us / 1e6);
   lua_callk(L, 3, 0, ctx, resumed);
   return true;
 }

@@ -168,8 +168,9 @@ static int begin(lua_State *L) {
   lua_setiuservalue(L, -2, SLOT_SERVER);
   rm_lua_link_set(&t->link, &client->link);
   t->default_ttl_ms = client->default_ttl_ms;
+  int place = lua_gettop(L);
   rm_lua_task *task = rm_lua_task_take(L, &t->link, begun);
-  *(int *)task->out = lua_gettop(L) - 1;
+  *(int *)task->out = place;
   int started =
       redmoon_transaction_begin_start(client->link.client, keys->bytes, count, &options, &t->tx, &task->op, &task->err);
   return rm_lua_task_run(L, task, started);

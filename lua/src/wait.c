@@ -12,7 +12,7 @@
 
 #define TASK_TYPE "redmoon.task"
 
-static const char task_key; /* registry: the task that was made last */
+static const char task_key; /* registry: shared->task */
 
 /* Waiting. */
 
@@ -73,18 +73,18 @@ static void end_task(lua_State *L, rm_lua_task *task) {
   task->holds = false;
 }
 
+/* [-0, +1] */
+static rm_lua_task *new_task(lua_State *L) {
+  rm_lua_task *task = lua_newuserdatauv(L, sizeof *task, 0);
+  memset(task, 0, sizeof *task);
+  luaL_setmetatable(L, TASK_TYPE);
+  return task;
+}
+
 rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
-  rm_lua_task *task = NULL;
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &task_key) == LUA_TUSERDATA) task = lua_touserdata(L, -1);
-  if (task == NULL || task->busy) {
-    lua_pop(L, 1);
-    task = lua_newuserdatauv(L, sizeof *task, 0);
-    memset(task, 0, sizeof *task);
-    luaL_setmetatable(L, TASK_TYPE);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &task_key);
-  }
-  memset(task->out, 0, sizeof task->out);
+  rm_lua_task *task = link->shared->task;
+  if (link->loop != NULL || task->busy) task = new_task(L);
+  else memset(task->out, 0, sizeof task->out);
   task->tail = tail;
   task->link = *link;
   task->busy = true;
@@ -95,14 +95,14 @@ rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail
   return task;
 }
 
-static void put(lua_State *L, rm_lua_task *task) {
+void rm_lua_task_put(lua_State *L, rm_lua_task *task) {
   end_task(L, task);
   task->busy = false;
 }
 
 static int end(lua_State *L, rm_lua_task *task, int count) {
   const rm_lua_link link = {.shared = task->link.shared};
-  put(L, task);
+  rm_lua_task_put(L, task);
   return rm_lua_end(L, &link, count);
 }
 
@@ -134,21 +134,24 @@ int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started) {
 int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started) {
   if (started != REDMOON_ECONFIG) return rm_lua_task_run(L, task, started);
   lua_pushstring(L, task->err.message);
-  put(L, task);
+  rm_lua_task_put(L, task);
   return rm_lua_raise(L, "%s", lua_tostring(L, -1));
 }
 
 /* __gc, and __close: the call has ended, or its coroutine was closed, or an error went through. */
 static int task_end(lua_State *L) {
   rm_lua_task *task = lua_touserdata(L, 1);
-  if (task->busy) put(L, task);
+  if (task->busy) rm_lua_task_put(L, task);
   return 0;
 }
 
-void rm_lua_wait_open(lua_State *L) {
+void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared) {
   static const luaL_Reg meta[] = {{"__gc", task_end}, {"__close", task_end}, {NULL, NULL}};
   rm_lua_new_type(L, TASK_TYPE, meta, NULL);
   lua_pop(L, 2);
+  if (shared->task != NULL) return; /* the module is loaded once more */
+  shared->task = new_task(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &task_key);
 }
 
 /* The tail of every call. */

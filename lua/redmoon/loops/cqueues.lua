@@ -13,7 +13,13 @@ end
 -- The descriptor is about to be closed: without this cqueues would take a new one of the same number for it.
 function M.forget(fd) cqueues.cancel(fd) end
 
-function M.running() return (cqueues.running()) ~= nil end
+function M.running()
+  local controller, is_its_own = cqueues.running()
+  if controller and not is_its_own then
+    error("redmoon: this call would have to wait, but its coroutine is not one of cqueues; make it by cqueues' wrap", 0)
+  end
+  return controller ~= nil
+end
 
 function M.sleep(seconds) cqueues.sleep(seconds) end
 

@@ -1,55 +1,70 @@
 -- SPDX-License-Identifier: MIT
 -- The event loop luv (https://github.com/luvit/luv), as Redmoon uses it: calls are made in coroutines, and the loop is run
--- by uv.run().
+-- by uv.run().  luv calls back on the coroutine that has loaded it, so load it (or connect) outside of all first.
 
 local uv = require "luv"
 
 local M = {}
-local polls = {} -- by descriptor: its handle, kept while the descriptor is
+
+-- Handles are never closed, but kept for the next wait: luv 1.44 crashes at the end of the process when one was closed and
+-- the loop was not run after that.
+local polls, timers = {}, {} -- by descriptor; idle ones
+
+-- At the end of the state handles are finalised before what is older than they are: from then on none may be touched.
+local is_over = false
+local function new_handle(handle)
+  return setmetatable({ handle = assert(handle) }, { __gc = function() is_over = true end })
+end
 
 local function resume(co)
   local ok, message = coroutine.resume(co)
   if not ok then error(debug.traceback(co, message), 0) end
 end
 
--- Waits until fd is readable, or `seconds` are over (nil: without end).
-function M.wait(fd, events, seconds)
-  local co, poll, timer = coroutine.running(), polls[fd], nil
-  if not poll then
-    poll = assert(uv.new_poll(fd))
-    polls[fd] = poll
+-- One wait of a coroutine, for a descriptor, a time, or both.  It ends when the coroutine goes on, whoever lets it.
+local wait = {}
+wait.__index = wait
+
+function wait.__close(self)
+  self.co = nil
+  if is_over then return end
+  if self.poll then self.poll.handle:stop() end
+  if self.timer then
+    self.timer.handle:stop()
+    timers[#timers + 1] = self.timer
   end
+end
+
+local function begin(fd, events, seconds)
+  local self = setmetatable({ co = coroutine.running() }, wait)
   local function wake()
-    if not co then return end
-    local waiting = co
-    co = nil
-    if timer then timer:close() end
-    if not poll:is_closing() then poll:stop() end
-    resume(waiting)
+    if self.co then resume(self.co) end
+  end
+  if fd then
+    polls[fd] = polls[fd] or new_handle(uv.new_poll(fd))
+    self.poll = polls[fd]
+    assert(self.poll.handle:start(events, wake))
   end
   if seconds then
-    timer = assert(uv.new_timer())
-    timer:start(math.ceil(seconds * 1000), 0, wake)
+    self.timer = table.remove(timers) or new_handle(uv.new_timer())
+    self.timer.handle:start(math.ceil(seconds * 1000), 0, wake)
   end
-  assert(poll:start(events, wake))
+  return self
+end
+
+-- Waits until fd is readable, or `seconds` are over (nil: without end).
+function M.wait(fd, events, seconds)
+  local _ <close> = begin(fd, events, seconds)
   coroutine.yield()
 end
 
 -- The descriptor is about to be closed.
 function M.forget(fd)
-  local poll = polls[fd]
-  polls[fd] = nil
-  if poll and not poll:is_closing() then poll:close() end
+  if polls[fd] and not is_over then polls[fd].handle:stop() end
 end
 
-function M.running() return coroutine.isyieldable() end
-
 function M.sleep(seconds)
-  local co, timer = coroutine.running(), assert(uv.new_timer())
-  timer:start(math.ceil(seconds * 1000), 0, function()
-    timer:close()
-    resume(co)
-  end)
+  local _ <close> = begin(nil, nil, seconds)
   coroutine.yield()
 end
 
