@@ -2,7 +2,6 @@
 /* A script, then WAIT.  See replicas.h for the states. */
 #include "engine/replicas.h"
 
-#include "base/alloc.h"
 #include "base/error.h"
 
 #include <inttypes.h>
@@ -103,8 +102,7 @@ static int finish(redmoon_op *op, redmoon_error *err) {
 static void destroy(redmoon_op *op) {
   replicated_op *self = (replicated_op *)op;
   if (self->drop != NULL) self->drop(self->ctx, outcome(op));
-  rm_call_fini(&self->call);
-  rm_free(self);
+  rm_call_delete(&self->call);
 }
 
 static const rm_op_class replicated_class = {step, finish, destroy, outcome};
@@ -115,12 +113,11 @@ int rm_replicated_start(redmoon_client *client, const rm_builtin *script, const 
   if (replicas->min == 0) return rm_builtin_start(client, script, args, flags, decode, drop, ctx, op, err);
   *op = NULL;
   rm_error_clear(err);
-  replicated_op *self = rm_calloc(1, sizeof *self);
+  replicated_op *self = rm_call_new(client, sizeof *self);
   if (self == NULL) {
     if (drop != NULL) drop(ctx, REDMOON_NOT_SENT);
     return rm_fail_nomem(err);
   }
-  rm_call_init(&self->call, client, true);
   self->call.op.class = &replicated_class;
   self->call.hold = true;
   self->replicas = *replicas;
