@@ -109,6 +109,9 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter);
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
                 lua_KContext ctx);
 
+/** Whether a call may wait here: it blocks, or its coroutine can yield. [-0, +0] */
+bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link);
+
 /** What a call that waits keeps over a yield. */
 typedef struct rm_lua_task rm_lua_task;
 /** Turns what the operation has written to task->out (status 0), or task->err, into the results of the call: pushes them and

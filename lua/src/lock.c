@@ -202,7 +202,8 @@ static int closed(lua_State *L, rm_lua_task *task, int status) {
 
 static int lock_close(lua_State *L) {
   lock *l = luaL_checkudata(L, 1, LOCK_TYPE);
-  if (l->lock == NULL) {
+  if (l->lock == NULL || !rm_lua_can_wait(L, &l->link)) { /* of a coroutine that is being closed: the lease runs out */
+    end_lock(L, l);
     lua_pushboolean(L, 1);
     return 1;
   }

@@ -45,9 +45,9 @@ rm_lua_loop *rm_lua_loop_new(lua_State *L, int index) {
     bool is = type == LUA_TFUNCTION || (type == LUA_TTABLE && luaL_getmetafield(L, -1, "__call") != LUA_TNIL);
     if (type == LUA_TTABLE && is) lua_pop(L, 1);
     if (!is && (i == WAIT || type != LUA_TNIL))
-      rm_lua_raise(L, "option 'loop': its function '%s' is %s; it takes \"blocking\", \"cqueues\", \"luv\", \"copas\" or a table of "
+      rm_lua_raise(L, "option 'loop': its function '%s' is %s%s; it takes \"blocking\", \"cqueues\", \"luv\", \"copas\" or a table of "
                       "functions {wait=, forget=, running=, sleep=, spawn=}",
-                   names[i - 1], type == LUA_TNIL ? "missing" : luaL_typename(L, -1));
+                   names[i - 1], type == LUA_TNIL ? "" : "a ", type == LUA_TNIL ? "missing" : luaL_typename(L, -1));
     lua_rawseti(L, -2, i);
   }
   lua_getfield(L, index, "timers");

@@ -104,7 +104,7 @@ static int closed(lua_State *L, rm_lua_task *task, int status) {
 
 static int permit_close(lua_State *L) {
   rm_lua_permit *p = luaL_checkudata(L, 1, PERMIT_TYPE);
-  if (p->permit == NULL || p->released) {
+  if (p->permit == NULL || p->released || !rm_lua_can_wait(L, &p->link)) { /* as of a lock: the lease runs out */
     end_permit(L, p);
     return yes(L);
   }

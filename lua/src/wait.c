@@ -33,22 +33,25 @@ static int drive(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
   return status;
 }
 
-/* A coroutine that cannot yield must not block either: it would stop all others. */
 static bool is_main(lua_State *L) {
   bool main = lua_pushthread(L) == 1;
   lua_pop(L, 1);
   return main;
 }
 
+/* A coroutine that cannot yield must not block either: it would stop all others. */
+bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link) {
+  return link->loop == NULL || lua_isyieldable(L) || is_main(L);
+}
+
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
                 lua_KContext ctx) {
   if (link->loop == NULL) return drive(L, link, op);
   if (waiter->loop == NULL) { /* it begins */
-    if (!lua_isyieldable(L)) {
-      if (is_main(L)) return drive(L, link, op);
+    if (!rm_lua_can_wait(L, link))
       rm_lua_raise(L, "this call would have to wait, but its coroutine cannot yield here: it is inside a metamethod, an "
                       "iterator in C, table.sort, string.gsub or the like");
-    }
+    if (!lua_isyieldable(L)) return drive(L, link, op);
     op->owner = (uintptr_t)L;
     op->may_block = false;
   }
