@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- lua5.4 run_in_loop.lua cqueues|luv|copas <script> ...: runs a Lua script, busted say, in a coroutine of an event loop, so that
--- what yields in it goes through the loop.  $REDMOON_TEST_LOOP tells the specs' helper.
+-- lua5.4 run_in_loop.lua cqueues|luv|copas <script> ...: runs a Lua script, busted say, in a coroutine of an event
+-- loop, so that what yields in it goes through the loop.  $REDMOON_TEST_LOOP tells the specs' helper.
 
 local which, script = arg[1], arg[2]
-arg = table.move(arg, 3, #arg, 1, { [0] = script })
+arg = table.move(arg, 3, #arg, 1, { [0] = script }) -- luacheck: ignore
 
 -- A script that exits inside of the loop would end the state under the loop's feet: it exits when the loop has ended.
 local exit, exit_code, exiting = os.exit, nil, {}

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The event loop Copas (https://lunarmodules.github.io/copas/), as Redmoon uses it.  Copas waits for objects of LuaSocket's
--- kind, so each descriptor gets one that has to be asked twice.  Its first versions know no time: Redmoon's descriptors
--- become readable when the time is over, too (`timers = false`).
+-- The event loop Copas (https://lunarmodules.github.io/copas/), as Redmoon uses it.  Copas waits for objects of
+-- LuaSocket's kind, so each descriptor gets one that has to be asked twice.  Its first versions know no time: Redmoon's
+-- descriptors become readable when the time is over, too (`timers = false`).
 
 local copas = require "copas"
 

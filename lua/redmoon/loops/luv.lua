@@ -1,13 +1,13 @@
 -- SPDX-License-Identifier: MIT
--- The event loop luv (https://github.com/luvit/luv), as Redmoon uses it: calls are made in coroutines, and the loop is run
--- by uv.run().  luv calls back on the coroutine that has loaded it, so load it (or connect) outside of all first.
+-- The event loop luv (https://github.com/luvit/luv), as Redmoon uses it: calls are made in coroutines, and the loop is
+-- run by uv.run().  luv calls back on the coroutine that has loaded it, so load it (or connect) outside of all first.
 
 local uv = require "luv"
 
 local M = {}
 
--- Handles are never closed, but kept for the next wait: luv 1.44 crashes at the end of the process when one was closed and
--- the loop was not run after that.
+-- Handles are never closed, but kept for the next wait: luv 1.44 crashes at the end of the process when one was closed
+-- and the loop was not run after that.
 local polls, timers = {}, {} -- by descriptor; idle ones
 
 -- At the end of the state handles are finalised before what is older than they are: from then on none may be touched.
