@@ -193,6 +193,19 @@ describe("fair locks on a server", function()
     assert.are.equal(0, redis:call("EXISTS", QUEUE, BEATS))
   end)
 
+  it("who comes back after a thousand that died, and was dead itself, has no turn before those that live", function()
+    fair(0, "a")
+    for i = 1, 1000 do
+      redis:call("ZADD", QUEUE, i, "dead" .. i)
+      redis:call("ZADD", BEATS, string.format("%d", start + BEAT), "dead" .. i)
+    end
+    fair(0, "b")
+    fair(1, "c")
+    release("a")
+    assert.are.same({QUEUED, 2}, {fair(BEAT, "b")[1], fair(BEAT, "b")[4]})
+    assert.are.same({"c", "b"}, queue())
+  end)
+
   it("a clock that is set back lets no ticket live longer than five seconds from the next ask", function()
     local hour = 3600000000
     fair(0, "a")
@@ -217,6 +230,7 @@ describe("fair locks on a server", function()
       fair(0, "dead")
       fair(0, "b")
       redis:call("DEL", lost)
+      assert.are.same({HELD, 1}, {fair(1, "b")[1], fair(1, "b")[4]}, lost)
       release("a")
       assert.are.equal(OK, fair(1, "b")[1], lost)
       assert.are.equal(HELD, fair(2, "c")[1])
