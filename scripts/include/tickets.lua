@@ -4,6 +4,7 @@ local TICKET_MS = 5000 -- five times the longest pause between two asks (core/sr
 
 -- Microseconds until the last ticket ends; 0 when there is none.  A later end is of before the clock was set back.
 local function tickets_left(beats, now)
+  if redis.call("EXISTS", beats) == 0 then return 0 end -- mostly so, and cheaper than to look for the last
   local left = tonumber(redis.call("ZRANGE", beats, -1, -1, "WITHSCORES")[2] or 0) - now
   return left <= TICKET_MS * 1000 and math.max(left, 0) or 0
 end

@@ -53,6 +53,8 @@ function commands.HDEL(state, key, field)
   return 1
 end
 
+function commands.EXISTS(state, key) return live(state, key) and 1 or 0 end
+
 function commands.GET(state, key)
   local entry = live(state, key)
   return entry and entry.text or false
