@@ -213,7 +213,7 @@ static void wait_in_turn(const char *url, int number) {
   redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
   options.wait_ms = 120000;
   options.fair = 1;
-  char text[8];
+  char text[12];
   snprintf(text, sizeof text, "%d", number);
   int status = redmoon_client_open(url, NULL, &client, &err);
   if (status == 0) status = redmoon_lock_acquire(client, "n", 1, &options, &lock, &err);
@@ -254,7 +254,9 @@ static void waiters_that_are_killed_let_the_others_go_on_in_their_order(void **s
   for (size_t i = 0; i < 3; i++)
     assert_string_equal(redmoon_reply_string(redmoon_reply_at(turns, i), NULL), expected[i]);
   redmoon_reply_free(turns);
-  assert_int_equal(ask_integer(client, "EXISTS", "redmoon:{n}:lock", "redmoon:{n}:lock.queue", "redmoon:{n}:lock.beats", NULL), 0);
+  assert_int_equal(ask_integer(client, "EXISTS", "redmoon:{n}:lock", "redmoon:{n}:lock.queue", "redmoon:{n}:lock.beats",
+                               NULL),
+                   0);
   redmoon_client_close(client);
   redis_server_stop(server);
 }

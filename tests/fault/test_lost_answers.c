@@ -86,7 +86,7 @@ static void a_lock_is_had_and_given_back(void **state) {
   }
 }
 
-/* One holds it, without loss, while another waits: that one gets one ticket, and then the lock, however often it is told so. */
+/* One holds it, without loss, while another waits: that one gets one ticket, and then the lock, whatever is lost. */
 static void a_turn_is_waited_for_and_had_once(void **state) {
   fixture *f = *state;
   redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;

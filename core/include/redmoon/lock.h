@@ -37,9 +37,9 @@ typedef struct redmoon_lock_options {
 
 /** Takes the lock, or returns REDMOON_ELOCKED: at once, or after wait_ms.  A waiter asks again after pauses of 10 ms to 1 s
  *  (random, growing), never longer than the holder's lease lasts.  One that is `fair` holds a ticket while it waits, which
- *  lives for 5 s from each time that it asked: one that died, or was cancelled, keeps the others waiting no longer.  `name`: 1 to 512 bytes.  *out is owned by the caller
- *  (redmoon_lock_free).  REDMOON_ELOST: granted, but its lease ended before the answer came.  REDMOON_EUNAVAILABLE: too few
- *  replicas, or no thread to renew with; it was given back (else the outcome is UNKNOWN and it runs out). */
+ *  lives for 5 s from each time that it asked: one that died, or was cancelled, keeps the others waiting no longer.
+ *  `name`: 1 to 512 bytes.  *out is owned by the caller (redmoon_lock_free).  REDMOON_ELOST: granted, but its lease ended
+ *  before the answer came.  REDMOON_EUNAVAILABLE: too few replicas, or no thread to renew with; it was given back (else the outcome is UNKNOWN and it runs out). */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_lock_acquire(redmoon_client *client, const void *name, size_t name_len,
                                                         const redmoon_lock_options *options, redmoon_lock **out,
                                                         redmoon_error *err);

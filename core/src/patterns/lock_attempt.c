@@ -164,8 +164,8 @@ static int asked(lock_attempt *self, int64_t now_us) {
 }
 
 static int fail_replicas(lock_attempt *self, const char *what, int64_t now_us) {
-  rm_fail(&self->error, REDMOON_EUNAVAILABLE, "lock '%s': %s, and min_replicas is %" PRId64, self->acquisition->lock->shown, what,
-          self->acquisition->min_replicas);
+  rm_fail(&self->error, REDMOON_EUNAVAILABLE, "lock '%s': %s, and min_replicas is %" PRId64,
+          self->acquisition->lock->shown, what, self->acquisition->min_replicas);
   return undo(self, REDMOON_EUNAVAILABLE, now_us);
 }
 
