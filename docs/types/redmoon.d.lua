@@ -878,7 +878,44 @@ function embedded:connect(options) end
 ---@return true
 function embedded:close() end
 
+---@class redmoon.json_limits
+---@field max_depth? integer from 1 to 1000, default 64
+---@field max_size? integer bytes of the text, default 16 MiB
+
+---How a payload becomes bytes, and back.
+---@class redmoon.codec_functions
+---@field encode fun(value: any): string
+---@field decode fun(bytes: string): any anything but nil
+---@alias redmoon.codec "string"|"json"|redmoon.codec_functions
+
+---JSON without loss: 64-bit integers, floats, arrays and objects are kept apart.
+---@class redmoon.json
+local json = {}
+---@param value redmoon.value
+---@param limits? redmoon.json_limits
+---@return string? text
+---@return string? message
+---@return string? code CODEC
+---@return redmoon.detail? detail
+function json.encode(value, limits) end
+---@param text string
+---@param limits? redmoon.json_limits
+---@return redmoon.value? value `redmoon.null` for null
+---@return string? message
+---@return string? code CODEC
+---@return redmoon.detail? detail
+function json.decode(text, limits) end
+---Marks a table as an array, so that it is one even when it is empty.
+---@param t? table default: a new one
+---@return table
+function json.array(t) end
+---Whether it is marked; decoded arrays are.
+---@param value any
+---@return boolean
+function json.is_array(value) end
+
 ---@class redmoon
+---@field json redmoon.json
 ---@field version string
 ---@field null userdata what is absent inside a list; equals cjson.null
 local redmoon = {}
@@ -920,7 +957,7 @@ function redmoon.new_jti() end
 ---@return redmoon.detail? detail
 function redmoon.embedded(options) end
 ---What a bug report should say.
----@return { version: string, module_version: string, lua: string, libsodium: string, openssl: string }
+---@return { version: string, module_version: string, lua: string, libsodium: string, openssl: string, jansson: string }
 function redmoon.build_info() end
 
 return redmoon
