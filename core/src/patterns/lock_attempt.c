@@ -10,8 +10,8 @@
  */
 #include "patterns/lock_internal.h"
 
-#include "base/alloc.h"
 #include "base/clock.h"
+#include "base/digits.h"
 #include "base/error.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
@@ -37,18 +37,16 @@ static int ask(lock_attempt *self, redmoon_error *err) {
   rm_lock_acquisition *acquisition = self->acquisition;
   const redmoon_lock *lock = acquisition->lock;
   bool fair = acquisition->fair;
-  char ttl[24], max[24];
-  int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, lock->ttl_ms);
-  int max_len = snprintf(max, sizeof max, "%" PRId64, lock->max_hold_ms);
+  char ttl[RM_DIGITS_MAX], max[RM_DIGITS_MAX];
   redmoon_bytes keys[5] = {lock->key, lock->fence_key};
   size_t count = 2;
   if (fair) keys[count++] = lock->queue_key;
   keys[count++] = lock->beats_key;
   if (lock->request_key.ptr != NULL) keys[count++] = lock->request_key;
   const redmoon_bytes args[] = {{lock->token, 2 * LOCK_TOKEN_BYTES},
-                                {ttl, (size_t)ttl_len},
+                                {ttl, rm_int64_put(ttl, lock->ttl_ms)},
                                 {lock->id, 2 * LOCK_ID_BYTES},
-                                {max, (size_t)max_len},
+                                {max, rm_int64_put(max, lock->max_hold_ms)},
                                 {self->last ? "0" : "1", 1}};
   const redmoon_script_args all = {keys, count, args, fair ? 5 : 4};
   self->stage = ASK;
@@ -213,11 +211,7 @@ static int step(redmoon_op *op, int64_t now_us) {
   return status;
 }
 
-static void destroy(redmoon_op *op) {
-  lock_attempt *self = (lock_attempt *)op;
-  rm_call_fini(&self->call);
-  rm_free(self);
-}
+static void destroy(redmoon_op *op) { rm_call_delete(&((lock_attempt *)op)->call); }
 
 /* From its acquisition on it is not known what becomes of the lock. */
 static redmoon_outcome outcome(const redmoon_op *op) {
@@ -227,9 +221,8 @@ static redmoon_outcome outcome(const redmoon_op *op) {
 static const rm_op_class attempt_class = {step, NULL, destroy, outcome};
 
 int rm_lock_attempt_start(rm_lock_acquisition *acquisition, bool last, redmoon_op **op, redmoon_error *err) {
-  lock_attempt *self = rm_calloc(1, sizeof *self);
+  lock_attempt *self = rm_call_new(acquisition->lock->client, sizeof *self);
   if (self == NULL) return rm_fail_nomem(err);
-  rm_call_init(&self->call, acquisition->lock->client, true);
   self->call.op.class = &attempt_class;
   self->acquisition = acquisition;
   self->last = last;
