@@ -802,7 +802,7 @@ function client:counter(name, options) end
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
 ---@return string? message
----@return string? code LOCKED when another holds it; UNAVAILABLE for too few replicas, or no thread to renew with
+---@return string? code LOCKED when another holds it, or waits for its turn; UNAVAILABLE for too few replicas, or no thread to renew with
 ---@return redmoon.detail? detail
 function client:lock(name, options) end
 ---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.
