@@ -51,13 +51,13 @@ static void no_pause_outlasts_the_holders_lease(void **state) {
 static void pauses_of_those_who_wait_in_turn_grow_with_their_place(void **state) {
   (void)state;
   for (int64_t place = 1; place < 30; place++) {
-    int64_t longest = place < 10 ? place * 100 * MS : SECOND;
+    int64_t longest = place < 20 ? place * 50 * MS : SECOND;
     assert_int_equal(rm_lock_pause_us(INT32_MAX, place, -1, LOCK_DRAW), longest);
     assert_int_equal(rm_lock_pause_us(INT32_MAX, place, -1, 0), 10 * MS);
     assert_int_equal(rm_lock_pause_us(1, place, -1, LOCK_DRAW), 25 * MS);
   }
   assert_int_equal(rm_lock_pause_us(20, INT64_MAX, 0, LOCK_DRAW), SECOND); /* the end of the lease is not for them */
-  assert_int_equal(rm_lock_pause_us(20, 2, 3 * MS, LOCK_DRAW), 200 * MS);
+  assert_int_equal(rm_lock_pause_us(20, 2, 3 * MS, LOCK_DRAW), 100 * MS);
   assert_int_equal(rm_lock_pause_us(20, 1, 3 * MS, LOCK_DRAW), 4 * MS);
 }
 

@@ -89,7 +89,7 @@ static int lock_new(redmoon_client *client, const void *name, size_t name_len, c
 
 /* A ticket of one that waits in turn lives for five times the longest pause: scripts/include/tickets.lua. */
 enum { SHORTEST_PAUSE_US = 10000, FIRST_PAUSE_US = 25000, LONGEST_PAUSE_US = 1000000, AFTER_LEASE_US = 1000 };
-enum { PAUSE_BY_PLACE_US = 100000 };
+enum { PAUSE_BY_PLACE_US = 50000 }; /* who is nearer to his turn asks more often */
 
 int64_t rm_lock_pause_us(int looks, int64_t place, int64_t left_us, int64_t draw) {
   int64_t longest = place > 0 ? rm_min64(place, LONGEST_PAUSE_US / PAUSE_BY_PLACE_US) * PAUSE_BY_PLACE_US : LONGEST_PAUSE_US;
