@@ -15,6 +15,7 @@
 -- have a TTL: it only has to outlive a clock that was set back.
 --- @include "clock"
 --- @include "status"
+--- @include "again"
 --- @include "request"
 --- @include "fences"
 --- @include "lock"

@@ -16,6 +16,7 @@
 --          with KEYS[5] token and id of the hold follow holds: they may be those of an earlier request
 --- @include "clock"
 --- @include "status"
+--- @include "again"
 --- @include "request"
 --- @include "fences"
 --- @include "lock"

@@ -1,4 +1,4 @@
--- lock_take: what a lock is asked for with, and how it is given.  Needs "fences", "lock", "request" and "status".
+-- lock_take: what a lock is asked for with, and how it is given.  Needs "again", "fences", "lock", "request", "status".
 -- What is wrong with the arguments; nil when nothing is.
 local function lock_wrong(lease, max)
   if not lease or lease % 1 ~= 0 or lease < 1 or lease > 86400000 then
@@ -19,7 +19,10 @@ local function lock_again(lock, request, token, id, lease, now)
   local _, fence, since, limit, mine = lock_look(lock, id)
   local holds, left = lock_holds(lock, limit), redis.call("PTTL", lock)
   local answer = {LOCK_OK, tonumber(fence), left, holds, request and token, request and id}
-  if mine then return answer end
+  if mine then
+    written_again(lock)
+    return answer
+  end
   if holds >= 1000 then return redis.error_reply("ERR lock: it is held 1000 times already") end
   local wanted = lock_lease(lease, since, limit, now)
   redis.call("HSET", lock, "h" .. id, "1")

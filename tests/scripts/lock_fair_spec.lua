@@ -444,7 +444,7 @@ describe("fair locks beside a model", function()
     add(function(world) world.redis.now = world.redis.now + tick(world) end)
     add(function(world) -- the fence's key is lost, and the clock is past what it held: it is given less than once a us
       world.redis.keys[FENCE] = nil
-      world.redis.now = math.max(world.redis.now, world.highest) + 1
+      world.redis.now = (math.max(world.redis.now, world.highest) // 1000 + 1) * 1000
     end)
     return actions
   end
@@ -510,8 +510,8 @@ describe("fair locks beside a model", function()
 
   it("and for six over random steps of time", function()
     math.randomseed(20260101)
-    local spans = {1, 1000, 400000, 1000000, TICK, BEAT, 20000000}
-    local actions = actions_of(6, function() return math.random(0, spans[math.random(#spans)]) end,
+    local spans = {1, 400, 1000, TICK // 1000, BEAT // 1000, 20000} -- ms: the lives of keys are of whole ones
+    local actions = actions_of(6, function() return math.random(0, spans[math.random(#spans)]) * 1000 end,
       function() return math.random(30) == 1 end)
     for client = 1, 6 do -- who waits and releases more often than it dies or gives up
       for _ = 1, 3 do actions[#actions + 1] = function(world) ask(world, client, true) end end
@@ -523,7 +523,7 @@ describe("fair locks beside a model", function()
     for _ = 1, tonumber(os.getenv("STEPS") or 30000) do
       local before = world.highest
       actions[math.random(#actions)](world)
-      if math.random(4) == 1 then world.redis.now = world.redis.now + math.random(0, 300000) end
+      if math.random(4) == 1 then world.redis.now = world.redis.now + math.random(0, 300) * 1000 end
       check(world)
       if world.highest > before then gave = gave + 1 end
     end

@@ -6,13 +6,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "engine/replicas.h"
 #include "patterns/keys.h"
 #include "patterns/waiting.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-enum { DEFAULT_TTL_MS = 10000, MAX_WAIT_MS = 86400000, MAX_REPLICAS = 1000 };
+enum { DEFAULT_TTL_MS = 10000, MAX_WAIT_MS = 86400000 };
 static const int64_t max_hold_most_ms = INT64_C(31622400000);
 
 /* Options. */
@@ -40,7 +41,7 @@ static int check_options(const redmoon_lock_options *options, redmoon_error *err
   if (status == 0) status = check("wait", given(options->wait_ms, 0), 0, MAX_WAIT_MS, " ms", err);
   if (status == 0) status = check("renew", given(options->renew, 0), 0, 1, "", err);
   if (status == 0 && max_hold_ms != 0) status = check("max_hold", max_hold_ms, ttl_ms, max_hold_most_ms, " ms", err);
-  if (status == 0) status = check("min_replicas", given(options->min_replicas, 0), 0, MAX_REPLICAS, "", err);
+  if (status == 0) status = check("min_replicas", given(options->min_replicas, 0), 0, RM_REPLICAS_MAX, "", err);
   if (status == 0) status = check("fair", given(options->fair, 0), 0, 1, "", err);
   if (status == 0) status = check_token(options->token, err);
   return status == 0 ? rm_request_id_check(options->request_id, err) : status;

@@ -13,14 +13,13 @@
 #include "base/clock.h"
 #include "base/digits.h"
 #include "base/error.h"
+#include "engine/replicas.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { REPLICAS_MS = 1000 };
 
 typedef enum attempt_stage { ASK, REPLICAS, UNDO } attempt_stage;
 
@@ -95,13 +94,9 @@ static int undo(lock_attempt *self, int status, int64_t now_us) {
 }
 
 static int ask_replicas(lock_attempt *self, redmoon_error *err) {
-  char count[24], wait[24];
-  snprintf(count, sizeof count, "%" PRId64, self->acquisition->min_replicas);
-  snprintf(wait, sizeof wait, "%" PRId64, rm_max64(rm_min64(self->acquisition->lock->ttl_ms / 3, REPLICAS_MS), 1));
   self->stage = REPLICAS;
-  rm_call_reset(&self->call); /* the connection stays: WAIT is about what it has written */
-  self->call.hold = true;
-  return rm_call_argv(&self->call, 3, (const char *const[]){"WAIT", count, wait}, NULL, 0, err);
+  int64_t wait_ms = rm_max64(rm_min64(self->acquisition->lock->ttl_ms / 3, RM_REPLICAS_MS), 1);
+  return rm_replicas_ask(&self->call, self->acquisition->min_replicas, wait_ms, err);
 }
 
 /* Held, and nothing is left to ask the server. */
@@ -161,20 +156,14 @@ static int asked(lock_attempt *self, int64_t now_us) {
   return self->acquisition->min_replicas > 0 ? ask_replicas(self, err) : ready(self, now_us);
 }
 
-static int fail_replicas(lock_attempt *self, const char *what, int64_t now_us) {
+/* `status`: of the WAIT. */
+static int counted(lock_attempt *self, int status, int64_t now_us) {
+  int64_t min_replicas = self->acquisition->min_replicas;
+  char why[RM_REPLICAS_WHY];
+  if (rm_replicas_reached(&self->call, status, min_replicas, why)) return ready(self, now_us);
   rm_fail(&self->error, REDMOON_EUNAVAILABLE, "lock '%s': %s, and min_replicas is %" PRId64,
-          self->acquisition->lock->shown, what, self->acquisition->min_replicas);
+          self->acquisition->lock->shown, why, min_replicas);
   return undo(self, REDMOON_EUNAVAILABLE, now_us);
-}
-
-static int counted(lock_attempt *self, int64_t now_us) {
-  const redmoon_reply *answer = self->call.results[0].reply;
-  if (answer->type != REDMOON_INTEGER) return fail_replicas(self, "the server does not count its replicas", now_us);
-  int64_t count = redmoon_reply_integer(answer);
-  if (count >= self->acquisition->min_replicas) return ready(self, now_us);
-  char what[64];
-  snprintf(what, sizeof what, "it has reached %" PRId64 " replicas in time", count);
-  return fail_replicas(self, what, now_us);
 }
 
 /* `status`: of the release. */
@@ -197,8 +186,7 @@ static int advance(lock_attempt *self, int64_t now_us) {
     if (status == RM_WAIT) return RM_WAIT;
     if (self->stage == UNDO) return undone(self, status);
     if (status < 0 && self->stage == ASK) return status;
-    if (status < 0) status = fail_replicas(self, "whether it has reached replicas is not known", now_us);
-    else status = self->stage == ASK ? asked(self, now_us) : counted(self, now_us);
+    status = self->stage == ASK ? asked(self, now_us) : counted(self, status, now_us);
     if (status < 0 && self->stage == UNDO) return undone(self, status);
   }
   return status;
