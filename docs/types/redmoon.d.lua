@@ -113,6 +113,31 @@
 ---@field ttl? number default 10, from 0.01 to 86400
 ---@field wait? number default 0, to 86400
 
+---@class redmoon.cache_options
+---@field name string 1 to 64 letters, digits, '.', '_' and '-'; caches of another name share nothing
+---@field ttl number from 0.001 to 31622400: how long a value is fresh
+---@field negative_ttl? number default 5, or ttl if that is less; 0: absences are not kept
+---@field stale_ttl? number default 0: how long a value is kept beyond its ttl
+---@field lease? number default 10, from 0.01 to 86400: how long a load may take before another begins one, too
+---@field jitter? number default 0.1, to 0.5: how far the TTLs of values differ
+---@field early_refresh? number default 1, to 10: the beta of XFetch; 0: off
+---@field on_error? "load"|"stale"|"error" default "load": when Redis fails, or the wait for another's load is over
+---@field fallback_loads? integer default 8: so many loads at the same time for "load"
+---@field max_size? integer default 16 MiB: a larger value is not stored
+---@field codec? redmoon.codec default "json"
+---@field seal_key? string 32 random bytes: what is stored is encrypted, and bound to its key
+
+---@class redmoon.cache_set_options
+---@field ttl? number instead of the cache's
+
+---What is known of a value of a cache.
+---@class redmoon.cache_info
+---@field source "redis"|"loader"|"fallback" fallback: loaded without a lease and not stored
+---@field state "hit"|"stale"|"miss" miss: it was loaded (peek: there is nothing)
+---@field age number since it was stored
+---@field stored? boolean of what was loaded
+---@field error? string code of what went wrong, though there is a result
+
 ---@class redmoon.rate_limiter_options
 ---@field algorithm "buckets"|"fixed_window"|"gcra"|"sliding_log"|"sliding_window"
 ---@field limit integer from 1 to 1000000000; sliding_log: 100000
@@ -370,6 +395,48 @@ function semaphore:acquire(count, options) end
 function semaphore:stats() end
 ---@return true
 function semaphore:close() end
+
+---@class redmoon.cache
+local cache = {}
+---@param key redmoon.argument
+---@param load fun(key: redmoon.argument): any, any, string?, any returns a value; nil: there is none; or nil, message
+---@return any value nil, with no second value: there is none
+---@return string? message
+---@return string? code that of the loader, else UNAVAILABLE
+---@return redmoon.cache_info|redmoon.detail|nil info
+function cache:get(key, load) end
+---@param keys redmoon.argument[] up to 500
+---@param load_many fun(keys: redmoon.argument[]): table<redmoon.argument, any>?, any values by key, or nil, message
+---@return any[]? values as the keys; redmoon.null: there is none; an error object: that key failed
+---@return string? message
+---@return string? code
+---@return redmoon.cache_info[]|redmoon.detail|nil infos
+function cache:get_many(keys, load_many) end
+---What is stored, fresh or stale; loads nothing.
+---@param key redmoon.argument
+---@return any value
+---@return string? message
+---@return string? code
+---@return redmoon.cache_info|redmoon.detail|nil info
+function cache:peek(key) end
+---@param key redmoon.argument
+---@param value any not nil
+---@param options? redmoon.cache_set_options
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:set(key, value, options) end
+---@param key redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:delete(key) end
+---@return { hits: integer, stale: integer, misses: integer, loads: integer, early: integer, failures: integer, waits: integer, lost: integer, undecodable: integer, too_large: integer, unavailable: integer, fallbacks: integer, unstored: integer }
+function cache:stats() end
+---@return true
+function cache:close() end
 
 ---One owner's face of a read-write lock: it may take again what it holds.
 ---@class redmoon.rwlock
@@ -818,6 +885,12 @@ function client:with_lock(name, options, fn, ...) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:semaphore(name, options) end
+---@param options redmoon.cache_options
+---@return redmoon.cache?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:cache(options) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?

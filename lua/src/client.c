@@ -165,6 +165,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
   static const luaL_Reg meta[] = {
       {"__gc", client_gc}, {"__close", client_close}, {"__tostring", client_tostring}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"blocklist", rm_lua_client_blocklist},
+                                     {"cache", rm_lua_client_cache},
                                      {"call", client_call},
                                      {"close", client_close},
                                      {"counter", rm_lua_client_counter},

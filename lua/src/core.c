@@ -74,6 +74,7 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_error_open(L);
   rm_lua_op_open(L);
   rm_lua_blocklist_open(L);
+  rm_lua_cache_open(L);
   rm_lua_client_open(L, shared);
   rm_lua_pipeline_open(L, shared);
   rm_lua_script_open(L);

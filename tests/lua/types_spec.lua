@@ -54,6 +54,7 @@ describe("the definitions for the language server", function()
 
   it("know the methods of all other objects, and only those", function()
     local objects = {
+      cache = assert(client:cache { name = "c", ttl = 1 }),
       counter = assert(client:counter("c")),
       blocklist = assert(client:blocklist("b")),
       json = redmoon.json,

@@ -7,6 +7,7 @@
 #define REDMOON_REDMOON_H
 
 #include <redmoon/blocklist.h>
+#include <redmoon/cache.h>
 #include <redmoon/client.h>
 #include <redmoon/command.h>
 #include <redmoon/counter.h>

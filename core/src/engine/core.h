@@ -2,12 +2,13 @@
 /** What all handles of one client share.
  *
  *  Lock order: none of these locks is ever held while another is taken, nor across I/O, a hook or a call:
- *  pool mutex, keeper mutex, hooks mutex. */
+ *  pool mutex, keeper mutex, hooks mutex, flights mutex. */
 #ifndef RM_ENGINE_CORE_H
 #define RM_ENGINE_CORE_H
 
 #include "base/event.h"
 #include "base/random.h"
+#include "engine/flights.h"
 #include "engine/hooks.h"
 #include "engine/keeper.h"
 #include "engine/metrics.h"
@@ -35,6 +36,7 @@ typedef struct rm_core {
   rm_hooks hooks;
   rm_metrics metrics;
   rm_keeper keeper;
+  rm_flights flights;
 } rm_core;
 
 /** Call settings, resolved, in microseconds. Immutable. */

@@ -64,7 +64,7 @@ static void wait_for(const redmoon_op *op) {
 
 int rm_drive(redmoon_op *op) {
   op->may_block = true;
-  while (step(op, rm_clock_now_us()) == RM_WAIT) wait_for(op);
+  while (step(op, rm_clock_now_us()) == RM_WAIT && (op->wants.events & REDMOON_WANT_LOAD) == 0) wait_for(op);
   return op->status;
 }
 

@@ -30,7 +30,8 @@ struct redmoon_op {
   redmoon_error error;
 };
 
-/** Steps until it has ended, waiting with poll() on what it wants and on the client's shutdown.  Returns op->status. */
+/** Steps until it has ended or wants a load, waiting with poll() on what else it wants and on the client's shutdown.  Returns
+ *  op->status: RM_WAIT when it wants a load. */
 REDMOON_API int rm_drive(redmoon_op *op);
 /** The blocking twin of a _start: drives and finishes.  `started` is what _start returned; *op is what it set. */
 REDMOON_API int rm_run(int started, redmoon_op **op, redmoon_error *err);

@@ -33,6 +33,13 @@ enum {
   RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
   RM_STATUS_PERMIT_BUSY = 0, /* others have them */
   RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
+  RM_STATUS_CACHE_FRESH = 1, /* a fresh entry is there */
+  RM_STATUS_CACHE_REFRESH = 2, /* an entry is there, and the lease to load it again was given */
+  RM_STATUS_CACHE_BUSY = 3, /* an entry is there, and another has the lease */
+  RM_STATUS_CACHE_LOAD = 4, /* none is there, and the lease to load it was given */
+  RM_STATUS_CACHE_WAIT = 0, /* none is there, and another has the lease */
+  RM_STATUS_CACHE_STORED = 1, /* stored, given back or discarded */
+  RM_STATUS_CACHE_LOST = -1, /* the lease is over, void or another's, or another entry is there, nothing was written */
 };
 
 #endif
