@@ -47,11 +47,9 @@ rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size
 
 static rm_lua_getting *box(lua_State *L) { return lua_touserdata(L, BOX); }
 
-/* What was found for key `index` of this round.  Without memory for it, the load has failed. */
+/* What was found for key `index` of this round.  Without memory for it, the load has failed: the result says so. */
 static void tell(rm_lua_getting *g, size_t index, int found, const char *ptr, size_t len) {
-  redmoon_error err;
-  if (redmoon_cache_op_loaded(g->op, index, found, ptr, len, &err) < 0)
-    (void)!redmoon_cache_op_loaded(g->op, index, REDMOON_CACHE_FAILED, err.message, strlen(err.message), NULL);
+  (void)!redmoon_cache_op_loaded(g->op, index, found, ptr, len, NULL);
 }
 
 /* The load of key `index` has failed; the text for others is on top, if it is one. [-0, +0] */

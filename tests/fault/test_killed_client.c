@@ -84,6 +84,33 @@ static void use_counter(redmoon_client *client) {
   redmoon_counter_free(counter);
 }
 
+static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)ctx;
+  (void)keys;
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL};
+  return 0;
+}
+
+static void use_cache(redmoon_client *client) {
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "x";
+  options.ttl_ms = options.stale_ttl_ms = 60000;
+  options.lease_ms = 10;
+  redmoon_cache *cache;
+  redmoon_cache_result results[2];
+  const redmoon_cache_key keys[] = {{"x", 1, NULL, 0}, {"y", 1, NULL, 0}};
+  if (redmoon_cache_new(client, &options, &cache, NULL) != 0) return;
+  uint64_t kind = draw(4);
+  int status = -1;
+  if (kind == 0) status = redmoon_cache_get_many(cache, keys, 2, load_for_cache, NULL, results, NULL, NULL);
+  if (kind == 0 && status == 0) redmoon_cache_result_fini(&results[1]);
+  if (kind == 1) status = redmoon_cache_get(cache, keys, load_for_cache, NULL, results, NULL);
+  if (status == 0) redmoon_cache_result_fini(results);
+  if (kind == 2) (void)!redmoon_cache_set(cache, "x", 1, "v", 1, 60000, NULL);
+  if (kind == 3) (void)!redmoon_cache_delete(cache, "x", 1, NULL);
+  redmoon_cache_free(cache);
+}
+
 static void use_lock(redmoon_client *client) {
   redmoon_lock *lock;
   if (redmoon_lock_acquire(client, "x", 1, &(redmoon_lock_options){.ttl_ms = 60000}, &lock, NULL) != 0) return;
@@ -188,7 +215,7 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_blocklist, use_records, use_counter, use_lock, use_limiter,
+  static const act acts[] = {use_blocklist, use_records, use_cache, use_counter, use_lock, use_limiter,
                              use_semaphore, use_rwlock};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);

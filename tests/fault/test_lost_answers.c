@@ -70,6 +70,39 @@ static void a_counter_counts_each_request_once(void **state) {
   assert_int_equal(strtol(text, NULL, 10), sum);
 }
 
+static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)keys;
+  int *loads = ctx;
+  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL};
+  return 0;
+}
+
+static void a_value_is_loaded_once_for_each_time_that_it_is_deleted(void **state) {
+  fixture *f = *state;
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "x";
+  options.ttl_ms = 600000;
+  options.lease_ms = 60000;
+  options.on_error = "error";
+  options.early_refresh_ppm = 0;
+  redmoon_cache *cache;
+  redmoon_error err;
+  assert_int_equal(redmoon_cache_new(f->client, &options, &cache, &err), 0);
+  const redmoon_cache_key key = {"x", 1, NULL, 0};
+  int loads = 0;
+  for (int i = 1; i <= CALLS / 2; i++) {
+    redmoon_cache_result result;
+    for (int n = 0; n < 2; n++) {
+      if (redmoon_cache_get(cache, &key, load_for_cache, &loads, &result, &err) != 0) fail_msg("get %d: %s", i, err.message);
+      redmoon_cache_result_fini(&result);
+      assert_int_equal(loads, i);
+    }
+    if (redmoon_cache_delete(cache, "x", 1, &err) != 0) fail_msg("delete %d: %s", i, err.message);
+    assert_int_equal(ask_integer(f->direct, "DBSIZE", NULL), 0);
+  }
+  redmoon_cache_free(cache);
+}
+
 static void a_lock_is_had_and_given_back(void **state) {
   fixture *f = *state;
   int64_t fence = 0;
@@ -185,6 +218,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
       TEST(a_counter_counts_each_request_once),
+      TEST(a_value_is_loaded_once_for_each_time_that_it_is_deleted),
       TEST(a_lock_is_had_and_given_back),
       TEST(a_limiter_takes_what_it_allowed_once),
       TEST(a_permit_is_had_and_given_back),

@@ -115,7 +115,7 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_get_many_start(redmoon_cache *c
 /** Places among the keys asked for of those to be loaded now: at most `max` are written, how many there are is returned. */
 REDMOON_API size_t redmoon_cache_op_loads(const redmoon_op *op, size_t *indices, size_t max);
 /** What was found for key `index`: REDMOON_CACHE_VALUE with the value, _ABSENT, or _FAILED with a text (may be NULL), each
- *  copied.  CONFIG when that key is not to be loaded. */
+ *  copied.  CONFIG when that key is not to be loaded; NOMEM, and that load has failed. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_op_loaded(redmoon_op *op, size_t index, int found, const void *value,
                                                            size_t len, redmoon_error *err);
 

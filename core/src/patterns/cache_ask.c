@@ -273,8 +273,10 @@ static void take_end(rm_get_op *self, rm_item *item, const redmoon_error *failur
   } else if (item->state == ITEM_PUT) {
     const redmoon_reply *code = redmoon_reply_at(answer, 0);
     bool lost = code == NULL || redmoon_reply_integer(code) != RM_STATUS_CACHE_STORED;
-    if (lost) rm_cache_add(self->cache, RM_COUNT_LOST);
-    if (lost) snprintf(out->code, sizeof out->code, "%s", redmoon_status_code(REDMOON_ELOST));
+    /* After a request whose answer was lost, that one may have stored it: nobody knows. */
+    bool unknown = lost && self->call.was_unknown;
+    if (lost && !unknown) rm_cache_add(self->cache, RM_COUNT_LOST);
+    if (lost) snprintf(out->code, sizeof out->code, "%s", redmoon_status_code(unknown ? REDMOON_EIO : REDMOON_ELOST));
     if (lost) out->stored = 0;
   }
   rm_item_done(self, item);

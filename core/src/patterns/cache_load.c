@@ -20,14 +20,19 @@ size_t redmoon_cache_op_loads(const redmoon_op *op, size_t *indices, size_t max)
   return count;
 }
 
-/* The load of an item has failed; `text`, of the loader's, may be NULL. */
-static void has_failed(rm_get_op *self, rm_item *item, const char *text, size_t len) {
+/* The load of an item has failed, with its error. */
+static void give_up(rm_get_op *self, rm_item *item) {
   rm_cache_add(self->cache, RM_COUNT_FAILURE);
-  if (text == NULL || len == 0) rm_fail(&item->error, REDMOON_EUNAVAILABLE, "cache: the load has failed");
-  else rm_fail(&item->error, REDMOON_EUNAVAILABLE, "cache: the load has failed: %.*s", len > 300 ? 300 : (int)len, text);
   snprintf(item->out.code, sizeof item->out.code, "%s", item->error.code);
   if (item->fallback) rm_item_fail(self, item, false);
   else item->state = ITEM_RELEASE;
+}
+
+/* `text`, of the loader's, may be NULL. */
+static void has_failed(rm_get_op *self, rm_item *item, const char *text, size_t len) {
+  if (text == NULL || len == 0) rm_fail(&item->error, REDMOON_EUNAVAILABLE, "cache: the load has failed");
+  else rm_fail(&item->error, REDMOON_EUNAVAILABLE, "cache: the load has failed: %.*s", len > 300 ? 300 : (int)len, text);
+  give_up(self, item);
 }
 
 static void has_found(rm_get_op *self, rm_item *item, void *value, size_t len) {
@@ -59,8 +64,12 @@ int redmoon_cache_op_loaded(redmoon_op *op, size_t index, int found, const void 
                  "cache: what was found is REDMOON_CACHE_VALUE, _ABSENT or _FAILED, and %zu bytes are there", len);
   rm_item *item = &self->items[index];
   char *copy = NULL;
-  if (found == REDMOON_CACHE_VALUE && (copy = rm_strndup(value == NULL ? "" : value, len)) == NULL) return rm_fail_nomem(err);
   item->found = found;
+  if (found == REDMOON_CACHE_VALUE && (copy = rm_strndup(value == NULL ? "" : value, len)) == NULL) {
+    rm_fail_nomem(&item->error);
+    give_up(self, item);
+    return rm_fail_nomem(err);
+  }
   item->delta_ms = (rm_clock_now_us() - self->load_began_us + 999) / 1000;
   if (found == REDMOON_CACHE_FAILED) has_failed(self, item, value, len);
   else has_found(self, item, copy, len);
@@ -77,14 +86,14 @@ typedef struct loader {
   redmoon_cache_loaded *loaded;
 } loader;
 
-/* What cannot be copied has failed: there is nothing to be stored. */
 static void tell(rm_get_op *self, size_t index, const redmoon_cache_loaded *loaded, bool failed) {
-  redmoon_op *op = &self->call.op;
   int found = failed ? REDMOON_CACHE_FAILED : loaded->found;
   const void *value = found == REDMOON_CACHE_ABSENT ? NULL : loaded->value;
   size_t len = value == NULL ? 0 : loaded->len;
-  if (redmoon_cache_op_loaded(op, index, found, value, len, &op->error) < 0)
-    (void)!redmoon_cache_op_loaded(op, index, REDMOON_CACHE_FAILED, op->error.message, strlen(op->error.message), NULL);
+  redmoon_error err;
+  int status = redmoon_cache_op_loaded(&self->call.op, index, found, value, len, &err);
+  if (status == REDMOON_ECONFIG)
+    (void)!redmoon_cache_op_loaded(&self->call.op, index, REDMOON_CACHE_FAILED, err.message, strlen(err.message), NULL);
 }
 
 static void call_loader(rm_get_op *self, const loader *l) {
@@ -100,10 +109,11 @@ static void call_loader(rm_get_op *self, const loader *l) {
   }
 }
 
-static int run(int started, redmoon_op *op, const loader *l, redmoon_error *err) {
+/* As rm_run; *op is what `started` has set. */
+static int run(int started, redmoon_op **op, const loader *l, redmoon_error *err) {
   if (started < 0) return started;
-  while (rm_drive(op) == RM_WAIT) call_loader(rm_get_of(op), l);
-  return redmoon_op_finish(op, err);
+  while (rm_drive(*op) == RM_WAIT) call_loader(rm_get_of(*op), l);
+  return redmoon_op_finish(*op, err);
 }
 
 static int check_loader(redmoon_cache_load_fn load, redmoon_error *err) {
@@ -120,7 +130,7 @@ int redmoon_cache_get(redmoon_cache *cache, const redmoon_cache_key *key, redmoo
   redmoon_bytes loads;
   redmoon_cache_loaded loaded;
   redmoon_op *op = NULL;
-  return run(redmoon_cache_get_start(cache, key, out, &op, err), op, &(loader){load, ctx, &index, &loads, &loaded}, err);
+  return run(redmoon_cache_get_start(cache, key, out, &op, err), &op, &(loader){load, ctx, &index, &loads, &loaded}, err);
 }
 
 int redmoon_cache_get_many(redmoon_cache *cache, const redmoon_cache_key *keys, size_t count,
@@ -134,7 +144,7 @@ int redmoon_cache_get_many(redmoon_cache *cache, const redmoon_cache_key *keys, 
   loader l = {load, ctx, rm_calloc(count, sizeof *l.indices), rm_calloc(count, sizeof *l.keys),
               rm_calloc(count, sizeof *l.loaded)};
   if (l.indices != NULL && l.keys != NULL && l.loaded != NULL) {
-    status = run(0, op, &l, err);
+    status = run(0, &op, &l, err);
   } else {
     redmoon_op_cancel(op);
     status = rm_fail_nomem(err);
