@@ -112,7 +112,7 @@ int rm_lua_client_cache(lua_State *L) {
 
 void rm_lua_cache_push_info(lua_State *L, const redmoon_cache_result *result) {
   bool loaded = result->source[0] != 'r';
-  lua_createtable(L, 0, 4);
+  lua_createtable(L, 0, loaded ? 4 : 3);
   lua_pushstring(L, result->source);
   lua_setfield(L, -2, "source");
   lua_pushstring(L, result->state);
@@ -181,7 +181,7 @@ static int discard(lua_State *L, rm_lua_cache *c, const redmoon_bytes *key, cons
 static int cache_peek(lua_State *L) {
   rm_lua_cache *c = rm_lua_cache_check(L);
   const redmoon_bytes *key = rm_lua_cache_key(L, 2);
-  redmoon_cache_result *result = rm_lua_getting_new(L, c, 1)->results;
+  redmoon_cache_result *result = rm_lua_getting_new(L, c, 1, false)->results;
   redmoon_op *op = NULL;
   redmoon_error err;
   int started = redmoon_cache_peek_start(c->cache, key->ptr, key->len, result, &op, &err);

@@ -32,8 +32,8 @@ typedef struct rm_lua_getting {
   size_t *places; /* of the keys among all that were asked for */
   size_t *loads;  /* of the keys to be loaded, among those of this round */
 } rm_lua_getting;
-/** [-0, +1] */
-rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size_t count);
+/** `many`: with room for errors. [-0, +1] */
+rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size_t count, bool many);
 
 /** cache:get(key, load), cache:get_many(keys, load_many) */
 int rm_lua_cache_get(lua_State *L);

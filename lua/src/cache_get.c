@@ -29,8 +29,9 @@ static void end_getting(lua_State *L, rm_lua_getting *g) {
   rm_lua_link_drop(L, &g->link);
 }
 
-rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size_t count) {
-  const size_t each = sizeof(redmoon_cache_result) + sizeof(redmoon_cache_key) + 2 * sizeof(size_t) + sizeof(redmoon_error);
+rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size_t count, bool many) {
+  size_t each = sizeof(redmoon_cache_result) + sizeof(redmoon_cache_key) + 2 * sizeof(size_t);
+  if (many) each += sizeof(redmoon_error);
   rm_lua_getting *g = lua_newuserdatauv(L, sizeof *g + count * each, 0);
   memset(g, 0, sizeof *g + count * each);
   luaL_setmetatable(L, GETTING_TYPE);
@@ -39,7 +40,7 @@ rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size
   g->keys = (redmoon_cache_key *)(g->results + count);
   g->places = (size_t *)(g->keys + count);
   g->loads = g->places + count;
-  g->errors = (redmoon_error *)(g->loads + count);
+  if (many) g->errors = (redmoon_error *)(g->loads + count);
   g->count = count;
   rm_lua_link_set(&g->link, &cache->link);
   return g;
@@ -189,7 +190,7 @@ int rm_lua_cache_get(lua_State *L) {
   lua_settop(L, LOADER);
   luaL_checkstack(L, 20, NULL);
   const redmoon_bytes *key = rm_lua_cache_key(L, KEY);
-  rm_lua_getting *g = rm_lua_getting_new(L, c, 1);
+  rm_lua_getting *g = rm_lua_getting_new(L, c, 1, false);
   g->keys[0] = (redmoon_cache_key){key->ptr, key->len, NULL, 0};
   redmoon_error err;
   int status = start_get(L, g, &err);
@@ -359,7 +360,7 @@ int rm_lua_cache_get_many(lua_State *L) {
     return rm_lua_raise(L, "%d keys are not accepted; give up to %d", (int)count, REDMOON_CACHE_MANY_MAX);
   rm_lua_args *args = rm_lua_args_new(L, count);
   if (count > 0) rm_lua_args_add_list(L, args, KEY, "keys");
-  rm_lua_getting *g = rm_lua_getting_new(L, c, count);
+  rm_lua_getting *g = rm_lua_getting_new(L, c, count, true);
   for (size_t i = 0; i < count; i++) {
     g->keys[i] = (redmoon_cache_key){args->bytes[i].ptr, args->bytes[i].len, NULL, 0};
     g->places[i] = i;

@@ -14,9 +14,12 @@
 #include "support/embedded_fixture.h"
 
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define ENTRY "redmoon:{k}:c.cache"
 #define LEASE "redmoon:{k}:c.cache+lease"
@@ -575,6 +578,46 @@ static void an_operation_outlives_its_cache_and_can_be_cancelled(void **state) {
   redmoon_cache_free(other);
 }
 
+/* Threads of one client; the workers record, the main thread asserts. */
+enum { WORKERS = 24 };
+typedef struct crowd {
+  redmoon_cache *cache;
+  atomic_int asked, loads, failures;
+} crowd;
+
+static int load_when_all_have_asked(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)keys;
+  crowd *c = ctx;
+  atomic_fetch_add(&c->loads, (int)count);
+  struct timespec tick = {0, 1000000};
+  for (int i = 0; i < 20000 && atomic_load(&c->asked) < WORKERS; i++) nanosleep(&tick, NULL);
+  out[0] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL};
+  return 0;
+}
+
+static void *ask_for_it(void *ctx) {
+  crowd *c = ctx;
+  redmoon_cache_result result;
+  atomic_fetch_add(&c->asked, 1);
+  if (redmoon_cache_get(c->cache, &k, load_when_all_have_asked, c, &result, NULL) != 0 || result.len != 1) atomic_fetch_add(&c->failures, 1);
+  redmoon_cache_result_fini(&result);
+  return NULL;
+}
+
+static void threads_of_one_client_share_a_load(void **state) {
+  fixture *f = *state;
+  for (int round = 0; round < 10; round++) {
+    crowd c = {.cache = cache_of(f->client, 0)};
+    pthread_t threads[WORKERS];
+    redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
+    for (int i = 0; i < WORKERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, ask_for_it, &c), 0);
+    for (int i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&c.failures), 0);
+    assert_int_equal(atomic_load(&c.loads), 1);
+    redmoon_cache_free(c.cache);
+  }
+}
+
 /* Gets, loads that end late, and deletions in random order, over two clients: whoever begins after a deletion has returned
  * gets nothing that was loaded before it. */
 enum { GETS = 4 };
@@ -691,6 +734,7 @@ int main(void) {
       TEST(a_loader_that_asks_for_its_own_key_is_told),
       TEST(an_answer_that_was_lost_makes_no_second_load),
       TEST(an_operation_outlives_its_cache_and_can_be_cancelled),
+      TEST(threads_of_one_client_share_a_load),
       TEST(no_schedule_brings_back_what_was_deleted),
       TEST(bad_options_are_refused_with_what_is_accepted),
   };

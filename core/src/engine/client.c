@@ -173,3 +173,7 @@ const char *rm_client_key_prefix(const redmoon_client *client) {
 void rm_client_count(redmoon_client *client, const char *pattern, const char *result) {
   rm_metrics_count(&client->core->metrics, pattern, result);
 }
+
+_Atomic uint64_t *rm_client_counter(redmoon_client *client, const char *pattern, const char *result) {
+  return rm_metrics_counter(&client->core->metrics, pattern, result);
+}

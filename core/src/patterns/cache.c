@@ -124,7 +124,13 @@ void rm_cache_add(redmoon_cache *cache, rm_cache_count what) {
   static const char *const names[RM_COUNTS] = {"hit", "stale", "miss", "load", "early", "failure", "wait",
                                                "lost", "undecodable", "too_large", "unavailable", "fallback", "unstored"};
   atomic_fetch_add_explicit(&cache->counts[what], 1, memory_order_relaxed);
-  rm_client_count(cache->client, "cache", names[what]);
+  _Atomic uint64_t *counter = atomic_load_explicit(&cache->of_client[what], memory_order_acquire);
+  if (counter == NULL) {
+    counter = rm_client_counter(cache->client, "cache", names[what]);
+    if (counter == NULL) return;
+    atomic_store_explicit(&cache->of_client[what], counter, memory_order_release);
+  }
+  atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
 void redmoon_cache_get_stats(const redmoon_cache *cache, redmoon_cache_stats *out) {

@@ -66,6 +66,7 @@ struct redmoon_cache {
   rm_secret seal; /* bytes NULL: none */
   char part[RM_CACHE_NAME_MAX + sizeof ".cache+lease"]; /* last word of the lease's key; without "+lease" of the entry's */
   _Atomic uint64_t counts[RM_COUNTS];
+  _Atomic(_Atomic uint64_t *) of_client[RM_COUNTS]; /* the client's counters; NULL: not looked up yet */
 };
 
 redmoon_cache *rm_cache_ref(redmoon_cache *cache);
