@@ -10,7 +10,7 @@ typedef struct rm_lua_cache {
   redmoon_cache *cache; /* NULL: closed */
   rm_lua_codec codec;
 } rm_lua_cache;
-enum { RM_LUA_CACHE_SERVER = 1, RM_LUA_CACHE_CODEC = 2, RM_LUA_CACHE_SLOTS = 2 };
+enum { RM_LUA_CACHE_SERVER = 1, RM_LUA_CACHE_CODEC = 2, RM_LUA_CACHE_SPARE = 3, RM_LUA_CACHE_SLOTS = 3 };
 
 /** The cache at 1; raises for anything else, and if it is closed. [-0, +0] */
 rm_lua_cache *rm_lua_cache_check(lua_State *L);
@@ -23,6 +23,7 @@ void rm_lua_cache_push_info(lua_State *L, const redmoon_cache_result *result);
 typedef struct rm_lua_getting {
   rm_lua_link link;
   redmoon_op *op; /* NULL: none */
+  bool busy;      /* not to be used for another */
   int round;      /* how often it began: again where what was read could not be decoded */
   bool raised;    /* the loader did; what it raised is kept */
   size_t count;   /* of keys in this round */

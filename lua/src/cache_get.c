@@ -26,6 +26,7 @@ static void end_getting(lua_State *L, rm_lua_getting *g) {
   redmoon_op_cancel(op);
   for (size_t i = 0; i < g->count; i++) redmoon_cache_result_fini(&g->results[i]);
   g->count = 0;
+  g->busy = false;
   rm_lua_link_drop(L, &g->link);
 }
 
@@ -42,7 +43,29 @@ rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size
   g->loads = g->places + count;
   if (many) g->errors = (redmoon_error *)(g->loads + count);
   g->count = count;
+  g->busy = true;
   rm_lua_link_set(&g->link, &cache->link);
+  return g;
+}
+
+/* One for one key, perhaps that of the get before, which the cache keeps.  One that never ended stays busy. [-0, +1] */
+static rm_lua_getting *take_getting(lua_State *L, const rm_lua_cache *cache) {
+  if (lua_getiuservalue(L, CACHE, RM_LUA_CACHE_SPARE) == LUA_TUSERDATA) {
+    rm_lua_getting *g = lua_touserdata(L, -1);
+    if (!g->busy) {
+      g->busy = true;
+      g->raised = false;
+      g->round = 0;
+      g->count = 1;
+      g->results[0] = (redmoon_cache_result){0};
+      rm_lua_link_set(&g->link, &cache->link);
+      return g;
+    }
+  }
+  lua_pop(L, 1);
+  rm_lua_getting *g = rm_lua_getting_new(L, cache, 1, false);
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, CACHE, RM_LUA_CACHE_SPARE);
   return g;
 }
 
@@ -174,6 +197,8 @@ static int go_on(lua_State *L) {
     int count = 0;
     if (rm_lua_wait(L, &g->link, g->op) == RM_WAIT) {
       lua_settop(L, BOX);
+      lua_pushnil(L); /* if the loader yields and is not resumed, only the stack of its coroutine keeps the box */
+      lua_setiuservalue(L, CACHE, RM_LUA_CACHE_SPARE);
       lua_pushvalue(L, LOADER);
       lua_pushvalue(L, KEY);
       take_load(L, lua_pcallk(L, 1, FAILURE, 0, 0, loaded_k));
@@ -189,11 +214,19 @@ int rm_lua_cache_get(lua_State *L) {
   luaL_checktype(L, LOADER, LUA_TFUNCTION);
   lua_settop(L, LOADER);
   luaL_checkstack(L, 20, NULL);
-  const redmoon_bytes *key = rm_lua_cache_key(L, KEY);
-  rm_lua_getting *g = rm_lua_getting_new(L, c, 1, false);
-  g->keys[0] = (redmoon_cache_key){key->ptr, key->len, NULL, 0};
+  redmoon_cache_key key = {NULL, 0, NULL, 0};
+  if (lua_type(L, KEY) == LUA_TSTRING) { /* kept by the stack */
+    key.ptr = lua_tolstring(L, KEY, &key.len);
+    lua_pushnil(L);
+  } else {
+    const redmoon_bytes *text = rm_lua_cache_key(L, KEY);
+    key = (redmoon_cache_key){text->ptr, text->len, NULL, 0};
+  }
+  rm_lua_getting *g = take_getting(L, c);
+  g->keys[0] = key;
   redmoon_error err;
   int status = start_get(L, g, &err);
+  if (status < 0) end_getting(L, g);
   if (status == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
   if (status < 0) return end_failed(L, g, false, &err);
   return go_on(L);

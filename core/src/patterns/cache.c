@@ -102,6 +102,8 @@ int redmoon_cache_new(redmoon_client *client, const redmoon_cache_options *optio
   own.seal_key = NULL;
   cache->options = own;
   cache->on_error = policy;
+  cache->get = rm_command_find("GET", 3, NULL, 0);
+  cache->pttl = rm_command_find("PTTL", 4, NULL, 0);
   *out = cache;
   return 0;
 }

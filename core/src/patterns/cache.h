@@ -63,6 +63,7 @@ struct redmoon_cache {
   redmoon_client *client; /* a reference */
   redmoon_cache_options options; /* its pointers are not used */
   rm_cache_policy on_error;
+  const rm_command *get, *pttl; /* looked up once */
   rm_secret seal; /* bytes NULL: none */
   char part[RM_CACHE_NAME_MAX + sizeof ".cache+lease"]; /* last word of the lease's key; without "+lease" of the entry's */
   _Atomic uint64_t counts[RM_COUNTS];

@@ -25,14 +25,18 @@ static bool goes(const rm_item *item, rm_get_stage stage) {
   return item->state == ITEM_PUT || item->state == ITEM_RELEASE || item->state == ITEM_DISCARD;
 }
 
+static int add_read(rm_get_op *self, const rm_item *item, const rm_command *command) {
+  rm_request *request = &self->call.request;
+  rm_request_begin(request, 2);
+  rm_request_text(request, command->name);
+  rm_request_arg(request, item->entry.ptr, item->entry.len);
+  return rm_call_end(&self->call, command, 0, &self->call.op.error);
+}
+
 static int format_read(rm_get_op *self, rm_item *item) {
-  redmoon_error *err = &self->call.op.error;
   item->mark = self->call.request.count;
-  const char *argv[] = {"GET", item->entry.ptr};
-  const size_t lens[] = {3, item->entry.len}, ttl_lens[] = {4, item->entry.len};
-  int status = rm_call_argv(&self->call, 2, argv, lens, 0, err);
-  argv[0] = "PTTL";
-  return status < 0 ? status : rm_call_argv(&self->call, 2, argv, ttl_lens, 0, err);
+  int status = add_read(self, item, self->cache->get);
+  return status < 0 ? status : add_read(self, item, self->cache->pttl);
 }
 
 /* One script among others is loaded in front of its first run (bit `known` of *loaded): NOSCRIPT has no second try there. */
