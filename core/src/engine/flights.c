@@ -84,6 +84,7 @@ int rm_flights_join(rm_flights *flights, const void *key, size_t len, uintptr_t 
   }
   pthread_mutex_unlock(&flights->lock);
   rm_free(fresh);
+  ticket->joined = how == RM_FLIGHT_LEADS || how == RM_FLIGHT_FOLLOWS;
   return how;
 }
 
@@ -100,6 +101,8 @@ static void wake(rm_flight *flight, const char *failure) {
 }
 
 void rm_flights_leave(rm_flights *flights, rm_ticket *ticket, const char *failure) {
+  if (!ticket->joined) return;
+  ticket->joined = false;
   if (ticket->generation != flights->generation) { /* the parent's: its lists are not looked at here */
     if (ticket->leads) rm_free(ticket->flight);
     ticket->flight = NULL;

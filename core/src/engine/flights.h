@@ -34,6 +34,7 @@ typedef struct rm_ticket {
   rm_flight *flight; /* NULL: none */
   rm_event *event;   /* the follower's */
   unsigned generation;
+  bool joined;       /* its owner's: there is something to leave */
   bool leads, failed;
   char text[RM_FLIGHT_TEXT]; /* of a flight that failed */
 } rm_ticket;
@@ -49,7 +50,7 @@ void rm_flights_forked(rm_flights *flights);
  *  flight. */
 int rm_flights_join(rm_flights *flights, const void *key, size_t len, uintptr_t owner, const void *work,
                     rm_event *event, rm_ticket *ticket);
-/** Ends a ticket, whatever it is.  Of a leader: `failure` (NULL: none) is told to those who follow. */
+/** Ends a ticket, whatever it is; one that never joined costs nothing.  Of a leader: `failure` (NULL: none) is told to those who follow. */
 void rm_flights_leave(rm_flights *flights, rm_ticket *ticket, const char *failure);
 /** Whether the flight that a ticket followed has ended; then ticket->failed and ->text say how. */
 bool rm_ticket_has_ended(rm_flights *flights, rm_ticket *ticket);

@@ -138,7 +138,7 @@ static int step_stage(rm_get_op *self, int64_t now_us) {
   default: {
     int status = rm_call_step(op, now_us);
     if (status == RM_WAIT) return RM_WAIT;
-    status = rm_get_answered(self, status, op->may_block ? rm_clock_now_us() : now_us);
+    status = rm_get_answered(self, status, now_us);
     return status < 0 ? status : RM_DONE;
   }
   }
