@@ -3,10 +3,12 @@
 -- A cache hit with its decoding beside a bare GET with the same decoding, in one process, in turns.
 --
 --   cmake --preset bench && cmake --build --preset bench
---   LUA_PATH='build/bench/lua/?.lua;build/bench/lua/?/init.lua;;' LUA_CPATH='build/bench/lua/?.so;;' lua5.4 bench/cache.lua
+--   export LUA_PATH='build/bench/lua/?.lua;build/bench/lua/?/init.lua;;' LUA_CPATH='build/bench/lua/?.so;;'
+--   lua5.4 bench/cache.lua
 --
 -- It starts a server of its own. Each round runs both, one after the other; what is printed is the median of the rounds'
--- ratios (above 1: the cache is faster than the bare GET), and the ratio of the best rounds, which a busy machine moves less.
+-- ratios (above 1: the cache is faster than the bare GET), and the ratio of the best rounds, which a busy machine moves
+-- less.
 local redmoon = require "redmoon"
 local socket = require "socket"
 

@@ -119,6 +119,7 @@
 ---@field negative_ttl? number default 5, or ttl if that is less; 0: absences are not kept
 ---@field stale_ttl? number default 0: how long a value is kept beyond its ttl
 ---@field lease? number default 10, from 0.01 to 86400: how long a load may take before another begins one, too
+---@field retry_after? number default 0, to 86400: for so long after a load that failed nobody is given the lease
 ---@field jitter? number default 0.1, to 0.5: how far the TTLs of values differ
 ---@field early_refresh? number default 1, to 10: the beta of XFetch; 0: off
 ---@field on_error? "load"|"stale"|"error" default "load": when Redis fails, or the wait for another's load is over

@@ -17,6 +17,7 @@ static const rm_option cache_options[] = {
     {"negative_ttl", RM_OPTION_DURATION, FIELD(negative_ttl_ms), 0, YEAR_MS, 5000, "seconds from 0 to 31622400 (366 days)"},
     {"stale_ttl", RM_OPTION_DURATION, FIELD(stale_ttl_ms), 0, YEAR_MS, 0, "seconds from 0 to 31622400 (366 days)"},
     {"lease", RM_OPTION_DURATION, FIELD(lease_ms), 10, 86400000, 10000, "seconds from 0.01 to 86400"},
+    {"retry_after", RM_OPTION_DURATION, FIELD(retry_after_ms), 0, 86400000, 0, "seconds from 0 to 86400"},
     {"jitter", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
     {"early_refresh", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
     {"on_error", RM_OPTION_TEXT, FIELD(on_error), 0, 0, 0, "\"load\", \"stale\" or \"error\""},

@@ -275,6 +275,7 @@ describe("a cache", function()
       ["option 'ttl': 0 is not accepted; it takes seconds from 0.001"] = { name = "c", ttl = 0 },
       ["option 'jitter': 0.6 is not accepted; it takes a number from 0 to 0.5"] = { name = "c", ttl = 5, jitter = 0.6 },
       ["option 'early_refresh': a boolean is not accepted"] = { name = "c", ttl = 5, early_refresh = true },
+      ["option 'retry_after': %-1 is not accepted"] = { name = "c", ttl = 5, retry_after = -1 },
       ["cache option on_error: 'deny' is not accepted"] = { name = "c", ttl = 5, on_error = "deny" },
       ["cache option seal_key: 5 bytes are not accepted; give 32"] = { name = "c", ttl = 5, seal_key = "short" },
       ["option 'seal_key': a number is not accepted"] = { name = "c", ttl = 5, seal_key = 5 },

@@ -54,10 +54,10 @@ function Model:put(now, token, text, soft, hard)
   return {STORED}, true
 end
 
-function Model:release(now, token)
+function Model:release(now, token, pause)
   self:look(now)
   if not (self.lease and self.lease.token == token) then return {LOST} end
-  self.lease = nil
+  self.lease = pause > 0 and {token = "failed", ms = pause, at = now} or nil
   return {STORED}, true
 end
 
@@ -83,7 +83,9 @@ describe("cache", function()
       why or "load")
   end
   local function put(token, text, ttl) return redis:call("EVALSHA", sha.cache_put, 2, ENTRY, LEASE, token, text, ttl) end
-  local function release(token) return redis:call("EVALSHA", sha.cache_release, 1, LEASE, token) end
+  local function release(token, pause)
+    return redis:call("EVALSHA", sha.cache_release, 1, LEASE, token, pause or 0)
+  end
   local function discard(seen) return redis:call("EVALSHA", sha.cache_discard, 1, ENTRY, seen) end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
@@ -127,7 +129,8 @@ describe("cache", function()
       return {"EVALSHA", sha.cache_put, 2, entry, key, token, fresh, hard}, model:put(now, token, fresh, soft, hard)
     elseif how == 10 then
       if model.lease and math.random(2) == 1 then token = model.lease.token end
-      return {"EVALSHA", sha.cache_release, 1, key, token}, model:release(now, token)
+      local pause = math.random(0, 2) * KS
+      return {"EVALSHA", sha.cache_release, 1, key, token, pause}, model:release(now, token, pause)
     elseif how == 11 then
       return {"EVALSHA", sha.cache_discard, 1, entry, seen}, model:discard(now, seen)
     end
@@ -294,6 +297,17 @@ describe("cache", function()
     end
     assert.are.same({STORED}, release("a"))
     assert.are.equal(REFRESH, lease("c")[1])
+    -- With a pause nobody is given it for so long, not even who has failed.
+    assert.are.same({STORED}, release("c", 5000))
+    assert.are.same({LOST}, release("c", 5000))
+    assert.are.same({LOST}, put("c", entry_text(2, KS, KS, "late"), KS))
+    for _, token in ipairs {"c", "d"} do
+      local answer = lease(token)
+      assert.are.equal(BUSY, answer[1])
+      assert.is_true(answer[4] > 4000 and answer[4] <= 5000)
+    end
+    redis:call("UNLINK", ENTRY, LEASE) -- a deletion ends it
+    assert.are.equal(LOAD, lease("e")[1])
   end)
 
   it("an early load is one, though many decide on it: only who has read what is there still", function()
@@ -361,6 +375,9 @@ describe("cache", function()
     end
     for _, bad in ipairs {-1, 0.5, "x", "nan", "inf", "1e300"} do
       assert.is_truthy(put("", "text", bad).err:find("hard TTL", 1, true))
+    end
+    for _, bad in ipairs {-1, 0.5, "x", "nan", 86400001} do
+      assert.is_truthy(release("t", bad).err:find("the pause", 1, true))
     end
     assert.are.equal(0, redis:call("DBSIZE"))
     redis:call("LPUSH", LEASE, "x")

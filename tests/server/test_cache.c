@@ -19,7 +19,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ENTRY "redmoon:{k}:c.cache"
 #define LEASE "redmoon:{k}:c.cache+lease"
@@ -322,6 +324,59 @@ static void a_load_that_fails_is_told_to_all_who_wait_and_what_is_stale_is_serve
   assert_string_equal(stale.code, "UNAVAILABLE");
   assert_int_equal(ask_integer(f->client, "EXISTS", LEASE, NULL), 0);
   assert_int_equal(stats_of(cache).failures, 2);
+  redmoon_cache_free(cache);
+}
+
+static void after_a_failure_nobody_loads_for_a_while(void **state) {
+  fixture *f = *state;
+  redmoon_cache_options options = options_of();
+  options.stale_ttl_ms = STALE_MS;
+  options.retry_after_ms = 600000;
+  redmoon_cache *cache = cache_with(f->client, &options);
+  source db = {"old", NULL, 0, NULL};
+  get(cache, &db, "old");
+  age(f, "1000000");
+  get_as(cache, &db, "old", "redis", "hit");
+  age(f, "500000");
+  db.error = "down";
+  for (int i = 0; i < 5; i++) get_as(cache, &db, "old", "redis", "stale");
+  assert_int_equal(db.loads, 2);
+  assert_in_range(ask_integer(f->client, "PTTL", LEASE, NULL), 500000, 600000);
+  db.error = NULL;
+  db.value = "new";
+  get_as(cache, &db, "old", "redis", "stale");
+  assert_int_equal(redmoon_cache_delete(cache, "k", 1, NULL), 0); /* that ends it */
+  get_as(cache, &db, "new", "loader", "miss");
+  redmoon_cache_free(cache);
+}
+
+/* A child has none of its parent's gets, and leaves them alone. */
+static void a_get_under_way_stays_the_parents(void **state) {
+  fixture *f = *state;
+  redmoon_cache *cache = cache_of(f->client, 0);
+  redmoon_cache_result out[2];
+  redmoon_op *op = start(cache, &out[0]), *follower = start(cache, &out[1]);
+  assert_int_equal(go(op), LOADS);
+  assert_int_equal(go(follower), SLEEPS);
+  pid_t pid = fork();
+  if (pid == 0) {
+    redmoon_error err;
+    redmoon_cache_result result;
+    source db = {"child", NULL, 0, NULL};
+    const redmoon_cache_key other = {"child", 5, NULL, 0};
+    redmoon_op_cancel(follower);
+    if (redmoon_op_step(op) != 1 || redmoon_op_finish(op, &err) != REDMOON_ECLOSED) _exit(1);
+    if (redmoon_cache_get(cache, &other, load, &db, &result, &err) != 0 || db.loads != 1) _exit(2);
+    _exit(0);
+  }
+  int status;
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_int_equal(status, 0);
+  loaded(op, "v");
+  has_ended(op, &out[0], "v", "miss");
+  assert_int_equal(out[0].stored, 1);
+  has_ended(follower, &out[1], "v", "hit");
+  for (int i = 0; i < 2; i++) redmoon_cache_result_fini(&out[i]);
   redmoon_cache_free(cache);
 }
 
@@ -688,6 +743,7 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
   CASE("cache option negative_ttl: -1 ms", negative_ttl_ms, -1);
   CASE("cache option stale_ttl: -1 ms", stale_ttl_ms, -1);
   CASE("cache option lease: 9 ms", lease_ms, 9);
+  CASE("cache option retry_after: -1 ms", retry_after_ms, -1);
   CASE("cache option jitter: 500001 ppm", jitter_ppm, 500001);
   CASE("cache option early_refresh: -1 ppm", early_refresh_ppm, -1);
   CASE("cache option on_error: 'deny' is not accepted; give \"load\", \"stale\" or \"error\"", on_error, "deny");
@@ -725,6 +781,8 @@ int main(void) {
       TEST(who_finds_nothing_waits_for_the_one_that_loads),
       TEST(a_deletion_voids_the_load_that_goes_on),
       TEST(a_load_that_fails_is_told_to_all_who_wait_and_what_is_stale_is_served),
+      TEST(after_a_failure_nobody_loads_for_a_while),
+      TEST(a_get_under_way_stays_the_parents),
       TEST(an_early_load_is_one),
       TEST(what_cannot_be_decoded_is_a_counted_miss),
       TEST(a_version_that_the_caller_cannot_decode_is_rejected),

@@ -26,6 +26,8 @@ typedef struct redmoon_cache_options {
   int64_t stale_ttl_ms;      /**< 0; how long a value is kept beyond its ttl, to be served while it is loaded again and when
                                   that fails; up to 366 days */
   int64_t lease_ms;          /**< 10,000; 10 ms to 24 h: how long a load may take before another begins one, too */
+  int64_t retry_after_ms;    /**< 0; to 24 h: for so long after a load that failed nobody is given the lease of that key:
+                                  what is stale is served, and who finds nothing waits */
   int64_t jitter_ppm;        /**< 100,000 (+-10 %); 0 to 500,000: how far the TTLs of values differ */
   int64_t early_refresh_ppm; /**< 1,000,000 (1.0); 0: off; to 10,000,000: the beta of XFetch */
   const char *on_error;      /**< when Redis fails, or the wait for another's load is over: "load" (default) without storing,
@@ -38,8 +40,8 @@ typedef struct redmoon_cache_options {
   size_t seal_key_len;
 } redmoon_cache_options;
 #define REDMOON_CACHE_OPTIONS_INIT                                                                                     \
-  {0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0, REDMOON_UNSET,      \
-   REDMOON_UNSET, REDMOON_UNSET, 0, 0}
+  {0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0,       \
+   REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0, 0}
 
 #define REDMOON_CACHE_VERSION_MAX 40
 

@@ -68,6 +68,7 @@ static int check_options(redmoon_cache_options *o, rm_cache_policy *policy, redm
   if (status == 0) status = check_number("negative_ttl", &o->negative_ttl_ms, negative, 0, YEAR_MS, " ms", err);
   if (status == 0) status = check_number("stale_ttl", &o->stale_ttl_ms, 0, 0, YEAR_MS, " ms", err);
   if (status == 0) status = check_number("lease", &o->lease_ms, 10000, 10, DAY_MS, " ms", err);
+  if (status == 0) status = check_number("retry_after", &o->retry_after_ms, 0, 0, DAY_MS, " ms", err);
   if (status == 0) status = check_number("jitter", &o->jitter_ppm, 100000, 0, 500000, " ppm", err);
   if (status == 0) status = check_number("early_refresh", &o->early_refresh_ppm, 1000000, 0, 10000000, " ppm", err);
   if (status == 0) status = check_number("fallback_loads", &o->fallback_loads, 8, 1, 10000, "", err);

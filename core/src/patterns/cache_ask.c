@@ -99,8 +99,10 @@ static int format_put(rm_get_op *self, rm_item *item, unsigned *loaded) {
 static int format_end(rm_get_op *self, rm_item *item, unsigned *loaded) {
   if (item->state == ITEM_PUT) return format_put(self, item, loaded);
   bool discard = item->state == ITEM_DISCARD;
-  const redmoon_bytes token = {item->token, 32}, seen = {item->seen, item->seen_len};
-  const redmoon_script_args all = {discard ? &item->entry : &item->lease, 1, discard ? &seen : &token, 1};
+  char pause[24];
+  int pause_len = snprintf(pause, sizeof pause, "%" PRId64, self->cache->options.retry_after_ms);
+  const redmoon_bytes release[] = {{item->token, 32}, {pause, (size_t)pause_len}}, seen = {item->seen, item->seen_len};
+  const redmoon_script_args all = {discard ? &item->entry : &item->lease, 1, discard ? &seen : release, discard ? 1 : 2};
   return format_script(self, item, discard ? &rm_script_cache_discard : &rm_script_cache_release, &all,
                        RM_CALL_REPEATABLE, discard ? 4 : 8, loaded);
 }

@@ -177,6 +177,7 @@ static int get_finish(redmoon_op *op, redmoon_error *err) {
 
 static void get_destroy(redmoon_op *op) {
   rm_get_op *self = (rm_get_op *)op;
+  (void)rm_client_pid(self->cache->client); /* in a forked child the flights start afresh before they are asked */
   for (size_t i = 0; i < self->count; i++) {
     rm_item *item = &self->items[i];
     rm_get_end_fallback(self, item);
