@@ -73,7 +73,8 @@ lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *
 
 /* wait.c: */
 
-/** Drives the operation to its end: the one place where the binding waits.  Returns its status. [-0, +0], never
+/** Drives the operation to its end, or until it wants a load (RM_WAIT): the one place where the binding waits.  Returns its
+ * status. [-0, +0], never
  * raises */
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, redmoon_op *op);
 /** Waits for and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */

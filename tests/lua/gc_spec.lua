@@ -80,6 +80,18 @@ local function use_and_close(client, i)
     assert.equal(tag, view:echo(tag))
   end
   do
+    local cache <close> = assert(client:cache { name = "gc", ttl = 5, stale_ttl = 5 })
+    local function load(key) return { key } end
+    assert(cache:delete(tag))
+    for _ = 1, 3 do assert.equal(tag, cache:get(tag, load)[1]) end
+    local values = assert(cache:get_many({ tag, "k", 17 }, function() return { k = 1 } end))
+    assert.is_true(values[1][1] == tag and values[3] == redmoon.null)
+    assert.is_false(pcall(cache.get, cache, "raises", error))
+    assert(cache:set("k", tag))
+    assert.equal(tag, cache:peek("k"))
+    assert(cache:stats().hits)
+  end
+  do
     local semaphore <close> = assert(client:semaphore("gc", { permits = 1 }))
     local permit <close> = assert(semaphore:acquire())
     assert(permit.token and permit:extend() and not semaphore:acquire())
@@ -109,6 +121,8 @@ local function use_and_forget(client, i)
   assert(client:rwlock("forgotten" .. tag):read())
   assert(client:rate_limiter { algorithm = "sliding_log", limit = 10, window = 1, name = tag })
   assert(client:counter("forgotten" .. tag))
+  local cache = assert(client:cache { name = "forgotten", ttl = 5 })
+  assert(cache:get(tag, function() return tag end))
   assert(client:blocklist("forgotten"):check { jti = tag })
   assert(assert(client:with { timeout = 3 }):on("command", function() return tag end))
   assert(client:on("connect", function() return tag end)):close()
@@ -116,6 +130,7 @@ local function use_and_forget(client, i)
   local inside = {
     coroutine.create(function() return other:transaction("k", function() coroutine.yield() end) end),
     coroutine.create(function() return client:pipeline(function(p) coroutine.yield(p:echo(tag)) end) end),
+    coroutine.create(function() return cache:get("w" .. tag, coroutine.yield) end),
     coroutine.create(function() return client:with_lock("w" .. tag, {}, function() coroutine.yield() end) end),
   }
   for _, thread in ipairs(inside) do assert(coroutine.resume(thread)) end
