@@ -145,7 +145,7 @@ int rm_get_answered(rm_get_op *self, int status, int64_t now_us);
 
 /* cache_wait.c: */
 /** Who leads may ask for the lease; the others are moved on.  0 or negative with op.error. */
-int rm_get_join(rm_get_op *self, rm_item *item, int64_t now_us);
+int rm_get_join(rm_get_op *self, rm_item *item);
 /** Redis failed for an item: by the policy. */
 void rm_get_degrade(rm_get_op *self, rm_item *item, const redmoon_error *why);
 /** Looks after all that wait.  False: nothing has changed, and *until_us is when it may. */

@@ -6,10 +6,11 @@
  *      sealed:  40 nonce   64 the value, encrypted   then its tag, which also covers the first 32 bytes and the Redis key
  *
  * The id makes each entry another than the one before, whatever is in it: "still the one I read" is seen by 40 bytes.
- * The checksum finds accidents, the seal finds intent: the key of the former is no secret. */
+ * The checksum (XXH64) finds accidents, the seal finds intent. */
 #include "patterns/cache.h"
 
 #include "base/alloc.h"
+#include "base/checksum.h"
 #include "base/random.h"
 
 #include <math.h>
@@ -31,14 +32,10 @@ static int64_t get_number(const unsigned char *at, size_t bytes) {
   return number;
 }
 
-/* SipHash-2-4 of the header, the key and the body, each by its own hash: a byte cannot move between them. */
+/* Over the key, the body and the header, one after the other: a byte cannot move between them. */
 static void checksum(const unsigned char *header, redmoon_bytes key, const void *body, size_t len, unsigned char out[8]) {
-  static const unsigned char hash_key[crypto_shorthash_KEYBYTES] = "redmoon.cache.1";
-  unsigned char all[AT_SUM + 16];
-  memcpy(all, header, AT_SUM);
-  crypto_shorthash(all + AT_SUM, key.ptr, key.len, hash_key);
-  crypto_shorthash(all + AT_SUM + 8, body, len, hash_key);
-  crypto_shorthash(out, all, sizeof all, hash_key);
+  uint64_t sum = rm_checksum(header, AT_SUM, rm_checksum(body, len, rm_checksum(key.ptr, key.len, 0)));
+  for (size_t i = 8; i-- > 0; sum >>= 8) out[i] = (unsigned char)(sum & 0xFF);
 }
 
 /* What the tag covers beside the value: the header, and the key by its hash (BLAKE2b). */

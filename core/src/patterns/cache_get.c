@@ -75,7 +75,7 @@ static int begin_call(rm_get_op *self, rm_get_stage stage) {
 static int plan(rm_get_op *self, int64_t now_us) {
   for (size_t i = 0; i < self->count; i++)
     if (self->items[i].state == ITEM_LEASE && !self->items[i].ticket.leads) {
-      int status = rm_get_join(self, &self->items[i], now_us);
+      int status = rm_get_join(self, &self->items[i]);
       if (status < 0) return status;
     }
   if (has_state(self, ITEM_ASK)) return begin_call(self, GET_READ);
@@ -101,12 +101,11 @@ static int wait_for_others(rm_get_op *self, int64_t now_us) {
   return RM_WAIT;
 }
 
-static int begin(rm_get_op *self, int64_t now_us) {
+static void begin(rm_get_op *self, int64_t now_us) {
   self->begun = true;
   self->pid = rm_client_pid(self->cache->client);
   self->generation = self->flights->generation;
   self->deadline_us = now_us + self->call.op.client->settings.timeout_us;
-  return 0;
 }
 
 static int check_alive(rm_get_op *self) {
@@ -146,8 +145,8 @@ static int step_stage(rm_get_op *self, int64_t now_us) {
 
 static int get_step(redmoon_op *op, int64_t now_us) {
   rm_get_op *self = (rm_get_op *)op;
-  int status = self->begun ? 0 : begin(self, now_us);
-  if (status == 0) status = check_alive(self);
+  if (!self->begun) begin(self, now_us);
+  int status = check_alive(self);
   while (status >= 0) {
     status = step_stage(self, now_us);
     if (status != RM_DONE) return status;

@@ -33,8 +33,7 @@ static int follow(rm_get_op *self, rm_item *item) {
                          &item->ticket);
 }
 
-int rm_get_join(rm_get_op *self, rm_item *item, int64_t now_us) {
-  (void)now_us;
+int rm_get_join(rm_get_op *self, rm_item *item) {
   redmoon_error *err = &self->call.op.error;
   int how = rm_flights_join(self->flights, item->entry.ptr, item->entry.len, owner_of(&self->call.op), self, NULL,
                             &item->ticket);
