@@ -354,6 +354,30 @@ function permit:release() end
 ---@return true
 function permit:close() end
 
+---The plain list that programs in other languages use as a queue. At most once.
+---@class redmoon.list_queue
+local list_queue = {}
+---@param value any what the codec takes
+---@return integer? length items in the list afterwards
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:push(value) end
+---The oldest item, or nil. What cannot be decoded is CODEC with `detail.payload`, because it is nowhere else any more.
+---@param timeout? number default 0: do not wait; to 31622400
+---@return any? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:pop(timeout) end
+---@return integer? length
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:length() end
+---@return true
+function list_queue:close() end
+
 ---@class redmoon.semaphore
 local semaphore = {}
 ---@param count? integer default 1, to 1000: all or none
@@ -811,6 +835,13 @@ function client:lock(name, options) end
 ---@param ... any
 ---@return any
 function client:with_lock(name, options, fn, ...) end
+---@param name string the list's key as it is, 1 to 512 bytes
+---@param options? { codec?: redmoon.codec } default "string"
+---@return redmoon.list_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:list_queue(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options redmoon.semaphore_options
 ---@return redmoon.semaphore?

@@ -79,6 +79,7 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_script_open(L);
   rm_lua_scan_open(L);
   rm_lua_counter_open(L);
+  rm_lua_list_queue_open(L);
   rm_lua_lock_open(L);
   rm_lua_permit_open(L);
   rm_lua_rate_limiter_open(L);
