@@ -184,6 +184,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"semaphore", rm_lua_client_semaphore},
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
+                                     {"stream_queue", rm_lua_client_stream_queue},
                                      {"with", client_with},
                                      {"zscan", rm_lua_client_zscan},
                                      {NULL, NULL}};

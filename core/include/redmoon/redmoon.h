@@ -26,6 +26,7 @@
 #include <redmoon/script.h>
 #include <redmoon/sessions.h>
 #include <redmoon/semaphore.h>
+#include <redmoon/stream_queue.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 
