@@ -398,6 +398,12 @@ local stream_job = {}
 ---@return string? code LOST when the lease passed to another worker
 ---@return redmoon.detail? detail
 function stream_job:ack() end
+---Acknowledges, and takes the next new job in the same round trip; nil now and then: then pop.
+---@return redmoon.stream_job?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:ack_next() end
 ---@param options? { delay?: number, error?: any, fatal?: boolean } delay: up to the lease
 ---@return true?
 ---@return boolean|string? dead it will not run again; or the message

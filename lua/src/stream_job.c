@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define STREAM_JOB_TYPE "redmoon.stream_job"
-enum { SLOT_SERVER = 1, SLOT_PAYLOAD = 2, SLOTS = 2 };
+enum { SLOTS = 3 };
 
 static const rm_option nack_table[] = {
     {"delay", RM_OPTION_DURATION, offsetof(redmoon_stream_nack_options, delay_ms), 0, 86400000, 0,
@@ -24,19 +24,22 @@ static void end_job(lua_State *L, rm_lua_stream_job *box) {
   rm_lua_link_drop(L, &box->link);
 }
 
-rm_lua_stream_job *rm_lua_stream_job_new(lua_State *L, int index, const rm_lua_link *link) {
+rm_lua_stream_job *rm_lua_stream_job_new(lua_State *L, int index, const rm_lua_link *link, rm_lua_codec codec) {
   index = lua_absindex(L, index);
   rm_lua_stream_job *box = lua_newuserdatauv(L, sizeof *box, SLOTS);
   memset(box, 0, sizeof *box);
+  box->codec = codec;
   luaL_setmetatable(L, STREAM_JOB_TYPE);
-  lua_getiuservalue(L, index, SLOT_SERVER);
-  lua_setiuservalue(L, -2, SLOT_SERVER);
+  for (int slot = RM_LUA_STREAM_SERVER; slot <= RM_LUA_STREAM_CODEC; slot++) {
+    lua_getiuservalue(L, index, slot);
+    lua_setiuservalue(L, -2, slot);
+  }
   rm_lua_link_set(&box->link, link);
   return box;
 }
 
 /* A payload that cannot be decoded is nil; its bytes are job.raw. */
-void rm_lua_stream_job_got(lua_State *L, rm_lua_stream_job *box, rm_lua_codec codec, int owner, int slot) {
+void rm_lua_stream_job_got(lua_State *L, rm_lua_stream_job *box) {
   if (box->job == NULL) {
     end_job(L, box);
     lua_pop(L, 1);
@@ -47,7 +50,8 @@ void rm_lua_stream_job_got(lua_State *L, rm_lua_stream_job *box, rm_lua_codec co
   size_t len;
   redmoon_error err;
   const void *payload = redmoon_stream_job_payload(box->job, &len);
-  if (rm_lua_codec_decode(L, codec, owner, slot, payload, len, &err) == 0) lua_setiuservalue(L, at, SLOT_PAYLOAD);
+  if (rm_lua_codec_decode(L, box->codec, at, RM_LUA_STREAM_CODEC, payload, len, &err) == 0)
+    lua_setiuservalue(L, at, RM_LUA_STREAM_PAYLOAD);
 }
 
 static rm_lua_stream_job *check(lua_State *L) {
@@ -74,6 +78,20 @@ static int job_ack(lua_State *L) {
   redmoon_error err;
   int started = redmoon_stream_job_ack_start(box->job, &op, &err);
   return answer(L, box, started, op, &err, true);
+}
+
+/* job:ack_next() -> the next job, or nil when none is ready */
+static int job_ack_next(lua_State *L) {
+  rm_lua_stream_job *box = check(L);
+  rm_lua_stream_job *next = rm_lua_stream_job_new(L, 1, &box->link, box->codec);
+  redmoon_op *op = NULL;
+  redmoon_error err;
+  int started = redmoon_stream_job_ack_next_start(box->job, &next->job, &op, &err);
+  int status = rm_lua_run(L, &box->link, started, op, &err), count = 1;
+  if (status == 0 || status == REDMOON_ELOST) box->ended = true;
+  if (status < 0) count = rm_lua_fail(L, &err);
+  else rm_lua_stream_job_got(L, next);
+  return rm_lua_end(L, &box->link, count);
 }
 
 /* job:release() */
@@ -165,7 +183,7 @@ static int job_index(lua_State *L) {
   const rm_lua_stream_job *box = luaL_checkudata(L, 1, STREAM_JOB_TYPE);
   const char *field = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
   if (strcmp(field, "payload") == 0) {
-    lua_getiuservalue(L, 1, SLOT_PAYLOAD);
+    lua_getiuservalue(L, 1, RM_LUA_STREAM_PAYLOAD);
   } else if (strcmp(field, "ended") == 0) {
     lua_pushboolean(L, box->ended);
   } else if (box->job != NULL && strcmp(field, "id") == 0) {
@@ -188,9 +206,9 @@ static int job_index(lua_State *L) {
 void rm_lua_stream_job_open(lua_State *L) {
   static const luaL_Reg meta[] = {
       {"__gc", job_gc}, {"__close", job_close}, {"__tostring", job_tostring}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {
-      {"ack", job_ack},   {"close", job_close},     {"extend", job_extend},       {"held", job_held},
-      {"nack", job_nack}, {"release", job_release}, {"remaining", job_remaining}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"ack", job_ack},         {"ack_next", job_ack_next},   {"close", job_close},
+                                     {"extend", job_extend},   {"held", job_held},           {"nack", job_nack},
+                                     {"release", job_release}, {"remaining", job_remaining}, {NULL, NULL}};
   rm_lua_new_type(L, STREAM_JOB_TYPE, meta, methods);
   lua_pushcclosure(L, job_index, 1);
   lua_setfield(L, -2, "__index");

@@ -9,7 +9,7 @@
 #define STREAM_QUEUE_TYPE "redmoon.stream_queue"
 #define STREAM_JOBS_TYPE "redmoon.stream_jobs"
 #define MANY REDMOON_STREAM_QUEUE_MANY_MAX
-enum { SLOT_SERVER = 1, SLOT_CODEC = 2, SLOTS = 2, DEAD_USUAL = 100 };
+enum { SLOTS = 2, DEAD_USUAL = 100 };
 
 typedef struct stream_queue {
   rm_lua_link link;
@@ -64,9 +64,9 @@ int rm_lua_client_stream_queue(lua_State *L) {
   q->codec = codec;
   luaL_setmetatable(L, STREAM_QUEUE_TYPE);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
-  lua_setiuservalue(L, 5, SLOT_SERVER);
+  lua_setiuservalue(L, 5, RM_LUA_STREAM_SERVER);
   lua_pushvalue(L, 4);
-  lua_setiuservalue(L, 5, SLOT_CODEC);
+  lua_setiuservalue(L, 5, RM_LUA_STREAM_CODEC);
   rm_lua_link_set(&q->link, &client->link);
   redmoon_error err;
   if (redmoon_stream_queue_new(client->link.client, name, name_len, &options, &q->queue, &err) < 0) {
@@ -81,7 +81,7 @@ int rm_lua_client_stream_queue(lua_State *L) {
 
 /* The value at `index`, encoded, on top.  0, or negative with nothing pushed. [-0, +1|0] */
 static int encode(lua_State *L, stream_queue *q, int index, redmoon_bytes *out, redmoon_error *err) {
-  int status = rm_lua_codec_encode(L, q->codec, 1, SLOT_CODEC, index, err);
+  int status = rm_lua_codec_encode(L, q->codec, 1, RM_LUA_STREAM_CODEC, index, err);
   if (status < 0) return status;
   luaL_argcheck(L, q->queue != NULL, 1, "the queue is closed"); /* by the codec's function */
   out->ptr = lua_tolstring(L, -1, &out->len);
@@ -182,13 +182,13 @@ static int stream_queue_pop(lua_State *L) {
   stream_queue *q = check(L);
   int64_t timeout_ms = check_timeout(L, 2);
   lua_settop(L, 2);
-  rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &q->link);
+  rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &q->link, q->codec);
   redmoon_op *op = NULL;
   redmoon_error err;
   int started = redmoon_stream_queue_pop_start(q->queue, timeout_ms, &box->job, &op, &err);
   int count = wait_for(L, q, started, op, &err);
   if (count == 0) {
-    rm_lua_stream_job_got(L, box, q->codec, 1, SLOT_CODEC);
+    rm_lua_stream_job_got(L, box);
     count = 1;
   }
   return rm_lua_end(L, &q->link, count);
@@ -224,9 +224,9 @@ static int stream_queue_pop_many(lua_State *L) {
   if (count == 0) {
     lua_createtable(L, (int)all->got, 0);
     while (all->boxed < all->got) {
-      rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &q->link);
+      rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &q->link, q->codec);
       box->job = all->list[all->boxed++];
-      rm_lua_stream_job_got(L, box, q->codec, 1, SLOT_CODEC);
+      rm_lua_stream_job_got(L, box);
       lua_rawseti(L, -2, (lua_Integer)all->boxed);
     }
     count = 1;
@@ -276,7 +276,7 @@ static void push_dead(lua_State *L, stream_queue *q, const redmoon_stream_dead *
   lua_setfield(L, -2, "died_at");
   lua_pushlstring(L, job->payload.ptr, job->payload.len);
   lua_setfield(L, -2, "raw");
-  if (rm_lua_codec_decode(L, q->codec, 1, SLOT_CODEC, job->payload.ptr, job->payload.len, &err) == 0)
+  if (rm_lua_codec_decode(L, q->codec, 1, RM_LUA_STREAM_CODEC, job->payload.ptr, job->payload.len, &err) == 0)
     lua_setfield(L, -2, "payload");
 }
 

@@ -535,7 +535,8 @@ static int stream_queue_calls(redmoon_stream_queue *queue, redmoon_error *err) {
   redmoon_stream_job_free(job);
   if (rc == 0) rc = redmoon_stream_queue_pop_many(queue, 2, 60000, more, &got, err);
   if (rc == 0) assert_in_range(got, 1, 2); /* the one that was released, or those behind it */
-  if (rc == 0) rc = redmoon_stream_job_ack(more[0], err);
+  if (rc == 0) rc = redmoon_stream_job_ack_next(more[0], &job, err);
+  if (rc == 0) redmoon_stream_job_free(job);
   const redmoon_stream_nack_options fatal = {"memory", 0, 1};
   if (rc == 0 && got == 2) rc = redmoon_stream_job_nack(more[1], &fatal, NULL, err);
   for (size_t i = 0; i < got; i++) redmoon_stream_job_free(more[i]);

@@ -99,7 +99,7 @@ use["Stream queue"] = function(client)
   local a, b = assert(queue:pop()), assert(queue:pop(1))
   assert(a:extend())
   assert(a:release())
-  assert(b:ack())
+  assert(not select(2, b:ack_next()))
   assert(queue:pop():nack { error = "no" })
   for _, job in ipairs(assert(queue:pop_many(10))) do assert(job:nack { fatal = true }) end
   assert(#assert(queue:dead()) > 0)

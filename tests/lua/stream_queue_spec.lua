@@ -61,6 +61,25 @@ helper.over_each_way(describe, "a stream queue", function(way)
     other:close()
   end)
 
+  it("takes the next job along with an ack", function()
+    local items, along = {}, 0
+    for i = 1, 50 do items[i] = { payload = i } end
+    queue:push_many(items)
+    local job = assert(queue:pop())
+    for i = 2, 50 do
+      local next, message = job:ack_next()
+      assert.is_nil(message)
+      assert.is_true(job.ended)
+      if next then along = along + 1 end -- else a pop is to look at leases
+      job = next or queue:pop()
+      assert.same({ i, 1 }, { job.payload, job.attempt })
+    end
+    assert.is_true(along > 0)
+    assert.is_nil(job:ack_next())
+    helper.assert_failure("LOST", job:ack_next())
+    assert.equal(0, client:xlen(KEY))
+  end)
+
   it("runs what failed again, and keeps what failed too often", function()
     queue:push("bad")
     for attempt = 1, 3 do

@@ -98,6 +98,13 @@ function Model:ack(consumer, id, epoch)
   return {OK}
 end
 
+function Model:ack_next(consumer, id, epoch)
+  local answer = self:ack(consumer, id, epoch)
+  local given = answer[1] == OK and self:read(consumer, 1)[1]
+  if not given then return answer end
+  return {OK, given:match("^[^=]*"), 1, 1, given:match("=(.*)$")}
+end
+
 function Model:nack(consumer, id, epoch, delay, fatal, why)
   local refused, entry = self:lease(consumer, id, epoch)
   if refused then return refused end
@@ -165,7 +172,9 @@ describe("a stream queue", function()
     return redis:call("EVALSHA", sha.claim, 3, KEY, DEADS, RELEASED, consumer, lease or LEASE, count or 1, MOST,
       place or "0-0", silence or -1)
   end
-  local function ack(consumer, id, epoch) return redis:call("EVALSHA", sha.ack, 2, KEY, RELEASED, consumer, id, epoch) end
+  local function ack(consumer, id, epoch, next)
+    return redis:call("EVALSHA", sha.ack, 2, KEY, RELEASED, consumer, id, epoch, next or 0)
+  end
   local function nack(consumer, id, epoch, delay, fatal, why)
     return redis:call("EVALSHA", sha.nack, 3, KEY, DEADS, RELEASED, consumer, id, epoch, MOST, LEASE, delay or 0,
       fatal and 1 or 0, why or "")
@@ -256,6 +265,8 @@ describe("a stream queue", function()
   end
 
   kinds.ack = by_owner(ack, function(m, c, i, e) return m:ack(c, i, e) end)
+  kinds.ack_next = by_owner(function(c, i, e) return ack(c, i, e, 1) end,
+    function(m, c, i, e) return m:ack_next(c, i, e) end)
   kinds.release = by_owner(release, function(m, c, i, e) return m:release(c, i, e) end)
   kinds.extend = by_owner(extend, function(m, c, i, e) return m:extend(c, i, e) end)
   kinds.nack = by_owner(function(c, i, e) return nack(c, i, e, 0, false, "why") end,

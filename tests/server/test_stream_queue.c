@@ -139,6 +139,44 @@ static void whose_lease_passed_on_is_told_and_changes_nothing(void **state) {
   redmoon_stream_queue_free(other);
 }
 
+/* Now and then it leaves that to a pop, which looks at leases first. */
+static void an_ack_takes_the_next_one_along(void **state) {
+  fixture *f = *state;
+  enum { MANY = 100 };
+  redmoon_stream_queue *queue = queue_of(f->client);
+  int along = 0;
+  for (int i = 0; i < MANY; i++) push(queue, i % 2 == 0 ? "even" : "odd");
+  redmoon_stream_job *job = expect(queue, "even", 1, 1), *next = NULL;
+  for (int i = 1; i < MANY; i++) {
+    assert_int_equal(redmoon_stream_job_ack_next(job, &next, NULL), 0);
+    redmoon_stream_job_free(job);
+    along += next != NULL;
+    job = next != NULL ? next : pop(queue);
+    assert_string_equal(redmoon_stream_job_payload(job, NULL), i % 2 == 0 ? "even" : "odd");
+    assert_true(redmoon_stream_job_held(job));
+  }
+  assert_true(along > 0);
+  assert_int_equal(redmoon_stream_job_ack_next(job, &next, NULL), 0);
+  assert_null(next);
+  redmoon_error err;
+  assert_int_equal(redmoon_stream_job_ack_next(job, &next, &err), REDMOON_ELOST);
+  redmoon_stream_job_free(job);
+  assert_counts(queue, 0, 0, 0, 0);
+  /* What was given back goes first, so there is none to take along. */
+  push(queue, "a");
+  push(queue, "b");
+  push(queue, "c");
+  redmoon_stream_job *a = expect(queue, "a", 1, 1), *b = expect(queue, "b", 1, 1);
+  assert_int_equal(redmoon_stream_job_release(a, NULL), 0);
+  assert_int_equal(redmoon_stream_job_ack_next(b, &next, NULL), 0);
+  assert_null(next);
+  redmoon_stream_job_free(a);
+  redmoon_stream_job_free(b);
+  ack(expect(queue, "a", 1, 2));
+  ack(expect(queue, "c", 1, 1));
+  redmoon_stream_queue_free(queue);
+}
+
 /* The handle that asks first is the one that lost it, unlike above, where it knew. */
 static void an_old_ack_is_refused(void **state) {
   fixture *f = *state;
@@ -533,6 +571,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(jobs_come_in_order_and_are_gone_when_done),
       TEST(whose_lease_passed_on_is_told_and_changes_nothing),
+      TEST(an_ack_takes_the_next_one_along),
       TEST(an_old_ack_is_refused),
       TEST(a_lease_that_is_over_is_good_until_somebody_takes_it),
       TEST(what_failed_runs_again_until_it_is_dead),

@@ -116,6 +116,13 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_stream_queue_pop_start(redmoon_stream
 REDMOON_API REDMOON_MUST_CHECK int redmoon_stream_job_ack(redmoon_stream_job *job, redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_stream_job_ack_start(redmoon_stream_job *job, redmoon_op **op,
                                                                 redmoon_error *err);
+/** It is done, and the next new one is taken in the same round trip: *next is NULL when there was none, and now and then,
+ *  when leases are to be looked at: then redmoon_stream_queue_pop does both. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_stream_job_ack_next(redmoon_stream_job *job, redmoon_stream_job **next,
+                                                               redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_stream_job_ack_next_start(redmoon_stream_job *job,
+                                                                     redmoon_stream_job **next, redmoon_op **op,
+                                                                     redmoon_error *err);
 /** It failed.  *dead (NULL: not wanted): 1 if it will not run again. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_stream_job_nack(redmoon_stream_job *job,
                                                            const redmoon_stream_nack_options *options, int *dead,

@@ -54,6 +54,7 @@ typedef struct job_call {
   rm_stream_verb verb;
   int64_t began_us;
   int *dead;
+  redmoon_stream_job **next;
 } job_call;
 
 static const char *const told[] = {"", "it could be acknowledged", "its failure was told", "it could be given back",
@@ -74,7 +75,7 @@ static int lost(const job_call *call, redmoon_error *err) {
                  job->id, told[call->verb]);
 }
 
-static int ended(const job_call *call, bool dead) {
+static void ended(const job_call *call, bool dead) {
   static const char *const counts[] = {"", "acked", "nacked", "released", ""};
   redmoon_stream_queue *queue = call->job->queue;
   call->job->state = STREAM_ENDED;
@@ -85,7 +86,20 @@ static int ended(const job_call *call, bool dead) {
   }
   if (call->dead != NULL) *call->dead = dead;
   rm_client_count(queue->client, "stream_queue", dead ? "died" : counts[call->verb]);
-  return 0;
+}
+
+/* The next job of an answer {1, id, epoch, attempt, payload}. */
+static int take_next(const job_call *call, const redmoon_reply *reply, redmoon_error *err) {
+  redmoon_stream_queue *queue = call->job->queue;
+  redmoon_bytes id, payload;
+  int64_t epoch, attempt;
+  int status = rm_stream_bytes(queue, reply, 1, &id, err);
+  if (status == 0) status = rm_stream_integer(queue, reply, 2, &epoch, err);
+  if (status == 0) status = rm_stream_integer(queue, reply, 3, &attempt, err);
+  if (status == 0) status = rm_stream_bytes(queue, reply, 4, &payload, err);
+  if (status == 0) status = rm_stream_job_new(queue, id, payload, epoch, attempt, call->began_us, call->next, err);
+  if (status == 0) rm_client_count(queue->client, "stream_queue", "taken");
+  return status;
 }
 
 static int decode(void *ctx, const rm_answer *answer, redmoon_error *err) {
@@ -99,12 +113,21 @@ static int decode(void *ctx, const rm_answer *answer, redmoon_error *err) {
     if (status == 0) job->until_us = rm_max64(job->until_us, lease_end_us(call->began_us, left_ms));
     return rm_stream_answered(err, answer->attempts, status);
   }
-  if (code == RM_STATUS_STREAM_OK || code == RM_STATUS_STREAM_DEAD)
-    return ended(call, code == RM_STATUS_STREAM_DEAD);
+  if (code == RM_STATUS_STREAM_OK || code == RM_STATUS_STREAM_DEAD) {
+    ended(call, code == RM_STATUS_STREAM_DEAD);
+    if (call->next == NULL || redmoon_reply_count(answer->reply) == 1) return 0;
+    redmoon_error why;
+    status = take_next(call, answer->reply, &why);
+    if (status == 0 || status == REDMOON_ENOMEM) return 0; /* it comes back when its lease is over */
+    if (err != NULL) *err = why;
+    return rm_stream_answered(err, answer->attempts, status);
+  }
   /* Inside the lease nobody else can have changed it: this very call has, when it was sent before. */
   bool earlier = (answer->repeated || job->maybe == call->verb) && rm_clock_boot_us() < job->until_us;
-  if (earlier && call->verb != STREAM_EXTEND)
-    return ended(call, call->verb == STREAM_NACK && code == RM_STATUS_STREAM_GONE);
+  if (earlier && call->verb != STREAM_EXTEND) {
+    ended(call, call->verb == STREAM_NACK && code == RM_STATUS_STREAM_GONE);
+    return 0;
+  }
   return rm_stream_answered(err, answer->attempts, lost(call, err));
 }
 
@@ -114,24 +137,24 @@ static int check_held(const redmoon_stream_job *job, const char *what, redmoon_e
                  job->state == STREAM_ENDED ? "was ended" : "was lost", what);
 }
 
-/* `args` begin with room for consumer, id and epoch; `keys`: of the queue, from the first on, all for STREAM_KEYS.
- */
-static int start(redmoon_stream_job *job, rm_stream_verb verb, const rm_builtin *script, const redmoon_bytes *keys,
-                 size_t key_count, redmoon_bytes *args, size_t arg_count, int *dead, redmoon_op **op,
-                 redmoon_error *err) {
+/* `args` begin with room for consumer, id and epoch; `what`: verb and out-parameters. */
+static int start(redmoon_stream_job *job, const job_call *what, const rm_builtin *script,
+                 const redmoon_script_args *rest, redmoon_bytes *args, redmoon_op **op, redmoon_error *err) {
   *op = NULL;
   rm_error_clear(err);
-  int status = check_held(job, told[verb], err);
+  int status = check_held(job, told[what->verb], err);
   if (status < 0) return status;
   job_call *call = rm_alloc(sizeof *call);
   if (call == NULL) return rm_fail_nomem(err);
   job->refs++;
-  *call = (job_call){job, verb, rm_clock_boot_us(), dead};
+  *call = *what;
+  call->job = job;
+  call->began_us = rm_clock_boot_us();
   rm_stream_text epoch;
   args[0] = rm_stream_string(job->queue->consumer);
   args[1] = rm_stream_string(job->id);
   args[2] = rm_stream_number(&epoch, job->epoch);
-  const redmoon_script_args all = {keys, key_count, args, arg_count};
+  const redmoon_script_args all = {rest->keys, rest->key_count, args, rest->arg_count};
   return rm_builtin_start(job->queue->client, script, &all, RM_CALL_REPEATABLE, decode, call_drop, call, op, err);
 }
 
@@ -141,10 +164,18 @@ static void own_keys(const redmoon_stream_job *job, redmoon_bytes keys[2]) {
   keys[1] = job->queue->keys[STREAM_RELEASED];
 }
 
-int redmoon_stream_job_ack_start(redmoon_stream_job *job, redmoon_op **op, redmoon_error *err) {
-  redmoon_bytes keys[2], args[3];
+static int ack_start(redmoon_stream_job *job, redmoon_stream_job **next, redmoon_op **op, redmoon_error *err) {
+  redmoon_bytes keys[2], args[4] = {{NULL, 0}};
   own_keys(job, keys);
-  return start(job, STREAM_ACK, &rm_script_stream_ack, keys, 2, args, 3, NULL, op, err);
+  /* When leases are to be looked at, that is for a pop to do. */
+  bool due = rm_clock_now_us() >= atomic_load(&job->queue->look_us);
+  args[3] = rm_stream_string(next != NULL && !due ? "1" : "0");
+  return start(job, &(job_call){.verb = STREAM_ACK, .next = next}, &rm_script_stream_ack,
+               &(redmoon_script_args){keys, 2, NULL, 4}, args, op, err);
+}
+
+int redmoon_stream_job_ack_start(redmoon_stream_job *job, redmoon_op **op, redmoon_error *err) {
+  return ack_start(job, NULL, op, err);
 }
 
 int redmoon_stream_job_ack(redmoon_stream_job *job, redmoon_error *err) {
@@ -152,10 +183,22 @@ int redmoon_stream_job_ack(redmoon_stream_job *job, redmoon_error *err) {
   return rm_run(redmoon_stream_job_ack_start(job, &op, err), &op, err);
 }
 
+int redmoon_stream_job_ack_next_start(redmoon_stream_job *job, redmoon_stream_job **next, redmoon_op **op,
+                                      redmoon_error *err) {
+  *next = NULL;
+  return ack_start(job, next, op, err);
+}
+
+int redmoon_stream_job_ack_next(redmoon_stream_job *job, redmoon_stream_job **next, redmoon_error *err) {
+  redmoon_op *op = NULL;
+  return rm_run(redmoon_stream_job_ack_next_start(job, next, &op, err), &op, err);
+}
+
 int redmoon_stream_job_release_start(redmoon_stream_job *job, redmoon_op **op, redmoon_error *err) {
-  redmoon_bytes keys[2], args[3];
+  redmoon_bytes keys[2], args[3] = {{NULL, 0}};
   own_keys(job, keys);
-  return start(job, STREAM_RELEASE, &rm_script_stream_release, keys, 2, args, 3, NULL, op, err);
+  return start(job, &(job_call){.verb = STREAM_RELEASE}, &rm_script_stream_release,
+               &(redmoon_script_args){keys, 2, NULL, 3}, args, op, err);
 }
 
 int redmoon_stream_job_release(redmoon_stream_job *job, redmoon_error *err) {
@@ -180,7 +223,8 @@ int redmoon_stream_job_nack_start(redmoon_stream_job *job, const redmoon_stream_
   args[5] = rm_stream_number(&numbers[2], delay_ms);
   args[6] = rm_stream_number(&numbers[3], fatal);
   args[7] = rm_stream_string(options->error != NULL ? options->error : "");
-  return start(job, STREAM_NACK, &rm_script_stream_nack, job->queue->keys, STREAM_KEYS, args, 8, dead, op, err);
+  return start(job, &(job_call){.verb = STREAM_NACK, .dead = dead}, &rm_script_stream_nack,
+               &(redmoon_script_args){job->queue->keys, STREAM_KEYS, NULL, 8}, args, op, err);
 }
 
 int redmoon_stream_job_nack(redmoon_stream_job *job, const redmoon_stream_nack_options *options, int *dead,
@@ -200,7 +244,8 @@ int redmoon_stream_job_extend_start(redmoon_stream_job *job, int64_t lease_ms, r
   redmoon_bytes args[5] = {{NULL, 0}};
   args[3] = rm_stream_number(&numbers[0], most_ms);
   args[4] = rm_stream_number(&numbers[1], lease_ms);
-  return start(job, STREAM_EXTEND, &rm_script_stream_extend, job->queue->keys, 1, args, 5, NULL, op, err);
+  return start(job, &(job_call){.verb = STREAM_EXTEND}, &rm_script_stream_extend,
+               &(redmoon_script_args){job->queue->keys, 1, NULL, 5}, args, op, err);
 }
 
 int redmoon_stream_job_extend(redmoon_stream_job *job, int64_t lease_ms, redmoon_error *err) {
