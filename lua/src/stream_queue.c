@@ -226,8 +226,13 @@ static int stream_queue_pop_many(lua_State *L) {
     while (all->boxed < all->got) {
       rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &q->link, q->codec);
       box->job = all->list[all->boxed++];
-      rm_lua_stream_job_got(L, box);
       lua_rawseti(L, -2, (lua_Integer)all->boxed);
+    }
+    /* Only then, because the codec's function may close the queue. */
+    for (size_t i = 1; i <= all->got; i++) {
+      lua_rawgeti(L, -1, (lua_Integer)i);
+      rm_lua_stream_job_got(L, lua_touserdata(L, -1));
+      lua_pop(L, 1);
     }
     count = 1;
   }

@@ -198,6 +198,27 @@ helper.over_each_way(describe, "a stream queue", function(way)
     helper.assert_failure("CODEC", strings:push({}))
   end)
 
+  it("stands a codec that closes the queue", function()
+    local own
+    local function decode(bytes)
+      own:close()
+      return bytes
+    end
+    own = assert(client:stream_queue("own", { codec = { encode = tostring, decode = decode } }))
+    assert(own:push_many { { payload = 1 }, { payload = 2 }, { payload = 3 } })
+    local jobs = assert(own:pop_many(2))
+    for i, job in ipairs(jobs) do
+      assert.equal(tostring(i), job.payload)
+      assert.is_true(job:ack())
+    end
+    own = assert(client:stream_queue("own", { codec = { encode = decode, decode = decode } }))
+    assert.equal("3", own:pop().payload)
+    for _, verb in ipairs { "push", "push_many" } do
+      own = assert(client:stream_queue("own", { codec = { encode = decode, decode = decode } }))
+      helper.assert_raises("closed", own[verb], own, verb == "push" and "x" or { { payload = "x" }, { payload = "y" } })
+    end
+  end)
+
   it("shares nothing between names and prefixes", function()
     local prefixed = helper.connect(way, { key_prefix = "p" })
     local theirs = prefixed:stream_queue("q")
