@@ -29,3 +29,7 @@ local GUARD_REFUSED = 0 -- a higher one was
 local PERMIT_OK = 1 -- taken, extended or given back (peek: would be taken)
 local PERMIT_BUSY = 0 -- others have them
 local PERMIT_GONE = -1 -- the lease is over
+local STREAM_OK = 1 -- done
+local STREAM_DEAD = 2 -- done, and the entry is a dead one now
+local STREAM_GONE = 0 -- nobody has the entry: it is done, or was never given out; nothing was written
+local STREAM_LOST = -1 -- the lease is not this one any more; nothing was written
