@@ -129,15 +129,6 @@ void rm_lua_cache_push_info(lua_State *L, const redmoon_cache_result *result) {
   lua_setfield(L, -2, "error");
 }
 
-/* Waits for what was started: true, or nil, message, code, detail.  What is not acceptable raises. */
-static int answer(lua_State *L, rm_lua_cache *c, int started, redmoon_op *op, redmoon_error *err) {
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err->message);
-  int count = 1;
-  if (rm_lua_run(L, &c->link, started, op, err) < 0) count = rm_lua_fail(L, err);
-  else lua_pushboolean(L, 1);
-  return rm_lua_end(L, &c->link, count);
-}
-
 /* cache:set(key, value [, {ttl=}]) */
 static int cache_set(lua_State *L) {
   rm_lua_cache *c = rm_lua_cache_check(L);
@@ -146,57 +137,74 @@ static int cache_set(lua_State *L) {
   int64_t ttl_ms = REDMOON_UNSET;
   rm_lua_read_options(L, 4, set_options, 1, &ttl_ms);
   const redmoon_bytes *key = rm_lua_cache_key(L, 2);
-  redmoon_op *op = NULL;
   redmoon_error err;
   if (rm_lua_codec_encode(L, c->codec, 1, RM_LUA_CACHE_CODEC, 3, &err) < 0) return rm_lua_fail(L, &err);
+  (void)rm_lua_cache_check(L); /* the codec's function may have closed it */
   size_t len;
   const char *text = lua_tolstring(L, -1, &len);
-  int started = redmoon_cache_set_start(c->cache, key->ptr, key->len, text, len, ttl_ms, &op, &err);
-  return answer(L, c, started, op, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &c->link, rm_lua_task_done);
+  return rm_lua_task_run_or_raise(
+      L, task, redmoon_cache_set_start(c->cache, key->ptr, key->len, text, len, ttl_ms, &task->op, &task->err));
 }
 
 /* cache:delete(key) */
 static int cache_delete(lua_State *L) {
   rm_lua_cache *c = rm_lua_cache_check(L);
   const redmoon_bytes *key = rm_lua_cache_key(L, 2);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_cache_delete_start(c->cache, key->ptr, key->len, &op, &err);
-  return answer(L, c, started, op, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &c->link, rm_lua_task_done);
+  return rm_lua_task_run_or_raise(L, task,
+                                  redmoon_cache_delete_start(c->cache, key->ptr, key->len, &task->op, &task->err));
 }
 
-/* What was read cannot be decoded: it goes, and there is nothing. */
-static int discard(lua_State *L, rm_lua_cache *c, const redmoon_bytes *key, const redmoon_cache_result *result) {
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_cache_discard_start(c->cache, key->ptr, key->len, result->version, result->version_len, &op, &err);
-  if (rm_lua_run(L, &c->link, started, op, &err) < 0) return rm_lua_end(L, &c->link, rm_lua_fail(L, &err));
-  lua_settop(L, 1);
+static void drop_result(void *out) { redmoon_cache_result_fini(out); }
+
+/* There is nothing. */
+static int push_none(lua_State *L) {
   for (int i = 0; i < 3; i++) lua_pushnil(L);
   const redmoon_cache_result none = {.source = "redis", .state = "miss"};
   rm_lua_cache_push_info(L, &none);
-  return rm_lua_end(L, &c->link, 4);
+  return 4;
+}
+
+static int discarded(lua_State *L, rm_lua_task *task, int status) {
+  return status < 0 ? rm_lua_fail(L, &task->err) : push_none(L);
+}
+
+/* What was read cannot be decoded: it goes, and there is nothing. */
+static int discard(lua_State *L, rm_lua_cache *c, rm_lua_task *task) {
+  if (c->cache == NULL) return push_none(L); /* it was closed meanwhile */
+  const redmoon_bytes *key = rm_lua_cache_key(L, 2);
+  const redmoon_cache_result *result = (const redmoon_cache_result *)task->out;
+  task->tail = discarded;
+  int started = redmoon_cache_discard_start(c->cache, key->ptr, key->len, result->version, result->version_len, &task->op,
+                                            &task->err);
+  return started < 0 ? rm_lua_fail(L, &task->err) : RM_LUA_AGAIN;
+}
+
+static int peeked(lua_State *L, rm_lua_task *task, int status) {
+  rm_lua_cache *c = lua_touserdata(L, 1);
+  const redmoon_cache_result *result = (const redmoon_cache_result *)task->out;
+  if (status == 0 && result->found)
+    status = rm_lua_codec_decode(L, c->codec, 1, RM_LUA_CACHE_CODEC, result->value, result->len, &task->err);
+  else if (status == 0)
+    lua_pushnil(L);
+  if (status == REDMOON_ECODEC) return discard(L, c, task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushnil(L);
+  lua_pushnil(L);
+  rm_lua_cache_push_info(L, result);
+  return 4;
 }
 
 /* cache:peek(key) */
 static int cache_peek(lua_State *L) {
   rm_lua_cache *c = rm_lua_cache_check(L);
   const redmoon_bytes *key = rm_lua_cache_key(L, 2);
-  redmoon_cache_result *result = rm_lua_getting_new(L, c, 1, false)->results;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_cache_peek_start(c->cache, key->ptr, key->len, result, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  int status = rm_lua_run(L, &c->link, started, op, &err);
-  if (status < 0) return rm_lua_end(L, &c->link, rm_lua_fail(L, &err));
-  if (!result->found) lua_pushnil(L);
-  else status = rm_lua_codec_decode(L, c->codec, 1, RM_LUA_CACHE_CODEC, result->value, result->len, &err);
-  if (status == REDMOON_ECODEC) return discard(L, c, key, result);
-  if (status < 0) return rm_lua_end(L, &c->link, rm_lua_fail(L, &err));
-  lua_pushnil(L);
-  lua_pushnil(L);
-  rm_lua_cache_push_info(L, result);
-  return rm_lua_end(L, &c->link, 4);
+  rm_lua_task *task = rm_lua_task_take(L, &c->link, peeked);
+  redmoon_cache_result *result = (redmoon_cache_result *)task->out;
+  task->drop = drop_result;
+  return rm_lua_task_run_or_raise(
+      L, task, redmoon_cache_peek_start(c->cache, key->ptr, key->len, result, &task->op, &task->err));
 }
 
 /* cache:stats() */

@@ -19,23 +19,6 @@ const redmoon_bytes *rm_lua_cache_key(lua_State *L, int index);
 /** What is told of a result beside its value. [-0, +1] */
 void rm_lua_cache_push_info(lua_State *L, const redmoon_cache_result *result);
 
-/** A get under way, with room for its results: it ends with the userdata, whatever becomes of it. */
-typedef struct rm_lua_getting {
-  rm_lua_link link;
-  redmoon_op *op; /* NULL: none */
-  bool busy;      /* not to be used for another */
-  int round;      /* how often it began: again where what was read could not be decoded */
-  bool raised;    /* the loader did; what it raised is kept */
-  size_t count;   /* of keys in this round */
-  redmoon_cache_result *results;
-  redmoon_cache_key *keys;
-  redmoon_error *errors;
-  size_t *places; /* of the keys among all that were asked for */
-  size_t *loads;  /* of the keys to be loaded, among those of this round */
-} rm_lua_getting;
-/** `many`: with room for errors. [-0, +1] */
-rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size_t count, bool many);
-
 /** cache:get(key, load), cache:get_many(keys, load_many) */
 int rm_lua_cache_get(lua_State *L);
 int rm_lua_cache_get_many(lua_State *L);

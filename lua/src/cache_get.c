@@ -14,26 +14,45 @@
 #include <string.h>
 
 #define GETTING_TYPE "redmoon.cache.getting"
+
+/* A get under way, with room for its results: it ends with the userdata, whatever becomes of it. */
+typedef struct getting {
+  rm_lua_link link;
+  rm_lua_waiter waiter;
+  redmoon_op *op; /* NULL: none */
+  bool busy;      /* not to be used for another */
+  int round;      /* how often it began: again where what was read could not be decoded */
+  bool loaded;    /* the loader was called in this round */
+  bool raised;    /* it raised; what it raised is kept */
+  size_t count;   /* of keys in this round */
+  redmoon_cache_result *results;
+  redmoon_cache_key *keys;
+  redmoon_error *errors;
+  size_t *places; /* of the keys among all that were asked for */
+  size_t *loads;  /* of the keys to be loaded, among those of this round */
+} getting;
+
 enum { CACHE = 1, KEY = 2, LOADER = 3, ARGS = 4, BOX = 5, LOADED = 6, VALUES = 7, INFOS = 8 };
 /* LOADED: of a get what the loader gave: its value, or four values of a failure; of many a table of values by place, in
  * which "raised" is what it raised.  VALUES, INFOS: of many, the results. */
 enum { ROUNDS = 8, FAILURE = 4 };
 
 /* [-0, +0], never raises */
-static void end_getting(lua_State *L, rm_lua_getting *g) {
+static void end_getting(lua_State *L, getting *g) {
   redmoon_op *op = g->op;
   g->op = NULL;
   redmoon_op_cancel(op);
   for (size_t i = 0; i < g->count; i++) redmoon_cache_result_fini(&g->results[i]);
   g->count = 0;
   g->busy = false;
+  rm_lua_waiter_abandon(L, &g->waiter);
   rm_lua_link_drop(L, &g->link);
 }
 
-rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size_t count, bool many) {
+static getting *new_getting(lua_State *L, const rm_lua_cache *cache, size_t count, bool many) {
   size_t each = sizeof(redmoon_cache_result) + sizeof(redmoon_cache_key) + 2 * sizeof(size_t);
   if (many) each += sizeof(redmoon_error);
-  rm_lua_getting *g = lua_newuserdatauv(L, sizeof *g + count * each, 0);
+  getting *g = lua_newuserdatauv(L, sizeof *g + count * each, 0);
   memset(g, 0, sizeof *g + count * each);
   luaL_setmetatable(L, GETTING_TYPE);
   /* The strictest alignment first. */
@@ -48,13 +67,20 @@ rm_lua_getting *rm_lua_getting_new(lua_State *L, const rm_lua_cache *cache, size
   return g;
 }
 
-/* One for one key, perhaps that of the get before, which the cache keeps.  One that never ended stays busy. [-0, +1] */
-static rm_lua_getting *take_getting(lua_State *L, const rm_lua_cache *cache) {
+/* Marks what is on top: closed with its coroutine. [-0, +0] */
+static void close_with_coroutine(lua_State *L, const getting *g) {
+  if (g->link.loop != NULL) lua_toclose(L, -1);
+}
+
+/* One for one key, perhaps that of the get before, which the cache keeps.  One that never ended stays busy.  In an event
+ * loop each has its own: one that yields and is forgotten must be collected. [-0, +1] */
+static getting *take_getting(lua_State *L, const rm_lua_cache *cache) {
+  if (cache->link.loop != NULL) return new_getting(L, cache, 1, false);
   if (lua_getiuservalue(L, CACHE, RM_LUA_CACHE_SPARE) == LUA_TUSERDATA) {
-    rm_lua_getting *g = lua_touserdata(L, -1);
+    getting *g = lua_touserdata(L, -1);
     if (!g->busy) {
       g->busy = true;
-      g->raised = false;
+      g->raised = g->loaded = false;
       g->round = 0;
       g->count = 1;
       g->results[0] = (redmoon_cache_result){0};
@@ -63,28 +89,28 @@ static rm_lua_getting *take_getting(lua_State *L, const rm_lua_cache *cache) {
     }
   }
   lua_pop(L, 1);
-  rm_lua_getting *g = rm_lua_getting_new(L, cache, 1, false);
+  getting *g = new_getting(L, cache, 1, false);
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, CACHE, RM_LUA_CACHE_SPARE);
   return g;
 }
 
-static rm_lua_getting *box(lua_State *L) { return lua_touserdata(L, BOX); }
+static getting *box(lua_State *L) { return lua_touserdata(L, BOX); }
 
 /* What was found for key `index` of this round.  Without memory for it, the load has failed: the result says so. */
-static void tell(rm_lua_getting *g, size_t index, int found, const char *ptr, size_t len) {
+static void tell(getting *g, size_t index, int found, const char *ptr, size_t len) {
   (void)!redmoon_cache_op_loaded(g->op, index, found, ptr, len, NULL);
 }
 
 /* The load of key `index` has failed; the text for others is on top, if it is one. [-0, +0] */
-static void tell_failure(lua_State *L, rm_lua_getting *g, size_t index) {
+static void tell_failure(lua_State *L, getting *g, size_t index) {
   size_t len = 0;
   const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
   tell(g, index, REDMOON_CACHE_FAILED, text, len);
 }
 
 /* The value on top is what was loaded for key `index`.  0, or negative and it could not be encoded. [-0, +0] */
-static int tell_value(lua_State *L, rm_lua_getting *g, size_t index, redmoon_error *err) {
+static int tell_value(lua_State *L, getting *g, size_t index, redmoon_error *err) {
   const rm_lua_cache *c = lua_touserdata(L, CACHE);
   int status = rm_lua_codec_encode(L, c->codec, CACHE, RM_LUA_CACHE_CODEC, lua_gettop(L), err);
   if (status < 0) {
@@ -102,7 +128,7 @@ static int tell_value(lua_State *L, rm_lua_getting *g, size_t index, redmoon_err
 
 /* The loader has ended: `status` of its call; what it returned, or raised, is on top, from LOADED on. */
 static void take_load(lua_State *L, int status) {
-  rm_lua_getting *g = box(L);
+  getting *g = box(L);
   redmoon_error err;
   g->raised = status != LUA_OK && status != LUA_YIELD;
   if (g->raised) {
@@ -134,7 +160,7 @@ static int fail_as_loader(lua_State *L, const redmoon_error *err) {
   return FAILURE;
 }
 
-static int end_failed(lua_State *L, rm_lua_getting *g, bool loads, const redmoon_error *err) {
+static int end_failed(lua_State *L, getting *g, bool loads, const redmoon_error *err) {
   bool raised = g->raised;
   end_getting(L, g);
   if (loads && raised) {
@@ -144,20 +170,21 @@ static int end_failed(lua_State *L, rm_lua_getting *g, bool loads, const redmoon
   return loads ? fail_as_loader(L, err) : rm_lua_fail(L, err);
 }
 
-static int start_get(lua_State *L, rm_lua_getting *g, redmoon_error *err) {
+static int start_get(lua_State *L, getting *g, redmoon_error *err) {
   const rm_lua_cache *c = lua_touserdata(L, CACHE);
   g->round++;
-  if (c->cache == NULL) return rm_fail(err, REDMOON_ECLOSED, "the cache was closed by the loader");
+  g->loaded = false;
+  if (c->cache == NULL) return rm_fail(err, REDMOON_ECLOSED, "the cache was closed meanwhile");
   return redmoon_cache_get_start(c->cache, &g->keys[0], &g->results[0], &g->op, err);
 }
 
 /* It has ended.  Returns the count of results, or 0: it began again. */
-static int end_get(lua_State *L, rm_lua_getting *g) {
+static int end_get(lua_State *L, getting *g) {
   const rm_lua_cache *c = lua_touserdata(L, CACHE);
   redmoon_error err;
   redmoon_op *op = g->op;
   redmoon_cache_result *result = &g->results[0];
-  bool loads = lua_gettop(L) >= LOADED; /* the loader was called */
+  bool loads = g->loaded;
   g->op = NULL;
   int status = redmoon_op_finish(op, &err);
   if (status < 0) return end_failed(L, g, loads && status == REDMOON_EUNAVAILABLE, &err);
@@ -185,6 +212,12 @@ static int end_get(lua_State *L, rm_lua_getting *g) {
 
 static int go_on(lua_State *L);
 
+static int waited_k(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  return go_on(L);
+}
+
 static int loaded_k(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   take_load(L, status);
@@ -192,11 +225,12 @@ static int loaded_k(lua_State *L, int status, lua_KContext ctx) {
 }
 
 static int go_on(lua_State *L) {
-  rm_lua_getting *g = box(L);
+  getting *g = box(L);
   for (;;) {
     int count = 0;
-    if (rm_lua_wait(L, &g->link, g->op) == RM_WAIT) {
+    if (rm_lua_wait(L, &g->link, &g->waiter, g->op, waited_k, 0) == RM_WAIT) {
       lua_settop(L, BOX);
+      g->loaded = true;
       lua_pushnil(L); /* if the loader yields and is not resumed, only the stack of its coroutine keeps the box */
       lua_setiuservalue(L, CACHE, RM_LUA_CACHE_SPARE);
       lua_pushvalue(L, LOADER);
@@ -222,7 +256,8 @@ int rm_lua_cache_get(lua_State *L) {
     const redmoon_bytes *text = rm_lua_cache_key(L, KEY);
     key = (redmoon_cache_key){text->ptr, text->len, NULL, 0};
   }
-  rm_lua_getting *g = take_getting(L, c);
+  getting *g = take_getting(L, c);
+  close_with_coroutine(L, g);
   g->keys[0] = key;
   redmoon_error err;
   int status = start_get(L, g, &err);
@@ -234,15 +269,15 @@ int rm_lua_cache_get(lua_State *L) {
 
 /* Many. */
 
-static int start_many(lua_State *L, rm_lua_getting *g, redmoon_error *err) {
+static int start_many(lua_State *L, getting *g, redmoon_error *err) {
   const rm_lua_cache *c = lua_touserdata(L, CACHE);
   g->round++;
-  if (c->cache == NULL) return rm_fail(err, REDMOON_ECLOSED, "the cache was closed by the loader");
+  if (c->cache == NULL) return rm_fail(err, REDMOON_ECLOSED, "the cache was closed meanwhile");
   return redmoon_cache_get_many_start(c->cache, g->keys, g->count, g->results, g->errors, &g->op, err);
 }
 
 /* The keys to be loaded, as they were given. [-0, +1] */
-static size_t push_loads(lua_State *L, rm_lua_getting *g) {
+static size_t push_loads(lua_State *L, getting *g) {
   size_t count = redmoon_cache_op_loads(g->op, g->loads, g->count);
   lua_createtable(L, (int)count, 0);
   for (size_t i = 0; i < count; i++) {
@@ -253,7 +288,7 @@ static size_t push_loads(lua_State *L, rm_lua_getting *g) {
 }
 
 /* What the loader's table, at `index`, has for key `load` of this round. [-0, +0] */
-static void take_one(lua_State *L, rm_lua_getting *g, int index, size_t load) {
+static void take_one(lua_State *L, getting *g, int index, size_t load) {
   lua_Integer place = (lua_Integer)g->places[load] + 1;
   redmoon_error err;
   lua_rawgeti(L, KEY, place);
@@ -269,7 +304,7 @@ static void take_one(lua_State *L, rm_lua_getting *g, int index, size_t load) {
 
 /* The loader has ended: what it returned, or raised, is on top, from INFOS + 1 on. */
 static void take_loads(lua_State *L, int status) {
-  rm_lua_getting *g = box(L);
+  getting *g = box(L);
   const int got = INFOS + 1;
   size_t count = redmoon_cache_op_loads(g->op, g->loads, g->count);
   g->raised = status != LUA_OK && status != LUA_YIELD;
@@ -290,7 +325,7 @@ static void take_loads(lua_State *L, int status) {
 }
 
 /* The value of result `i` of this round. [-0, +1]; or ECODEC, or ENOMEM. [-0, +0] */
-static int push_value(lua_State *L, rm_lua_getting *g, size_t i) {
+static int push_value(lua_State *L, getting *g, size_t i) {
   const rm_lua_cache *c = lua_touserdata(L, CACHE);
   const redmoon_cache_result *result = &g->results[i];
   if (result->status < 0) {
@@ -306,7 +341,7 @@ static int push_value(lua_State *L, rm_lua_getting *g, size_t i) {
 }
 
 /* Keeps the results of this round; those that cannot be decoded are the keys of the next one. */
-static void keep_results(lua_State *L, rm_lua_getting *g) {
+static void keep_results(lua_State *L, getting *g) {
   size_t again = 0;
   for (size_t i = 0; i < g->count; i++) {
     redmoon_cache_result *result = &g->results[i];
@@ -330,13 +365,13 @@ static void keep_results(lua_State *L, rm_lua_getting *g) {
 }
 
 /* Whether a key failed that the loader was asked for. */
-static bool has_failed(const rm_lua_getting *g) {
+static bool has_failed(const getting *g) {
   for (size_t i = 0; i < g->count; i++)
     if (g->results[i].status < 0) return true;
   return false;
 }
 
-static int end_many(lua_State *L, rm_lua_getting *g) {
+static int end_many(lua_State *L, getting *g) {
   redmoon_error err;
   redmoon_op *op = g->op;
   g->op = NULL;
@@ -361,6 +396,12 @@ static int end_many(lua_State *L, rm_lua_getting *g) {
 
 static int go_on_many(lua_State *L);
 
+static int waited_many_k(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  return go_on_many(L);
+}
+
 static int loads_k(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   take_loads(L, status);
@@ -368,10 +409,10 @@ static int loads_k(lua_State *L, int status, lua_KContext ctx) {
 }
 
 static int go_on_many(lua_State *L) {
-  rm_lua_getting *g = box(L);
+  getting *g = box(L);
   for (;;) {
     int count = 0;
-    if (rm_lua_wait(L, &g->link, g->op) == RM_WAIT) {
+    if (rm_lua_wait(L, &g->link, &g->waiter, g->op, waited_many_k, 0) == RM_WAIT) {
       lua_settop(L, INFOS);
       lua_pushvalue(L, LOADER);
       push_loads(L, g);
@@ -393,7 +434,8 @@ int rm_lua_cache_get_many(lua_State *L) {
     return rm_lua_raise(L, "%d keys are not accepted; give up to %d", (int)count, REDMOON_CACHE_MANY_MAX);
   rm_lua_args *args = rm_lua_args_new(L, count);
   if (count > 0) rm_lua_args_add_list(L, args, KEY, "keys");
-  rm_lua_getting *g = rm_lua_getting_new(L, c, count, true);
+  getting *g = new_getting(L, c, count, true);
+  close_with_coroutine(L, g);
   for (size_t i = 0; i < count; i++) {
     g->keys[i] = (redmoon_cache_key){args->bytes[i].ptr, args->bytes[i].len, NULL, 0};
     g->places[i] = i;

@@ -34,6 +34,10 @@ enum {
   RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
   RM_STATUS_PERMIT_BUSY = 0, /* others have them */
   RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
+  RM_STATUS_STREAM_OK = 1, /* done */
+  RM_STATUS_STREAM_DEAD = 2, /* done, and the entry is a dead one now */
+  RM_STATUS_STREAM_GONE = 0, /* nobody has the entry: it is done, or was never given out, nothing was written */
+  RM_STATUS_STREAM_LOST = -1, /* the lease is not this one any more, nothing was written */
   RM_STATUS_CACHE_FRESH = 1, /* a fresh entry is there */
   RM_STATUS_CACHE_REFRESH = 2, /* an entry is there, and the lease to load it again was given */
   RM_STATUS_CACHE_BUSY = 3, /* an entry is there, and another has the lease */
