@@ -129,6 +129,36 @@ for name, run in pairs(loops) do
       end)
     end)
 
+    it("a value that another coroutine loads, by a loader that waits itself", function()
+      local cache <close> = assert(client:cache { name = "c", ttl = 60 })
+      local loads, values, functions = 0, {}, {}
+      local function load(key)
+        loads = loads + 1
+        assert.same({ "list", key }, client:blpop("list", 30)) -- until one of the others has asked, and goes on
+        return key .. "!"
+      end
+      for i = 1, 10 do
+        functions[i] = function() values[i] = assert(cache:get("x", load)) end
+      end
+      functions[11] = function()
+        while cache:stats().waits < 9 or loads == 0 do assert(client:ping()) end
+        assert.equal(1, loads)
+        assert(client:rpush("list", "x"))
+      end
+      run(table.unpack(functions))
+      assert.equal(1, loads)
+      for i = 1, 10 do assert.equal("x!", values[i]) end
+      local seen
+      run(function()
+        seen = assert(cache:get_many({ "x", "y" }, function(keys)
+          assert(client:ping())
+          return { [keys[1]] = "Y" }
+        end))
+      end)
+      assert.same({ "x!", "Y" }, seen)
+      assert.is_true(cache:set("x", 1) and cache:delete("x"))
+    end)
+
     it("a rate limit that is used up", function()
       local limiter = assert(client:rate_limiter { algorithm = "gcra", limit = 1, window = 0.3, name = "w" })
       assert.is_true(limiter:allow("k").allowed)
