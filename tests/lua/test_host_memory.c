@@ -43,7 +43,7 @@ static const char *const steps[] = {
     "1 end  assert(n "
     ">= 30)",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
-    "local c <close> = assert(client:cache{name = 'm', ttl = 5, lease = 0.01, on_error = 'error', seal_key = ('k'):rep(32)})\n"
+    "local c <close> = assert(client:cache{name = 'm', ttl = 5, on_error = 'error', seal_key = ('k'):rep(32)})\n"
     "assert(c:set('a', {1}))  assert(assert(c:get('a', error))[1] == 1)\n"
     "local v, why = c:get('b', function(key) return {key} end)  assert(v, why)  assert(v[1] == 'b')\n"
     "local l, fault = c:get_many({'a', 'b', 'd'}, function(keys) return {d = keys[1]} end)  assert(l, fault)\n"
