@@ -28,7 +28,7 @@ static int setup(void **state) {
   *state = &f;
   f.server = redis_server_start(NULL);
   char url[200];
-  snprintf(url, sizeof url, "%s?timeout=0.4&connect_timeout=0.2&max_retries=1&min_backoff=0.001&max_backoff=0.002", redis_server_url(f.server));
+  snprintf(url, sizeof url, "%s?timeout=1.5&connect_timeout=1&max_retries=1&min_backoff=0.001&max_backoff=0.002", redis_server_url(f.server));
   return redmoon_client_open(url, NULL, &f.client, NULL);
 }
 
