@@ -278,7 +278,7 @@
 ---@field own integer without TTL, left alone because they are of this client's key_prefix
 ---@field raced integer got a TTL from elsewhere, or went, before ours came
 ---@field errors integer the server refused
----@field left? integer estimate of the keys that were not scanned yet
+---@field share number estimate of what is done, 0 to 1
 
 ---@class redmoon.audit_fix_options
 ---@field match string glob. Keys of this client's key_prefix are left alone

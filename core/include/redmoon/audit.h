@@ -194,7 +194,7 @@ typedef struct redmoon_audit_fixed {
   const void *key;
   size_t key_len;
   int64_t ttl_ms;
-  int64_t expires_ms; /**< Unix time by the server's clock: what redmoon_audit_undo needs; 0 in a dry run */
+  int64_t expires_ms; /**< Unix time by the server's clock: what redmoon_audit_undo needs; 0: in a dry run; -1: unknown */
 } redmoon_audit_fixed;
 
 typedef struct redmoon_audit_fix_counts {
@@ -203,19 +203,20 @@ typedef struct redmoon_audit_fix_counts {
   int64_t own;    /**< without TTL, left alone because they are of this client's key_prefix */
   int64_t raced;  /**< got a TTL from elsewhere, or went, before ours came */
   int64_t errors; /**< the server refused */
-  int64_t left;   /**< as of redmoon_audit_progress */
+  double share;   /**< estimate of what is done, 0 to 1 */
 } redmoon_audit_fix_counts;
 
 /** No I/O.  *out is owned by the caller (redmoon_audit_fix_free). */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_audit_fix_new(redmoon_client *client, const redmoon_audit_fix_options *options,
                                                          redmoon_audit_fix **out, redmoon_error *err);
-/** One page.  Each key is looked at and changed in one step, and only if it has no TTL.  *fixed: the keys of this page
- *  that were changed, also when the call fails in the midst; they live until the next call.  A key whose answer was lost is
- *  among them too if it may have been changed, with expires_ms -1. */
-REDMOON_API REDMOON_MUST_CHECK int redmoon_audit_fix_next(redmoon_audit_fix *fix, const redmoon_audit_fixed **fixed,
-                                                          size_t *count, redmoon_error *err);
-REDMOON_API REDMOON_MUST_CHECK int redmoon_audit_fix_next_start(redmoon_audit_fix *fix, const redmoon_audit_fixed **fixed,
-                                                                size_t *count, redmoon_op **op, redmoon_error *err);
+/** One page: those of its keys that have no TTL get one, each in one step with a last look at it.  A page that fails is asked
+ *  for again by the next call; what it had changed before is in redmoon_audit_fix_page. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_audit_fix_next(redmoon_audit_fix *fix, redmoon_error *err);
+/** `fix` must stay until the operation is over; one at a time. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_audit_fix_next_start(redmoon_audit_fix *fix, redmoon_op **op, redmoon_error *err);
+/** The keys that the last call changed, whether it ended well, failed or was cancelled; in a dry run, that it would have
+ *  changed.  They live until the next one begins.  A key whose answer was lost is among them, with expires_ms -1. */
+REDMOON_API const redmoon_audit_fixed *redmoon_audit_fix_page(const redmoon_audit_fix *fix, size_t *count);
 REDMOON_API int redmoon_audit_fix_done(const redmoon_audit_fix *fix);
 REDMOON_API void redmoon_audit_fix_counts_get(const redmoon_audit_fix *fix, redmoon_audit_fix_counts *out);
 REDMOON_API void redmoon_audit_fix_free(redmoon_audit_fix *fix);
