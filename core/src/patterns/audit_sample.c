@@ -19,8 +19,10 @@ double rm_audit_t(int64_t freedom) {
   if (freedom <= FEW) return few[freedom - 1];
   /* The expansion around the normal quantile: Abramowitz and Stegun, 26.7.5. */
   const double z = 3.290526731491926, z2 = z * z, v = (double)freedom;
-  double g1 = z * (z2 + 1) / 4, g2 = z * ((5 * z2 + 16) * z2 + 3) / 96, g3 = z * (((3 * z2 + 19) * z2 + 17) * z2 - 15) / 384;
-  return z + g1 / v + g2 / (v * v) + g3 / (v * v * v);
+  double g1 = z * (z2 + 1) / 4, g2 = z * ((5 * z2 + 16) * z2 + 3) / 96;
+  double g3 = z * (((3 * z2 + 19) * z2 + 17) * z2 - 15) / 384;
+  double g4 = z * ((((79 * z2 + 776) * z2 + 1482) * z2 - 1920) * z2 - 945) / 92160;
+  return z + (g1 + (g2 + (g3 + g4 / v) / v) / v) / v;
 }
 
 void rm_audit_estimate_add(rm_audit_estimate *estimate, const rm_audit_sample *sample, int64_t keys) {
