@@ -236,13 +236,13 @@ static double missed_of_1000(double *sizes, int draws, uint64_t *random) {
   int missed = 0;
   for (int i = 0; i < GROUP; i++) truth += sizes[i];
   for (int round = 0; round < ROUNDS; round++) {
-    rm_audit_sample sample = {0};
+    rm_audit_sums sample = {0};
     for (int i = 0; i < draws; i++) { /* Fisher and Yates */
       int other = i + (int)(next_random(random) % (uint64_t)(GROUP - i));
       double swap = sizes[i];
       sizes[i] = sizes[other];
       sizes[other] = swap;
-      rm_audit_sample_add(&sample, sizes[i]);
+      rm_audit_sums_add(&sample, (int64_t)sizes[i]);
     }
     rm_audit_estimate estimate = {0};
     rm_audit_estimate_add(&estimate, &sample, GROUP);
@@ -269,26 +269,75 @@ static void interval_holds_as_often_as_it_says(void **state) {
 
 static void what_was_measured_is_not_estimated(void **state) {
   (void)state;
-  rm_audit_sample sample = {0};
+  rm_audit_sums sample = {0};
   rm_audit_estimate all = {0}, none = {0}, one = {0};
-  for (int i = 1; i <= 3; i++) rm_audit_sample_add(&sample, 100 * i);
+  for (int i = 1; i <= 3; i++) rm_audit_sums_add(&sample, 100 * i);
   rm_audit_estimate_add(&all, &sample, 3);
   redmoon_audit_group group = show(&all);
   assert_true(group.bytes == 600 && group.bytes_low == 600 && group.bytes_high == 600);
-  rm_audit_estimate_add(&all, &(rm_audit_sample){0}, 0); /* a group of no keys changes nothing */
+  rm_audit_estimate_add(&all, &(rm_audit_sums){0}, 0); /* a group of no keys changes nothing */
   assert_true(show(&all).bytes == 600);
 
-  rm_audit_sample single = {0};
-  rm_audit_sample_add(&single, 50);
+  rm_audit_sums single = {0};
+  rm_audit_sums_add(&single, 50);
   rm_audit_estimate_add(&one, &single, 10);
   group = show(&one);
   assert_true(group.bytes == 500 && group.bytes_low == 50 && group.bytes_high == -1);
 
-  rm_audit_estimate_add(&none, &(rm_audit_sample){0}, 10);
+  rm_audit_estimate_add(&none, &(rm_audit_sums){0}, 10);
   assert_true(show(&none).bytes == -1 && show(&none).bytes_high == -1);
   rm_audit_estimate_merge(&all, &none); /* what is unknown of a part is unknown of the whole, but what was measured is there */
   group = show(&all);
   assert_true(group.bytes == -1 && group.bytes_low == 600);
+}
+
+/* Whatever the order: the same sizes give the same sums, to the last bit, and equal ones no spread at all. */
+static void sums_are_exact_and_know_no_order(void **state) {
+  (void)state;
+  enum { KEYS = 3000 };
+  static int64_t sizes[KEYS];
+  uint64_t random = 31;
+  long double sum = 0, spread = 0;
+  for (int i = 0; i < KEYS; i++) sum += sizes[i] = (int64_t)(next_random(&random) >> (24 + i % 40));
+  for (int i = 0; i < KEYS; i++) spread += (sizes[i] - sum / KEYS) * (sizes[i] - sum / KEYS);
+  rm_audit_sums up = {0}, down = {0}, equal = {0}, large = {0};
+  for (int i = 0; i < KEYS; i++) {
+    rm_audit_sums_add(&up, sizes[i]);
+    rm_audit_sums_add(&down, sizes[KEYS - 1 - i]);
+    rm_audit_sums_add(&equal, (INT64_C(1) << 40) - 7);
+    rm_audit_sums_add(&large, INT64_MAX);
+  }
+  assert_memory_equal(&up, &down, sizeof up);
+  assert_true(fabs(rm_audit_sums_spread(&up) / (double)spread - 1) < 1e-12);
+  assert_true(rm_audit_sums_spread(&equal) == 0);
+  assert_true(rm_audit_sums_spread(&large) == 0); /* cut to one size */
+  assert_true(rm_audit_sums_spread(&(rm_audit_sums){0}) == 0);
+}
+
+/* Few or many, drawn or not: in which order the keys come makes no difference, and there are 30 if there can be. */
+static void sample_is_a_matter_of_lots_and_not_of_order(void **state) {
+  (void)state;
+  for (int keys = 1; keys <= 20000; keys = keys * 3 + 1) {
+    for (int64_t ppm = 1; ppm <= 1000000; ppm *= 100) {
+      rm_audit_sample up = {{0}, {{0, 0}}, 0}, down = {{0}, {{0, 0}}, 0};
+      int asked = 0;
+      for (int i = 0; i < 2 * keys; i++) {
+        int n = i < keys ? i : 2 * keys - 1 - i;
+        rm_audit_sample *sample = i < keys ? &up : &down;
+        rm_audit_hash hash = rm_audit_hash_key(&n, sizeof n, 0);
+        if (!rm_audit_sample_wants(sample, hash.lot, ppm)) continue;
+        rm_audit_sample_add(sample, hash.lot, 50 + (int64_t)(next_random(&(uint64_t){hash.lot}) % 100), ppm);
+        asked += i < keys;
+      }
+      rm_audit_sums a = rm_audit_sample_sums(&up), b = rm_audit_sample_sums(&down);
+      assert_memory_equal(&a, &b, sizeof a);
+      assert_true(a.count >= (keys < RM_AUDIT_LOWEST ? keys : RM_AUDIT_LOWEST));
+      if (ppm == 1000000) assert_int_equal(a.count, keys);
+      else if (ppm <= 100) assert_int_equal(a.count, keys < RM_AUDIT_LOWEST ? keys : RM_AUDIT_LOWEST);
+      else assert_true(a.count <= 2 * RM_AUDIT_LOWEST + 2 * keys / 100);
+      assert_true(asked <= 10 * RM_AUDIT_LOWEST + 2 * ppm * keys / 1000000); /* hardly more than are used */
+    }
+  }
 }
 
 /* The filter. */
@@ -366,7 +415,8 @@ static void seed_decides_who_is_sampled(void **state) {
     rm_audit_hash a = rm_audit_hash_key(key, len, 1), again = rm_audit_hash_key(key, len, 1), b = rm_audit_hash_key(key, len, 2);
     assert_true(a.lot == again.lot && a.first == again.first && a.step == again.step);
     same += a.lot == b.lot || a.first == b.first;
-    drawn += a.lot % 1000000 < 100000;
+    rm_audit_sample full = {{.count = RM_AUDIT_LOWEST}, {{0, 0}}, 0};
+    drawn += rm_audit_sample_wants(&full, a.lot, 100000);
   }
   assert_int_equal(same, 0);
   assert_in_range(drawn, 880, 1120);
@@ -380,7 +430,7 @@ static void add(rm_audit_table *table, const char *name, int64_t keys) {
   for (int64_t i = 0; i < keys; i++) {
     rm_audit_tally_add(&entry->tally, 1000 + i, 1000 + i, 0, &no_limits);
     rm_audit_tally_add(&table->total, 1000 + i, 1000 + i, 0, &no_limits);
-    if (entry->sample.count < 2) rm_audit_sample_add(&entry->sample, 100);
+    if (entry->sample.used < 2) rm_audit_sample_add(&entry->sample, (uint64_t)i, 100, 0);
   }
 }
 
@@ -417,8 +467,10 @@ static void folded_prefixes_lose_no_keys_and_say_what_they_miss(void **state) {
   assert_int_equal(table.total.keys, KEYS);
   assert_int_equal(common, 20);
   rm_audit_estimate bytes = table.other_bytes;
-  for (size_t i = 0; i < table.count; i++)
-    rm_audit_estimate_add(&bytes, &table.entries[i]->sample, table.entries[i]->tally.keys);
+  for (size_t i = 0; i < table.count; i++) {
+    rm_audit_sums sums = rm_audit_sample_sums(&table.entries[i]->sample);
+    rm_audit_estimate_add(&bytes, &sums, table.entries[i]->tally.keys);
+  }
   assert_true(show(&bytes).bytes == 100.0 * KEYS);
   rm_audit_table_fini(&table);
 }
@@ -561,6 +613,8 @@ int main(void) {
       cmocka_unit_test(student_quantiles_are_those_of_the_tables),
       cmocka_unit_test(interval_holds_as_often_as_it_says),
       cmocka_unit_test(what_was_measured_is_not_estimated),
+      cmocka_unit_test(sums_are_exact_and_know_no_order),
+      cmocka_unit_test(sample_is_a_matter_of_lots_and_not_of_order),
       cmocka_unit_test(filter_knows_what_it_took_in_and_says_how_often_it_errs),
       cmocka_unit_test(bound_on_false_repeats_is_that_of_the_poisson_tail),
       cmocka_unit_test(seed_decides_who_is_sampled),

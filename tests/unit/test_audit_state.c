@@ -40,7 +40,7 @@ static void fill_entry(rm_audit_table *table, int n, uint64_t *random) {
     int64_t ttl = next_random(random) % 4 == 0 ? -1 : (int64_t)(next_random(random) % 100000);
     rm_audit_tally_add(&entry->tally, ttl, 1700000000000 + ttl, (size_t)(i % REDMOON_AUDIT_TYPES), &limits);
     rm_audit_tally_add(&table->total, ttl, 1700000000000 + ttl, (size_t)(i % REDMOON_AUDIT_TYPES), &limits);
-    if (i % 3 == 0) rm_audit_sample_add(&entry->sample, (double)(next_random(random) % 1000) / 3);
+    if (i % 3 == 0) rm_audit_sample_add(&entry->sample, next_random(random), (int64_t)(next_random(random) % 1000), 500000);
     rm_audit_fields_add(&entry->fields, n % 2 == 0 ? "name" : "7", n % 2 == 0 ? 4 : 1);
   }
 }
