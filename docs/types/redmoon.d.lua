@@ -93,6 +93,7 @@
 ---@class redmoon.lock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 ---@field wait? number default 0: LOCKED at once; how long to wait for another holder
+---@field fair? boolean those who wait with it get the lock in the order in which they asked first
 ---@field renew? boolean the client's keeper thread prolongs the lease until the release
 ---@field max_hold? number it is not prolonged beyond this long after it was acquired
 ---@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
@@ -151,6 +152,7 @@
 ---@field leeway? number default 60, from 0 to 600: how long after exp a verifier may still accept
 ---@field max_life? number default 30 days: the longest life of any token of a subject
 ---@field on_error? "deny"|"allow"|"error" default "deny": what a check says when Redis fails
+---@field min_replicas? integer so many replicas must have what a call has written; else UNAVAILABLE, and it stays written
 
 ---@class redmoon.revocation
 ---@field jti string 1 to 1,024 bytes
@@ -925,7 +927,7 @@ function client:counter(name, options) end
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
 ---@return string? message
----@return string? code LOCKED when another holds it; UNAVAILABLE for too few replicas, or no thread to renew with
+---@return string? code LOCKED when another holds it, or waits for its turn; UNAVAILABLE for too few replicas, or no thread to renew with
 ---@return redmoon.detail? detail
 function client:lock(name, options) end
 ---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.
@@ -1001,7 +1003,44 @@ function embedded:connect(options) end
 ---@return true
 function embedded:close() end
 
+---@class redmoon.json_limits
+---@field max_depth? integer from 1 to 1000, default 64
+---@field max_size? integer bytes of the text, default 16 MiB
+
+---How a payload becomes bytes, and back.
+---@class redmoon.codec_functions
+---@field encode fun(value: any): string
+---@field decode fun(bytes: string): any anything but nil
+---@alias redmoon.codec "string"|"json"|redmoon.codec_functions
+
+---JSON without loss: 64-bit integers, floats, arrays and objects are kept apart.
+---@class redmoon.json
+local json = {}
+---@param value redmoon.value
+---@param limits? redmoon.json_limits
+---@return string? text
+---@return string? message
+---@return string? code CODEC
+---@return redmoon.detail? detail
+function json.encode(value, limits) end
+---@param text string
+---@param limits? redmoon.json_limits
+---@return redmoon.value? value `redmoon.null` for null
+---@return string? message
+---@return string? code CODEC
+---@return redmoon.detail? detail
+function json.decode(text, limits) end
+---Marks a table as an array, so that it is one even when it is empty.
+---@param t? table default: a new one
+---@return table
+function json.array(t) end
+---Whether it is marked; decoded arrays are.
+---@param value any
+---@return boolean
+function json.is_array(value) end
+
 ---@class redmoon
+---@field json redmoon.json
 ---@field version string
 ---@field null userdata what is absent inside a list; equals cjson.null
 local redmoon = {}
@@ -1043,7 +1082,7 @@ function redmoon.new_jti() end
 ---@return redmoon.detail? detail
 function redmoon.embedded(options) end
 ---What a bug report should say.
----@return { version: string, module_version: string, lua: string, libsodium: string, openssl: string }
+---@return { version: string, module_version: string, lua: string, libsodium: string, openssl: string, jansson: string }
 function redmoon.build_info() end
 
 return redmoon

@@ -63,6 +63,8 @@ static const char *const steps[] = {
     "local c <close> = assert(redmoon.connect(url, {pool_size = 2, credentials = function() return nil, 'any' "
     "end}))\n"
     "local _, why, code = c:ping()  assert(code == nil or code == 'ERR' or code == 'WRONGPASS', why)",
+    "local j = redmoon.json  local t = {a = {1, 2.5, ('x'):rep(100)}, b = j.array()}\n"
+    "assert(#assert(j.decode(assert(j.encode(t)))).a == 3)  assert(select(3, j.decode('[')) ~= nil)",
     "assert(not pcall(redmoon.connect, url, {pool_sise = 3}))  assert(not pcall(client.get, client, {}))",
 };
 

@@ -18,10 +18,13 @@
 
 #include <redmoon/script.h>
 
+typedef struct rm_core rm_core;
+
 enum { /* of a mark */
   RM_CALL_REPEATABLE = 1, /* may be sent again though it may have been executed */
   RM_CALL_HIDDEN = 2,     /* its reply is checked for nothing and is no result of the user's (SCRIPT LOAD) */
-  RM_CALL_BLOCKING = 4    /* may wait on the server */
+  RM_CALL_BLOCKING = 4,   /* may wait on the server */
+  RM_CALL_AGAIN = 8       /* every attempt sends it, though an earlier one was answered: the server may be another */
 };
 
 typedef struct rm_result {
@@ -40,9 +43,12 @@ typedef struct rm_call {
   redmoon_bytes script;    /* source behind a lone EVALSHA: sent by EVAL when the server answers NOSCRIPT */
   size_t answered;         /* marks answered: a prefix */
   size_t sent, maybe_sent; /* offsets in the request: taken by the socket; perhaps on the wire */
+  size_t resumed;          /* marks answered by the attempts before this one: of them RM_CALL_AGAIN alone is sent */
+  size_t again;            /* of those marks the first whose answer, if it is sent again, is still to come */
   int state, attempt;
   int max_retries;         /* set at reset from the client's settings; an owner may set another */
   bool own;                /* holds a reference to the client */
+  bool spares;             /* its memory may serve another operation */
   bool hold;               /* the connection stays with the call when it is done, for the next one */
   bool began_held;         /* this one began on a connection that was held: it cannot move to another */
   bool whole;              /* the commands mean nothing one by one: another attempt sends all of them again */
@@ -57,6 +63,13 @@ typedef struct rm_call {
   int64_t started_us, deadline_us, send_by_us, receive_by_us, block_us, backoff_until_us;
 } rm_call;
 
+/** An operation of `size` bytes, zeroed, that begins with its call, made by rm_call_init with `own`; NULL without memory.
+ *  Ended by rm_call_delete. */
+void *rm_call_new(redmoon_client *client, size_t size);
+/** rm_call_fini; then the memory is kept for the client's next operation, or freed. */
+void rm_call_delete(rm_call *call);
+/** Frees what rm_call_delete has kept: at the client's end. */
+void rm_call_drop_spare(rm_core *core);
 /** Zeroed memory -> a call of `client`; `own`: it takes a reference. */
 REDMOON_API void rm_call_init(rm_call *call, redmoon_client *client, bool own);
 /** Ready for the next request.  A call that had not ended is given up; a held connection stays. */
@@ -77,7 +90,7 @@ REDMOON_API int rm_call_argv(rm_call *call, int argc, const char *const *argv, c
 /** EVALSHA of `sha1` with these keys and arguments. */
 REDMOON_API int rm_call_evalsha(rm_call *call, const char *sha1, const redmoon_script_args *args, unsigned flags,
                                 redmoon_error *err);
-/** SCRIPT LOAD, hidden. */
+/** SCRIPT LOAD, hidden; an attempt that goes on where another one ended sends it again. */
 REDMOON_API int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_error *err);
 /** Arguments of command `index`, read back from the request: at most `max` are stored, the number there is returned. */
 size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size_t max);
