@@ -747,6 +747,55 @@ static void undo_takes_away_what_fix_gave_and_nothing_else(void **state) {
   redmoon_audit_fix_free(fix);
 }
 
+/* Keys of the last page, noted as listed.  Returns how many are known to be changed. */
+static int64_t note_page(const redmoon_audit_fix *fix, char *listed) {
+  size_t count;
+  int64_t known = 0;
+  const redmoon_audit_fixed *page = redmoon_audit_fix_page(fix, &count);
+  for (size_t i = 0; i < count; i++) {
+    listed[atoi((const char *)page[i].key + strlen("user:"))] = 1;
+    known += page[i].expires_ms > 0;
+  }
+  return known;
+}
+
+/* After so many steps, wherever that is. */
+static void cancelled_fix_lists_what_it_may_have_changed(void **state) {
+  redmoon_client *client = ((matrix_cell *)*state)->client;
+  static char listed[USERS + 1];
+  memset(listed, 0, sizeof listed);
+  fill(client);
+  redmoon_audit_fix_options options = REDMOON_AUDIT_FIX_OPTIONS_INIT;
+  options.match = "user:*";
+  options.ttl_ms = 9000000;
+  options.dry_run = 0;
+  options.count = 300;
+  redmoon_audit_fix *fix = fixer(client, &options);
+  int cancelled = 0;
+  int64_t known = 0;
+  for (int steps = 1; !redmoon_audit_fix_done(fix); steps = cancelled < 200 ? steps % 16 + 1 : 1 << 30) {
+    redmoon_op *op;
+    assert_int_equal(redmoon_audit_fix_next_start(fix, &op, NULL), 0);
+    int done = 0;
+    for (int i = 0; i < steps && !done; i++) done = redmoon_op_step(op);
+    int rc = redmoon_op_finish(op, NULL);
+    assert_int_equal(rc, done ? 0 : REDMOON_ECANCELLED);
+    cancelled += !done;
+    known += note_page(fix, listed);
+  }
+  assert_true(cancelled > 3);
+  redmoon_audit_fix_counts counts;
+  redmoon_audit_fix_counts_get(fix, &counts);
+  assert_int_equal(counts.fixed, known);
+  for (int i = 1; i <= USERS; i++) {
+    char key[24];
+    snprintf(key, sizeof key, "user:%d", i);
+    assert_true(ask_integer(client, "PTTL", key, NULL) > 8000000);
+    if (!listed[i]) fail_msg("%s was changed and is not listed", key);
+  }
+  redmoon_audit_fix_free(fix);
+}
+
 static void fix_needs_to_be_told_what_it_may_do(void **state) {
   redmoon_client *client = ((matrix_cell *)*state)->client;
   redmoon_audit_fix_options good = REDMOON_AUDIT_FIX_OPTIONS_INIT;
@@ -814,6 +863,7 @@ static const matrix_test tests[] = {
     MATRIX_TEST(limits_cliffs_and_split_objects_are_told),
     MATRIX_TEST(fix_gives_lifetimes_to_keys_without_one_and_to_no_others),
     MATRIX_TEST(undo_takes_away_what_fix_gave_and_nothing_else),
+    MATRIX_TEST(cancelled_fix_lists_what_it_may_have_changed),
     MATRIX_TEST(fix_needs_to_be_told_what_it_may_do),
     MATRIX_TEST(fix_that_is_not_allowed_changes_nothing),
 };
