@@ -32,3 +32,7 @@ local PERMIT_GONE = -1 -- the lease is over
 local AUDIT_DONE = 1 -- the key got its lifetime, or was rid of it
 local AUDIT_KEPT = 0 -- it is in another state than that needs, and stays in it
 local AUDIT_GONE = -1 -- there is no such key
+local STREAM_OK = 1 -- done
+local STREAM_DEAD = 2 -- done, and the entry is a dead one now
+local STREAM_GONE = 0 -- nobody has the entry: it is done, or was never given out; nothing was written
+local STREAM_LOST = -1 -- the lease is not this one any more; nothing was written

@@ -188,6 +188,44 @@ static void a_permit_is_had_and_given_back(void **state) {
   redmoon_semaphore_free(semaphore);
 }
 
+/* Pushed once each, by their request; given out, and ended once each. */
+static void a_stream_queue_loses_and_doubles_nothing(void **state) {
+  fixture *f = *state;
+  redmoon_stream_queue_options options = REDMOON_STREAM_QUEUE_OPTIONS_INIT;
+  options.lease_ms = 3600000; /* what an answer to a pop lost stays leased */
+  redmoon_stream_queue *queue;
+  redmoon_error err;
+  assert_int_equal(redmoon_stream_queue_new(f->client, "q", 1, &options, &queue, &err), 0);
+  for (int i = 0; i < CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    if (redmoon_stream_queue_push(queue, id, strlen(id), id, NULL, &err) != 0) fail_msg("push %d: %s", i, err.message);
+  }
+  assert_int_equal(ask_integer(f->direct, "XLEN", "redmoon:{q}:stream", NULL), CALLS);
+  int acked = 0, failed = 0, unknown = 0;
+  for (;;) {
+    redmoon_stream_job *job = NULL;
+    if (redmoon_stream_queue_pop(queue, 0, &job, &err) != 0) {
+      assert_int_equal(err.outcome, REDMOON_UNKNOWN);
+      unknown++;
+      continue;
+    }
+    if (job == NULL) break;
+    int end = (acked + failed) % 3, dead = -1;
+    const redmoon_stream_nack_options fatal = {NULL, 0, 1};
+    int status = end < 2 ? redmoon_stream_job_ack(job, &err) : redmoon_stream_job_nack(job, &fatal, &dead, &err);
+    if (status != 0) fail_msg("job %s: %s", redmoon_stream_job_id(job), err.message);
+    if (end < 2) acked++;
+    else failed++;
+    redmoon_stream_job_free(job);
+  }
+  redmoon_stream_queue_free(queue);
+  assert_int_equal(ask_integer(f->direct, "XLEN", "redmoon:{q}:stream.dead", NULL), failed);
+  int64_t left = ask_integer(f->direct, "XLEN", "redmoon:{q}:stream", NULL);
+  assert_int_equal(acked + failed + left, CALLS);
+  assert_true(left > 0 && left <= unknown);
+}
+
 static void an_audit_counts_each_key_once(void **state) {
   fixture *f = *state;
   redmoon_reply_free(ask(f->direct, "EVAL", "for i = 1, 3000 do redis.call('SET', 'a:' .. i, 'v') end", "0", NULL));
@@ -285,6 +323,7 @@ int main(void) {
       TEST(a_permit_is_had_and_given_back),
       TEST(a_record_is_added_to_once),
       TEST(an_audit_counts_each_key_once),
+      TEST(a_stream_queue_loses_and_doubles_nothing),
       TEST(without_an_id_answers_are_missed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,6 +114,27 @@ use["Sessions"] = function(client)
   assert(sessions:revoke_all("ann"))
 end
 
+use["Stream queue"] = function(client)
+  local queue = assert(client:stream_queue("q", { lease = 60, max_attempts = 1 }))
+  assert(queue:push("a"))
+  assert(queue:push_many({ { payload = "b" }, { payload = "c" } }, { request_id = redmoon.new_jti() }))
+  local a, b = assert(queue:pop()), assert(queue:pop(1))
+  assert(a:extend())
+  assert(a:release())
+  assert(not select(2, b:ack_next()))
+  assert(queue:pop():nack { error = "no" })
+  for _, job in ipairs(assert(queue:pop_many(10))) do assert(job:nack { fatal = true }) end
+  assert(#assert(queue:dead()) > 0)
+  assert(queue:stats())
+  assert(queue:redrive() > 0)
+  for _, job in ipairs(assert(queue:pop_many(10))) do assert(job:ack()) end
+  -- A lease that is over, taken over.
+  local short = assert(client:stream_queue("short", { lease = 0.1, max_attempts = 5 }))
+  assert(short:push("x"))
+  assert(short:pop())
+  assert(short:pop(10):ack())
+end
+
 use["Fence guard"] = function(client)
   assert(client:fence_guard("g", 5))
   assert(client:fence_guard("g", 4) == false)

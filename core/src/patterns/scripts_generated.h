@@ -45,6 +45,15 @@ extern const rm_builtin rm_script_session_revoke_all;
 extern const rm_builtin rm_script_session_rotate;
 extern const rm_builtin rm_script_session_touch;
 extern const rm_builtin rm_script_session_write;
+extern const rm_builtin rm_script_stream_ack;
+extern const rm_builtin rm_script_stream_claim;
+extern const rm_builtin rm_script_stream_dead;
+extern const rm_builtin rm_script_stream_extend;
+extern const rm_builtin rm_script_stream_nack;
+extern const rm_builtin rm_script_stream_push;
+extern const rm_builtin rm_script_stream_redrive;
+extern const rm_builtin rm_script_stream_release;
+extern const rm_builtin rm_script_stream_stats;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;
