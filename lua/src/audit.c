@@ -106,8 +106,9 @@ static void push_progress(lua_State *L, const audit *a) {
 
 /* Whether the caller's function wants more; it may raise. [-0, +0] */
 static bool goes_on(lua_State *L, audit *a) {
+  int top = lua_gettop(L);
   if (lua_isnil(L, OPTIONS) || lua_getfield(L, OPTIONS, "on_progress") == LUA_TNIL) {
-    lua_settop(L, AUDIT);
+    lua_settop(L, top);
     return true;
   }
   push_progress(L, a);
@@ -117,7 +118,7 @@ static bool goes_on(lua_State *L, audit *a) {
   lua_call(L, 2, 1);
   a->between = false;
   bool stop = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
-  lua_settop(L, AUDIT);
+  lua_settop(L, top);
   return !stop;
 }
 
@@ -160,6 +161,20 @@ static int push_failure(lua_State *L, audit *a, const redmoon_error *err) {
   return count;
 }
 
+/* In an event loop: a page was waited for; the next one is. */
+static int page_came(lua_State *L, rm_lua_task *task, int status) {
+  audit *a = lua_touserdata(L, AUDIT);
+  if (status < 0) return push_failure(L, a, &task->err);
+  if (!goes_on(L, a) || redmoon_audit_done(a->audit)) return push_report(L, a);
+  status = redmoon_audit_next_start(a->audit, &task->op, &task->err);
+  return status < 0 ? push_failure(L, a, &task->err) : RM_LUA_AGAIN;
+}
+
+static int run_in_loop(lua_State *L, audit *a) {
+  rm_lua_task *task = rm_lua_task_take(L, &a->link, page_came);
+  return rm_lua_task_run(L, task, redmoon_audit_next_start(a->audit, &task->op, &task->err));
+}
+
 static int run(lua_State *L, audit *a) {
   redmoon_error err;
   while (!redmoon_audit_done(a->audit)) {
@@ -192,7 +207,7 @@ int rm_lua_client_audit(lua_State *L) {
     if (err.status == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
     return rm_lua_fail(L, &err);
   }
-  return rm_lua_end(L, &client->link, run(L, a));
+  return a->link.loop != NULL ? run_in_loop(L, a) : rm_lua_end(L, &client->link, run(L, a));
 }
 
 void rm_lua_audit_open(lua_State *L) {

@@ -100,6 +100,7 @@ static void tell_page(lua_State *L, const fix *f) {
 
 /* Whether the caller's function wants more; it may raise. [-0, +0] */
 static bool goes_on(lua_State *L, const fix *f) {
+  int top = lua_gettop(L);
   bool stop = false;
   if (lua_getfield(L, OPTIONS, "on_progress") != LUA_TNIL) {
     lua_createtable(L, 0, 6);
@@ -107,7 +108,7 @@ static bool goes_on(lua_State *L, const fix *f) {
     lua_call(L, 1, 1);
     stop = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
   }
-  lua_settop(L, LIST);
+  lua_settop(L, top);
   return !stop;
 }
 
@@ -135,6 +136,28 @@ static int fix_gc(lua_State *L) {
   return 0;
 }
 
+static int push_failure(lua_State *L, const fix *f, const redmoon_error *err) {
+  int count = rm_lua_fail(L, err);
+  push_result(L, f);
+  lua_setfield(L, -2, "result");
+  return count;
+}
+
+/* In an event loop: a page was waited for; the next one is. */
+static int page_came(lua_State *L, rm_lua_task *task, int status) {
+  const fix *f = lua_touserdata(L, FIX);
+  tell_page(L, f); /* also of one that failed */
+  if (status < 0) return push_failure(L, f, &task->err);
+  if (!goes_on(L, f) || redmoon_audit_fix_done(f->fix)) return push_result(L, f), 1;
+  status = redmoon_audit_fix_next_start(f->fix, &task->op, &task->err);
+  return status < 0 ? push_failure(L, f, &task->err) : RM_LUA_AGAIN;
+}
+
+static int run_in_loop(lua_State *L, const fix *f) {
+  rm_lua_task *task = rm_lua_task_take(L, &f->link, page_came);
+  return rm_lua_task_run(L, task, redmoon_audit_fix_next_start(f->fix, &task->op, &task->err));
+}
+
 static int run(lua_State *L, fix *f) {
   redmoon_error err;
   while (!redmoon_audit_fix_done(f->fix)) {
@@ -142,12 +165,7 @@ static int run(lua_State *L, fix *f) {
     int started = redmoon_audit_fix_next_start(f->fix, &op, &err);
     int status = rm_lua_run(L, &f->link, started, op, &err);
     tell_page(L, f); /* also of one that failed */
-    if (status < 0) {
-      int count = rm_lua_fail(L, &err);
-      push_result(L, f);
-      lua_setfield(L, -2, "result");
-      return count;
-    }
+    if (status < 0) return push_failure(L, f, &err);
     rm_lua_end(L, &f->link, 0);
     lua_settop(L, LIST);
     if (!goes_on(L, f)) break;
@@ -183,7 +201,13 @@ int rm_lua_client_audit_fix(lua_State *L) {
     if (err.status == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
     return rm_lua_fail(L, &err);
   }
-  return rm_lua_end(L, &client->link, run(L, f));
+  return f->link.loop != NULL ? run_in_loop(L, f) : rm_lua_end(L, &client->link, run(L, f));
+}
+
+static int undone(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushboolean(L, *(int *)(void *)task->out);
+  return 1;
 }
 
 /* client:audit_undo(key, expires) */
@@ -196,16 +220,11 @@ int rm_lua_client_audit_undo(lua_State *L) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   rm_lua_args *key = rm_lua_args_new(L, 1);
   rm_lua_args_add(L, key, 2, 2);
-  redmoon_error err;
-  redmoon_op *op = NULL;
-  int undone = 0;
+  rm_lua_task *task = rm_lua_task_take(L, &client->link, undone);
   int started = redmoon_audit_undo_start(client->link.client, key->bytes[0].ptr, key->bytes[0].len,
-                                         (int64_t)floor(expires * 1e3 + 0.5), &undone, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  int count = 1;
-  if (rm_lua_run(L, &client->link, started, op, &err) < 0) count = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, undone);
-  return rm_lua_end(L, &client->link, count);
+                                         (int64_t)floor(expires * 1e3 + 0.5), (int *)(void *)task->out, &task->op,
+                                         &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 void rm_lua_audit_fix_open(lua_State *L) {
