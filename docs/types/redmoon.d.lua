@@ -221,6 +221,7 @@
 ---@field delay number of a retry: the back-off before the next attempt
 ---@field attempt integer
 ---@field error? redmoon.error
+---@field steps? { resolve: number, dial: number, tls: number, handshake: number } of a connect that succeeded: its duration
 
 ---@class redmoon.hook
 local hook = {}
