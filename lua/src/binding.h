@@ -302,6 +302,8 @@ void rm_lua_rwlock_open(lua_State *L);
 void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
+/** Pushes the table of functions that the command-line tool needs. [-0, +1] */
+void rm_lua_system_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */
 void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared);
 

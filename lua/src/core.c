@@ -83,6 +83,8 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_semaphore_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
+  rm_lua_system_open(L);
+  lua_setfield(L, -2, "system");
   rm_lua_transaction_open(L, shared);
   lua_setfield(L, -2, "transaction");
   luaL_getmetatable(L, "redmoon.client");

@@ -1,0 +1,44 @@
+-- SPDX-License-Identifier: MIT
+-- The server that a subcommand works on: --url, else $REDIS_URL, else the local one.
+
+local failure = require "redmoon.cli.failure"
+local redmoon = require "redmoon"
+local terminal = require "redmoon.cli.terminal"
+
+local M = {}
+
+-- A client that has not dialled yet; ends the subcommand where URL or options are wrong.
+function M.client(args, options)
+  options = options or {}
+  options.client_name = options.client_name or "redmoon-cli"
+  local done, client, message = pcall(redmoon.connect, args.url, options)
+  if not done then failure.raise("%s", tostring(client):gsub("^[^:]+:%d+: ", "")) end
+  if not client then failure.raise("%s", message) end
+  return client
+end
+
+-- A client whose server answers.
+function M.open(args, options)
+  local client = M.client(args, options)
+  -- Without retries: what went wrong is told in its own words.
+  local answer, message = client:with { max_retries = 0 }:ping()
+  if answer == nil then
+    client:close()
+    failure.raise("%s", terminal.safe(message))
+  end
+  return client
+end
+
+-- The URL of a client, which holds no secrets.
+function M.url(client) return tostring(client):match("%((.*)%)$") end
+
+-- INFO as a table: field -> text.
+function M.info(client, ...)
+  local text, message = client:info(...)
+  if type(text) ~= "string" then return nil, message end
+  local fields = {}
+  for name, value in text:gmatch("([%w_%-]+):([^\r\n]*)") do fields[name] = value end
+  return fields
+end
+
+return M
