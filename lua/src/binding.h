@@ -263,6 +263,9 @@ void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared);
 void rm_lua_locks_dispatch(lua_State *L, rm_lua_shared *shared);
 
 /* Methods of the client, each in its own file. */
+int rm_lua_client_audit(lua_State *L);
+int rm_lua_client_audit_fix(lua_State *L);
+int rm_lua_client_audit_undo(lua_State *L);
 int rm_lua_client_blocklist(lua_State *L);
 int rm_lua_client_pipeline(lua_State *L);
 int rm_lua_client_run(lua_State *L);
@@ -288,6 +291,8 @@ int rm_lua_rate_limits(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);
+void rm_lua_audit_open(lua_State *L);
+void rm_lua_audit_fix_open(lua_State *L);
 void rm_lua_blocklist_open(lua_State *L);
 void rm_lua_pipeline_open(lua_State *L, rm_lua_shared *shared);
 void rm_lua_script_open(lua_State *L);

@@ -28,3 +28,6 @@ local GUARD_REFUSED = 0 -- a higher one was
 local PERMIT_OK = 1 -- taken, extended or given back (peek: would be taken)
 local PERMIT_BUSY = 0 -- others have them
 local PERMIT_GONE = -1 -- the lease is over
+local AUDIT_DONE = 1 -- the key got its lifetime, or was rid of it
+local AUDIT_KEPT = 0 -- it is in another state than that needs, and stays in it
+local AUDIT_GONE = -1 -- there is no such key
