@@ -33,7 +33,7 @@ describe("redmoon", function()
   it("tells what it can do", function()
     local help = run { "--help" }
     assert.equal(0, help.status)
-    for _, name in ipairs { "demo", "doctor", "bench", "completion" } do
+    for _, name in ipairs { "demo", "doctor", "audit", "bench", "completion" } do
       assert.matches("\n   " .. name .. " ", help.out)
       assert.equal(0, run({ name, "--help" }).status)
     end
@@ -205,6 +205,11 @@ describe("redmoon", function()
       assert.equal("auto always never", completed("doctor", "--color", ""))
       assert.equal("--seconds --size", completed("--url", "demo", "bench", "--s"))
       assert.equal("", completed("bench", "--size", ""))
+      assert.equal("fix undo", completed("audit", "--json", ""))
+      assert.equal("--json", completed("audit", "--j"))
+      assert.equal("--jitter", completed("audit", "fix", "--j"))
+      assert.equal("CMakeLists.txt", completed("audit", "--resume", "CMakeL"))
+      assert.equal("CMakeLists.txt", completed("audit", "undo", "CMakeL"))
     end)
 
     it("for zsh is a function of the kind it looks for", function()

@@ -20,9 +20,10 @@ local M = {
 local BATCH = 100
 
 function M.define(command)
-  command:option("--seconds", "How long each work is measured."):default("1")
+  command:option("--seconds", "How long each work is measured."):argname("<n>"):default("1")
     :convert(options.number("--seconds", 0.01, 60))
-  command:option("--size", "Bytes of a value."):default("16"):convert(options.integer("--size", 1, 1048576))
+  command:option("--size", "Bytes of a value."):argname("<n>"):default("16")
+    :convert(options.integer("--size", 1, 1048576))
   command:flag("--yes", "Do not ask.")
   command:flag("--json", "Print JSON.")
 end

@@ -11,8 +11,7 @@ local M = {}
 function M.client(args, options)
   options = options or {}
   options.client_name = options.client_name or "redmoon-cli"
-  local done, client, message = pcall(redmoon.connect, args.url, options)
-  if not done then failure.raise("%s", tostring(client):gsub("^[^:]+:%d+: ", "")) end
+  local client, message = failure.call(redmoon.connect, args.url, options)
   if not client then failure.raise("%s", message) end
   return client
 end

@@ -23,6 +23,16 @@ function M.check(what, value, ...)
   return value, ...
 end
 
+local function unwrapped(done, ...)
+  if done then return ... end
+  local problem = ...
+  if type(problem) ~= "string" or M.is_interrupt(problem) then error(problem, 0) end
+  M.raise("%s", (problem:gsub("^[^:%s]+:%d+: ", "")))
+end
+
+-- Calls fn; what it raises about its arguments ends the subcommand in a line: they came from the command line.
+function M.call(fn, ...) return unwrapped(pcall(fn, ...)) end
+
 -- Whether it is how Lua's own interpreter reports Ctrl-C.
 function M.is_interrupt(value) return type(value) == "string" and value:find("interrupted!$") ~= nil end
 

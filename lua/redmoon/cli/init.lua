@@ -10,7 +10,9 @@ local M = {}
 
 -- In the order of the help text.
 local commands = {}
-for i, name in ipairs { "demo", "doctor", "bench", "completion" } do commands[i] = require("redmoon.cli." .. name) end
+for i, name in ipairs { "demo", "doctor", "audit", "bench", "completion" } do
+  commands[i] = require("redmoon.cli." .. name)
+end
 
 local epilog = [[
 The server is that of --url, else of $REDIS_URL, else redis://127.0.0.1:6379/0. Words of a command

@@ -28,16 +28,16 @@ local function rate_and_rest(self, done, total, now)
   return rate, left
 end
 
-function progress:text(done, total, now)
+function progress:text(done, total, now, remark)
   local rate, left = rate_and_rest(self, done, total, now)
   local parts = { format.count(done) .. (total and " of " .. format.count(total) or "") .. " " .. self.what }
   if rate > 0 then parts[#parts + 1] = format.count(rate) .. "/s" end
   if left and left >= 1 then parts[#parts + 1] = format.duration(math.ceil(left)) .. " left" end
+  parts[#parts + 1] = remark or nil
   return table.concat(parts, ", ")
 end
 
-local function draw(self, done, total, now)
-  local text = self:text(done, total, now)
+local function draw(self, done, total, text)
   local percent = total and total > 0 and math.min(100, math.floor(100 * done / total)) or nil
   local width = (terminal.width(self.fd) or 80) - terminal.columns(text) - 10
   local bar = ""
@@ -52,14 +52,15 @@ local function draw(self, done, total, now)
   self.drawn = true
 end
 
--- total may be nil, or change.
-function progress:show(done, total)
+-- total may be nil, or change; remark: what else there is to say, or nil.
+function progress:show(done, total, remark)
   if self.quiet then return end
   self.began_at = self.began_at or done
   local now = terminal.now()
   if now - self.shown < self.pause then return end
   self.shown = now
-  if self.is_live then draw(self, done, total, now) else terminal.note("%s", self:text(done, total, now)) end
+  local text = self:text(done, total, now, remark)
+  if self.is_live then draw(self, done, total, text) else terminal.note("%s", text) end
 end
 
 -- Takes the bar away, so that lines can follow.
