@@ -28,6 +28,7 @@ describe("numbers", function()
       [3660] = "1h 1m", [3605] = "1h", [86400 * 2 + 3600 * 5 + 59] = "2d 5h", [-90] = "-1m 30s" } do
       assert.equal(text, format.duration(number))
     end
+    assert.equal("0.4 us", format.latency(0.0000004))
     assert.equal("0.013 ms", format.latency(0.000013))
     assert.equal("12.50 ms", format.latency(0.0125))
     assert.equal("1.50 s", format.latency(1.5))

@@ -56,9 +56,29 @@ end
 -- The same with a pseudo-terminal as its stdin, stdout and stderr; options.typed: what a person types.
 function M.run_in_terminal(words, options)
   local line = ("printf %%s %s | script -qefc %s /dev/null >%s 2>%s"):format(M.quote(options and options.typed or ""),
-    M.quote("stty cols 100 -echo; " .. M.command(words, options)), M.quote(M.path "out"), M.quote(M.path "err"))
+    M.quote("stty cols 100 rows 40 -echo; exec " .. M.command(words, options)), M.quote(M.path "out"),
+    M.quote(M.path "err"))
   local _, _, status = os.execute(line)
   return outcome(status)
+end
+
+-- Starts it in a pseudo-terminal, in the background: a file to type into, and a function that waits for its end.
+function M.start_in_terminal(words, options)
+  local fifo = M.path "typed"
+  os.remove(fifo)
+  assert(os.execute("mkfifo " .. M.quote(fifo)))
+  local line = ("script -qefc %s /dev/null <%s >%s 2>%s; echo $?"):format(
+    M.quote("stty cols 100 rows 40 -echo; exec " .. M.command(words, options)), M.quote(fifo), M.quote(M.path "out"),
+    M.quote(M.path "err"))
+  local running = assert(io.popen(line, "r"))
+  local keyboard = assert(io.open(fifo, "w"))
+  keyboard:setvbuf("no")
+  return keyboard, function()
+    local status = running:read("n")
+    running:close()
+    keyboard:close()
+    return outcome(status)
+  end
 end
 
 -- Starts it in the background: its process id.

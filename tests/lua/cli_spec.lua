@@ -33,7 +33,7 @@ describe("redmoon", function()
   it("tells what it can do", function()
     local help = run { "--help" }
     assert.equal(0, help.status)
-    for _, name in ipairs { "demo", "doctor", "audit", "bench", "completion" } do
+    for _, name in ipairs { "demo", "doctor", "audit", "top", "bench", "completion" } do
       assert.matches("\n   " .. name .. " ", help.out)
       assert.equal(0, run({ name, "--help" }).status)
     end

@@ -23,8 +23,9 @@ function M.bytes(number)
   return ((unit == 1 or number >= 100) and "%.0f %s" or "%.1f %s"):format(number, sizes[unit])
 end
 
--- Of a latency: 0.00042 -> "0.42 ms"
+-- Of a latency: 0.00042 -> "0.420 ms"
 function M.latency(seconds)
+  if seconds < 0.00001 then return ("%.1f us"):format(seconds * 1e6) end
   if seconds < 0.001 then return ("%.3f ms"):format(seconds * 1000) end
   if seconds < 1 then return ("%.2f ms"):format(seconds * 1000) end
   return ("%.2f s"):format(seconds)

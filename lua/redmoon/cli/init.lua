@@ -10,7 +10,7 @@ local M = {}
 
 -- In the order of the help text.
 local commands = {}
-for i, name in ipairs { "demo", "doctor", "audit", "bench", "completion" } do
+for i, name in ipairs { "demo", "doctor", "audit", "top", "bench", "completion" } do
   commands[i] = require("redmoon.cli." .. name)
 end
 

@@ -20,7 +20,10 @@ function M.guard(work, ...)
   end
   local thread = coroutine.create(work)
   local results = table.pack(coroutine.resume(thread, pressed, ...))
-  if not results[1] then error(results[2], 0) end
+  if not results[1] then
+    coroutine.close(thread) -- what is to be closed there
+    error(results[2], 0)
+  end
   return table.unpack(results, 2, results.n)
 end
 
