@@ -62,12 +62,14 @@ function M.run_in_terminal(words, options)
   return outcome(status)
 end
 
--- Starts it in a pseudo-terminal, in the background: a file to type into, and a function that waits for its end.
+-- Starts it in a pseudo-terminal, in the background: a file to type into, and a function that waits for its end.  The
+-- limit is for a test that fails before that.
 function M.start_in_terminal(words, options)
   local fifo = M.path "typed"
   os.remove(fifo)
+  os.remove(M.path "out")
   assert(os.execute("mkfifo " .. M.quote(fifo)))
-  local line = ("script -qefc %s /dev/null <%s >%s 2>%s; echo $?"):format(
+  local line = ("timeout 60 script -qefc %s /dev/null <%s >%s 2>%s; echo $?"):format(
     M.quote("stty cols 100 rows 40 -echo; exec " .. M.command(words, options)), M.quote(fifo), M.quote(M.path "out"),
     M.quote(M.path "err"))
   local running = assert(io.popen(line, "r"))
@@ -79,6 +81,12 @@ function M.start_in_terminal(words, options)
     keyboard:close()
     return outcome(status)
   end
+end
+
+-- Whether what was started has shown this text.
+function M.has_shown(text)
+  local file <close> = io.open(M.path "out", "rb")
+  return file ~= nil and file:read("a"):find(text, 1, true) ~= nil
 end
 
 -- Starts it in the background: its process id.

@@ -153,6 +153,16 @@ describe("redmoon", function()
       end
     end)
 
+    it("ends with Ctrl-C where it asks", function()
+      local keyboard, finish = cli.start_in_terminal { "bench", "--url", url() }
+      helper.eventually(client, "the question", function() return cli.has_shown "Go on?" end)
+      keyboard:write("\3")
+      local result = finish()
+      assert.equal(130, result.status, result.out)
+      assert.matches("redmoon: interrupted\r\n$", result.out)
+      assert.equal(0, client:dbsize())
+    end)
+
     it("does nothing where it cannot ask", function()
       local before = helper.info(client, "stats", "total_commands_processed")
       local result = run { "bench", "--url", url() }

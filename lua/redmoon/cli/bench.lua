@@ -8,7 +8,6 @@ local format = require "redmoon.cli.format"
 local grid = require "redmoon.cli.grid"
 local json = require "redmoon.cli.json"
 local options = require "redmoon.cli.options"
-local progress = require "redmoon.cli.progress"
 local redmoon = require "redmoon"
 local terminal = require "redmoon.cli.terminal"
 
@@ -76,16 +75,13 @@ end
 
 local function measure_all(client, prefix, args)
   local results, list = json.array {}, works(client, prefix, args.size)
-  local shown = progress.new("works", args.json)
   for i, work in ipairs(list) do
     local times, took = measure(work[3], args.seconds)
     results[i] = {
       work = work[1], calls = #times, per_second = #times * work[2] / took,
       median = quantile(times, 0.5), p99 = quantile(times, 0.99), max = times[#times],
     }
-    shown:show(i, #list)
   end
-  shown:clear()
   return results
 end
 

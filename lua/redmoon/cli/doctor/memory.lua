@@ -66,12 +66,12 @@ end
 
 local GREAT = 64 * 1024 * 1024
 
--- The class whose buffers may grow without end or to much of the memory, and to what.
+-- The class whose buffers may grow without end or to much of the memory, and to what.  Those of replicas are not
+-- counted by maxmemory.
 local function greatest(limits, memory)
-  for _, class in ipairs { "pubsub", "slave", "replica" } do
-    local limit = limits[class]
-    if limit and (limit.hard == 0 or memory > 0 and limit.hard > memory / 4) then return class, limit.hard end
-  end
+  local pubsub, replica = limits.pubsub, limits.replica or limits.slave
+  if pubsub and (pubsub.hard == 0 or memory > 0 and pubsub.hard > memory / 4) then return "pubsub", pubsub.hard end
+  if replica and replica.hard == 0 then return "replica", 0 end
 end
 
 function M.buffers(report, subject)
