@@ -122,6 +122,17 @@ describe("a bar", function()
   end)
 end)
 
+describe("lifetimes", function()
+  it("below a second are one line", function()
+    local rows = require("redmoon.cli.audit.text").histogram_rows { no_ttl = 7, ttl_histogram = {
+      { from = 0.256, to = 0.512, keys = 2 }, { from = 0.512, to = 1.024, keys = 3 },
+      { from = 1.024, to = 2.048, keys = 0 }, { from = 2.048, to = 4.096, keys = 1000 } } }
+    local texts = {}
+    for i, row in ipairs(rows) do texts[i] = row.label .. "=" .. row.text end
+    assert.equal("less than 1s=5, 1s to 2s=0, 2s to 4.1s=1,000, no TTL=7", table.concat(texts, ", "))
+  end)
+end)
+
 describe("what options take", function()
   it("is a duration", function()
     local convert = options.duration("--ttl", 1, 1000000)

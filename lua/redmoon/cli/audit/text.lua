@@ -54,15 +54,29 @@ local function print_table(report)
   end
 end
 
+local SHORT = 1.024 -- seconds, the end of a bucket: those below are one line
+
+-- Lines of the histogram of lifetimes, as of chart.histogram.
+function M.histogram_rows(total)
+  local rows, short = {}, 0
+  local function add(label, keys, style)
+    rows[#rows + 1] = { label = label, value = keys, text = format.count(keys), style = style }
+  end
+  for _, bucket in ipairs(total.ttl_histogram) do
+    if bucket.to <= SHORT then short = short + bucket.keys end
+  end
+  if short > 0 then add("less than 1s", short) end
+  for _, bucket in ipairs(total.ttl_histogram) do
+    if bucket.to > SHORT then
+      add(("%s to %s"):format(format.duration(bucket.from), format.duration(bucket.to)), bucket.keys)
+    end
+  end
+  if total.no_ttl > 0 then add("no TTL", total.no_ttl, "warning") end
+  return rows
+end
+
 local function print_histogram(total)
-  local rows = {}
-  for i, bucket in ipairs(total.ttl_histogram) do
-    rows[i] = { label = ("%s to %s"):format(format.duration(bucket.from), format.duration(bucket.to)),
-      value = bucket.keys, text = format.count(bucket.keys) }
-  end
-  if total.no_ttl > 0 then
-    rows[#rows + 1] = { label = "no TTL", value = total.no_ttl, text = format.count(total.no_ttl), style = "warning" }
-  end
+  local rows = M.histogram_rows(total)
   if #rows == 0 then return end
   terminal.print("")
   terminal.title("Lifetimes")
@@ -98,11 +112,13 @@ local function print_warnings(warnings)
   end
 end
 
+local roles = { master = "primary", slave = "replica" }
+
 local function heading(report, url)
   local server = report.server
   local about = { url }
   if server.version then about[#about + 1] = "version " .. terminal.safe(server.version) end
-  if server.role then about[#about + 1] = terminal.safe(server.role) end
+  if server.role then about[#about + 1] = roles[server.role] or terminal.safe(server.role) end
   about[#about + 1] = format.plural(report.total.keys, "key") .. " counted"
   if not report.complete then about[#about + 1] = "not to the end" end
   return table.concat(about, ", ")
