@@ -33,6 +33,12 @@ enum {
   RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
   RM_STATUS_PERMIT_BUSY = 0, /* others have them */
   RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
+  RM_STATUS_QUEUE_OK = 1, /* done */
+  RM_STATUS_QUEUE_DEAD = 2, /* done, and the job is a dead one now */
+  RM_STATUS_QUEUE_GONE = 0, /* there is no such job, nothing was written */
+  RM_STATUS_QUEUE_LOST = -1, /* the lease is not this one any more, nothing was written */
+  RM_STATUS_QUEUE_TAKEN = 0, /* of a push: there is a job of that id, it was not written */
+  RM_STATUS_QUEUE_HELD = -1, /* of a push: a job has that unique key, it was not written */
 };
 
 #endif
