@@ -6,6 +6,7 @@
 #include "patterns/queue_internal.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/error.h"
 
 static int answered(rm_queue_op *self, int64_t now_us) {
@@ -21,6 +22,7 @@ static int step(redmoon_op *op, int64_t now_us) {
   do {
     status = rm_call_step(op, now_us);
     if (status == RM_WAIT || status < 0) return status;
+    now_us = rm_clock_now_us(); /* the step may have blocked */
     status = answered(self, now_us);
   } while (status == RM_WAIT);
   return status;
