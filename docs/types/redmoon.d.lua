@@ -354,6 +354,30 @@ function permit:release() end
 ---@return true
 function permit:close() end
 
+---The plain list that programs in other languages use as a queue. At most once.
+---@class redmoon.list_queue
+local list_queue = {}
+---@param value any what the codec takes
+---@return integer? length items in the list afterwards
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:push(value) end
+---The oldest item, or nil. What cannot be decoded is CODEC with `detail.payload`, because it is nowhere else any more.
+---@param timeout? number default 0: do not wait; to 31622400
+---@return any? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:pop(timeout) end
+---@return integer? length
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:length() end
+---@return true
+function list_queue:close() end
+
 ---@class redmoon.semaphore
 local semaphore = {}
 ---@param count? integer default 1, to 1000: all or none
@@ -811,6 +835,13 @@ function client:lock(name, options) end
 ---@param ... any
 ---@return any
 function client:with_lock(name, options, fn, ...) end
+---@param name string the list's key as it is, 1 to 512 bytes
+---@param options? { codec?: redmoon.codec } default "string"
+---@return redmoon.list_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:list_queue(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options redmoon.semaphore_options
 ---@return redmoon.semaphore?
@@ -877,7 +908,44 @@ function embedded:connect(options) end
 ---@return true
 function embedded:close() end
 
+---@class redmoon.json_limits
+---@field max_depth? integer from 1 to 1000, default 64
+---@field max_size? integer bytes of the text, default 16 MiB
+
+---How a payload becomes bytes, and back.
+---@class redmoon.codec_functions
+---@field encode fun(value: any): string
+---@field decode fun(bytes: string): any anything but nil
+---@alias redmoon.codec "string"|"json"|redmoon.codec_functions
+
+---JSON without loss: 64-bit integers, floats, arrays and objects are kept apart.
+---@class redmoon.json
+local json = {}
+---@param value redmoon.value
+---@param limits? redmoon.json_limits
+---@return string? text
+---@return string? message
+---@return string? code CODEC
+---@return redmoon.detail? detail
+function json.encode(value, limits) end
+---@param text string
+---@param limits? redmoon.json_limits
+---@return redmoon.value? value `redmoon.null` for null
+---@return string? message
+---@return string? code CODEC
+---@return redmoon.detail? detail
+function json.decode(text, limits) end
+---Marks a table as an array, so that it is one even when it is empty.
+---@param t? table default: a new one
+---@return table
+function json.array(t) end
+---Whether it is marked; decoded arrays are.
+---@param value any
+---@return boolean
+function json.is_array(value) end
+
 ---@class redmoon
+---@field json redmoon.json
 ---@field version string
 ---@field null userdata what is absent inside a list; equals cjson.null
 local redmoon = {}
@@ -919,7 +987,7 @@ function redmoon.new_jti() end
 ---@return redmoon.detail? detail
 function redmoon.embedded(options) end
 ---What a bug report should say.
----@return { version: string, module_version: string, lua: string, libsodium: string, openssl: string }
+---@return { version: string, module_version: string, lua: string, libsodium: string, openssl: string, jansson: string }
 function redmoon.build_info() end
 
 return redmoon

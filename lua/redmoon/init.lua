@@ -11,6 +11,7 @@ methods.with_lock = locking.with_lock
 
 return {
   version = core.version,
+  json = core.json,
   null = core.null,
   new_jti = core.new_jti,
   is_error = core.is_error,

@@ -170,6 +170,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"counter", rm_lua_client_counter},
                                      {"fence_guard", rm_lua_client_fence_guard},
                                      {"hscan", rm_lua_client_hscan},
+                                     {"list_queue", rm_lua_client_list_queue},
                                      {"lock", rm_lua_client_lock},
                                      {"metrics", rm_lua_client_metrics},
                                      {"on", rm_lua_client_on},

@@ -2,6 +2,9 @@
 /* redmoon.core: the C half of `require "redmoon"`. */
 #include "binding.h"
 
+#include "json.h"
+
+#include <jansson.h>
 #include <openssl/crypto.h>
 #include <sodium.h>
 #include <string.h>
@@ -28,7 +31,7 @@ static int connect_client(lua_State *L) {
 
 /* redmoon.build_info(): what a bug report should say. */
 static int build_info(lua_State *L) {
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, 6);
   lua_pushstring(L, redmoon_version());
   lua_setfield(L, -2, "version");
   lua_pushliteral(L, REDMOON_VERSION);
@@ -39,6 +42,8 @@ static int build_info(lua_State *L) {
   lua_setfield(L, -2, "libsodium");
   lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION));
   lua_setfield(L, -2, "openssl");
+  lua_pushliteral(L, JANSSON_VERSION);
+  lua_setfield(L, -2, "jansson");
   return 1;
 }
 
@@ -74,6 +79,7 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_script_open(L);
   rm_lua_scan_open(L);
   rm_lua_counter_open(L);
+  rm_lua_list_queue_open(L);
   rm_lua_lock_open(L);
   rm_lua_permit_open(L);
   rm_lua_rate_limiter_open(L);
@@ -83,6 +89,8 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_semaphore_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
+  rm_lua_json_open(L);
+  lua_setfield(L, -2, "json");
   rm_lua_transaction_open(L, shared);
   lua_setfield(L, -2, "transaction");
   luaL_getmetatable(L, "redmoon.client");

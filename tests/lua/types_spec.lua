@@ -56,6 +56,8 @@ describe("the definitions for the language server", function()
     local objects = {
       counter = assert(client:counter("c")),
       blocklist = assert(client:blocklist("b")),
+      json = redmoon.json,
+      list_queue = assert(client:list_queue("l")),
       lock = assert(client:lock("l")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
       records = client:records("r", { fields = { n = "integer" } }),

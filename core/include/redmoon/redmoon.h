@@ -13,6 +13,7 @@
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
 #include <redmoon/fence_guard.h>
+#include <redmoon/list_queue.h>
 #include <redmoon/lock.h>
 #include <redmoon/op.h>
 #include <redmoon/options.h>
