@@ -14,8 +14,11 @@ local function queue_bury(q, id, record, now)
   redis.call("ZADD", q.dead, queue_text(now), id)
 end
 
--- Delayed jobs that are due join the end of their priority's queue.  Returns the last place that was given.
+-- Delayed jobs that are due join the end of their priority's queue.  Returns the last place that was given, and when the
+-- next job is due.
 local function queue_promote(q, now, seq)
+  local first = queue_first(q.delayed)
+  if first > now then return seq, first end
   for _, id in ipairs(queue_over(q.delayed, now)) do
     local record = queue_record(q.jobs, id)
     redis.call("ZREM", q.delayed, id)
@@ -26,25 +29,30 @@ local function queue_promote(q, now, seq)
       redis.call("ZADD", q.ready, queue_score(record), id)
     end
   end
-  return seq
+  return seq, queue_first(q.delayed)
 end
 
--- Jobs whose lease is over have crashed once more, and keep their place.
+local function queue_crashed(q, id, record, now)
+  record[QUEUE_CRASHES] = record[QUEUE_CRASHES] + 1
+  queue_put(q.jobs, id, record)
+  if record[QUEUE_CRASHES] < record[QUEUE_MAX_CRASHES] then
+    redis.call("ZADD", q.ready, queue_score(record), id)
+  else
+    redis.call("HSET", q.jobs, "e" .. id, "its lease ended before it was done")
+    queue_bury(q, id, record, now)
+  end
+end
+
+-- Jobs whose lease is over have crashed once more, and keep their place.  Returns when the next lease is over.
 local function queue_reap(q, now)
+  local first = queue_first(q.leased)
+  if first > now then return first end
   for _, id in ipairs(queue_over(q.leased, now)) do
     local record = queue_record(q.jobs, id)
     redis.call("ZREM", q.leased, id)
-    if record then
-      record[QUEUE_CRASHES] = record[QUEUE_CRASHES] + 1
-      queue_put(q.jobs, id, record)
-      if record[QUEUE_CRASHES] < record[QUEUE_MAX_CRASHES] then
-        redis.call("ZADD", q.ready, queue_score(record), id)
-      else
-        redis.call("HSET", q.jobs, "e" .. id, "its lease ended before it was done")
-        queue_bury(q, id, record, now)
-      end
-    end
+    if record then queue_crashed(q, id, record, now) end
   end
+  return queue_first(q.leased)
 end
 
 -- Results whose time is over.

@@ -31,21 +31,16 @@ local function queue_pop(q, now, count, lease, waits, keeps, answer)
   local seq, epoch, paused, keep = unpack(redis.call("HMGET", q.state, "seq", "epoch", "paused", "keep"))
   seq, epoch, keep = tonumber(seq or 0), tonumber(epoch or 0), tonumber(keep or 0)
   if keeps then keep = 0 end
-  local head, last = #answer, queue_promote(q, now, seq)
-  queue_reap(q, now)
+  local head, known, last, delayed = #answer, keep, queue_promote(q, now, seq)
+  local due = math.min(delayed, queue_reap(q, now))
   answer[head + 1], answer[head + 2] = QUEUE_LOOK, 0
   local popped, after = paused and {} or redis.call("ZPOPMIN", q.ready, queue_text(count)), epoch
   if #popped > 0 then after = queue_hand_out(q, now, popped, math.max(epoch + 1, now), lease, answer) end
-  local found, known = #answer > head + 2, keep
-  if not found or keeps or lease * 1000 < QUEUE_LOOK then
-    local due = math.min(queue_first(q.delayed), queue_first(q.leased))
-    local unkept = queue_unkept(keep, now, due)
-    if found and unkept then queue_ring(q.wake) end
-    if not found and unkept then
-      answer[head + 1] = math.max(due - now, 0)
-      if waits then answer[head + 2], keep = 1, due end
-    end
-    if not found then queue_expire(q, now) end
+  local found = #answer > head + 2
+  if found then due = math.min(due, now + lease * 1000) else queue_expire(q, now) end
+  if queue_unkept(keep, now, due) then
+    if not found then answer[head + 1] = math.max(due - now, 0) end
+    if found or not waits then queue_ring(q.wake) else answer[head + 2], keep = 1, due end
   end
   if not paused and redis.call("EXISTS", q.ready) == 1 then queue_ring(q.wake) end
   if found or last ~= seq or keep ~= known or keeps then

@@ -2,7 +2,7 @@
 /* Taking jobs: one operation, however long it waits.
  *
  *     start --> ASK --jobs--------------------------------------> done
- *                ^  \--none, the wait is over--> done with none
+ *                ^  \--none, and it was the last question--> done with none
  *                |   \--none--> WAIT (BZPOPMIN on the marker) --+
  *                +----------- woken, or it is time to ask ------+
  *
@@ -33,17 +33,19 @@ typedef struct pop_op {
   int64_t timeout_us, end_us; /* end_us: of the wait; -1: not begun */
   int64_t began_us;
   bool renew, waits, keeps;
+  bool last; /* what was asked is the last question, said so: a keeper does not go unnoticed */
 } pop_op;
 
 /* Asks (again). */
-static int ask(pop_op *self, redmoon_error *err) {
+static int ask(pop_op *self, bool last, redmoon_error *err) {
   const redmoon_queue *queue = self->base.queue;
   rm_queue_text texts[2];
   const redmoon_bytes args[] = {rm_queue_number(&texts[0], (int64_t)self->count),
                                 rm_queue_number(&texts[1], queue->options.lease_ms),
-                                rm_queue_string(self->timeout_us > 0 ? "1" : "0"),
+                                rm_queue_string(last ? "0" : "1"),
                                 rm_queue_string(self->keeps ? "1" : "0")};
   self->waits = false;
+  self->last = last;
   self->began_us = rm_clock_boot_us();
   return rm_queue_op_script(&self->base, &rm_script_queue_pop, "jsrdlxow", args, 4, 0, err);
 }
@@ -69,18 +71,18 @@ static int asked(pop_op *self, const redmoon_reply *reply, int64_t now_us) {
   if (status == 0)
     status = rm_jobs_decode(queue, reply, 3, self->began_us, self->jobs, self->count, &self->found, err);
   if (status < 0 || self->found > 0) return status < 0 ? status : RM_DONE;
+  if (self->last) return RM_DONE;
   if (self->end_us < 0) self->end_us = now_us + self->timeout_us;
-  if (now_us >= self->end_us) return RM_DONE;
   self->keeps = keeps != 0;
   if (!self->keeps) wait_us = wait_us / 2 + rm_random_upto(wait_us / 2); /* not all at once */
-  status = wait_for_marker(self, rm_min64(wait_us, self->end_us - now_us), err);
+  status = wait_for_marker(self, rm_min64(wait_us, rm_max64(self->end_us - now_us, 0)), err);
   return status < 0 ? status : RM_WAIT;
 }
 
 static int answered(rm_queue_op *base, const redmoon_reply *reply, int64_t now_us) {
   pop_op *self = (pop_op *)base;
   if (!self->waits) return asked(self, reply, now_us);
-  int status = ask(self, &base->call.op.error);
+  int status = ask(self, now_us >= self->end_us, &base->call.op.error);
   return status < 0 ? status : RM_WAIT;
 }
 
@@ -130,7 +132,7 @@ static int pop_start(redmoon_queue *queue, const redmoon_pop_options *options, s
   self->renew = renew;
   self->timeout_us = rm_queue_given(options->timeout_ms, 0) * 1000;
   self->end_us = -1;
-  return rm_queue_op_start(&self->base, ask(self, err), op);
+  return rm_queue_op_start(&self->base, ask(self, self->timeout_us == 0, err), op);
 }
 
 int redmoon_queue_pop_start(redmoon_queue *queue, const redmoon_pop_options *options, redmoon_job **job,

@@ -130,14 +130,11 @@ function M:pop(now, count, lease, waits, keeps, answer)
     next_epoch = next_epoch + 1
   end
   local due = first(self)
-  if found then
-    if (keeps or lease * 1000 < M.LOOK) and unkept(self, now, due) then self.wake = true end
-  else
-    if unkept(self, now, due) then
-      answer[head + 1] = math.max(due - now, 0)
-      if waits then answer[head + 2], self.keep = 1, due end
-    end
-    expire(self, now)
+  if not found then expire(self, now) end
+  if unkept(self, now, due) then
+    if not found then answer[head + 1] = math.max(due - now, 0) end
+    if found or not waits then self.wake = true -- somebody else has to keep the time
+    else answer[head + 2], self.keep = 1, due end
   end
   if not self.paused and #self:list("ready") > 0 then self.wake = true end
   return answer
