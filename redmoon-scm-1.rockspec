@@ -18,6 +18,7 @@ dependencies = {
 }
 -- hiredis is found, or compiled in, by CMake: see cmake/RedmoonHiredis.cmake.
 external_dependencies = {
+  JANSSON = { header = "jansson.h", library = "jansson" },
   SODIUM = { header = "sodium.h", library = "sodium" },
   OPENSSL = { header = "openssl/ssl.h", library = "ssl" },
 }

@@ -12,6 +12,9 @@ else()
     "(Fedora), lua5.4-dev (Alpine) or lua (Homebrew), or give -DLUA_INCLUDE_DIR=<folder>.")
 endif()
 
+# For the JSON codec; 2.11 is the first to tell what kind of fault a text has.
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET "jansson>=2.11")
+
 set(REDMOON_LUA_CMODDIR "" CACHE PATH "Where redmoon/core.so is installed; empty: <libdir>/lua/5.4")
 set(REDMOON_LUA_MODDIR "" CACHE PATH "Where redmoon/*.lua are installed; empty: <datadir>/lua/5.4")
 set(redmoon_lua_cmoddir ${REDMOON_LUA_CMODDIR})
@@ -59,6 +62,7 @@ list(REMOVE_ITEM redmoon_lua_sources ${redmoon_lua_face})
 function(redmoon_lua target type)
   add_library(${target} ${type} ${redmoon_lua_sources})
   redmoon_compile(${target})
+  target_link_libraries(${target} PRIVATE PkgConfig::JANSSON)
   add_dependencies(${target} redmoon_lua_generated)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/lua/src ${PROJECT_SOURCE_DIR}/core/src
     ${redmoon_generated})

@@ -4,13 +4,16 @@
 local core = require "redmoon.core"
 local transaction = require "redmoon.transaction"
 local locking = require "redmoon.locking"
+local queue = require "redmoon.queue"
 
 local methods = core.client_methods
 methods.transaction = transaction.run
 methods.with_lock = locking.with_lock
+core.queue_methods.work = queue.work
 
 return {
   version = core.version,
+  json = core.json,
   null = core.null,
   new_jti = core.new_jti,
   is_error = core.is_error,

@@ -2,6 +2,9 @@
 /* redmoon.core: the C half of `require "redmoon"`. */
 #include "binding.h"
 
+#include "json.h"
+
+#include <jansson.h>
 #include <openssl/crypto.h>
 #include <sodium.h>
 #include <string.h>
@@ -28,7 +31,7 @@ static int connect_client(lua_State *L) {
 
 /* redmoon.build_info(): what a bug report should say. */
 static int build_info(lua_State *L) {
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, 6);
   lua_pushstring(L, redmoon_version());
   lua_setfield(L, -2, "version");
   lua_pushliteral(L, REDMOON_VERSION);
@@ -39,6 +42,8 @@ static int build_info(lua_State *L) {
   lua_setfield(L, -2, "libsodium");
   lua_pushstring(L, OpenSSL_version(OPENSSL_VERSION));
   lua_setfield(L, -2, "openssl");
+  lua_pushliteral(L, JANSSON_VERSION);
+  lua_setfield(L, -2, "jansson");
   return 1;
 }
 
@@ -61,7 +66,7 @@ int luaopen_redmoon_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"connect", connect_client},   {"embedded", rm_lua_embedded_start},
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
-                                       {"rate_limits", rm_lua_rate_limits},
+                                       {"rate_limits", rm_lua_rate_limits}, {"queue_sleep", rm_lua_queue_sleep},
                                        {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
@@ -76,6 +81,8 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_script_open(L);
   rm_lua_scan_open(L);
   rm_lua_counter_open(L);
+  rm_lua_job_open(L);
+  rm_lua_list_queue_open(L);
   rm_lua_lock_open(L);
   rm_lua_permit_open(L);
   rm_lua_rate_limiter_open(L);
@@ -87,6 +94,10 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_embedded_open(L);
   rm_lua_system_open(L);
   lua_setfield(L, -2, "system");
+  rm_lua_queue_open(L);
+  lua_setfield(L, -2, "queue_methods");
+  rm_lua_json_open(L);
+  lua_setfield(L, -2, "json");
   rm_lua_transaction_open(L, shared);
   lua_setfield(L, -2, "transaction");
   luaL_getmetatable(L, "redmoon.client");

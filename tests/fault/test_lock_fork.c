@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fork() with locks that are renewed: the keeper stays with the parent, and so does what it renews. */
+/* fork() with locks: the keeper stays with the parent, and so does what it renews; tokens stay unique. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -117,6 +117,41 @@ static void fork_amid_a_renewal_does_no_harm(void **state) {
   fake_server_stop(server);
 }
 
+enum { TOKEN_SIZE = 33 };
+
+/* The token of a lock acquired and given back; empty if it could not be had. */
+static void draw_token(redmoon_client *client, char token[TOKEN_SIZE]) {
+  redmoon_lock *lock = NULL;
+  token[0] = '\0';
+  if (redmoon_lock_acquire(client, "t", 1, NULL, &lock, NULL) == 0) snprintf(token, TOKEN_SIZE, "%s", redmoon_lock_token(lock));
+  if (lock != NULL && redmoon_lock_release(lock, NULL) != 0) token[0] = 0;
+  redmoon_lock_free(lock);
+}
+
+static void a_child_draws_other_tokens_than_its_parent(void **state) {
+  redis_server *server = *state;
+  redmoon_client *client = open_at(redis_server_url(server));
+  char parents[TOKEN_SIZE], childs[TOKEN_SIZE];
+  draw_token(client, parents); /* more random bytes were drawn than it has used */
+  int ends[2];
+  assert_int_equal(pipe(ends), 0);
+  pid_t pid = fork();
+  if (pid == 0) {
+    draw_token(client, childs);
+    _exit(write(ends[1], childs, sizeof childs) == (ssize_t)sizeof childs ? 0 : 1);
+  }
+  assert_true(pid > 0);
+  assert_int_equal(read(ends[0], childs, sizeof childs), sizeof childs);
+  assert_int_equal(waitpid(pid, NULL, 0), pid);
+  draw_token(client, parents);
+  assert_int_equal(strlen(parents), sizeof parents - 1);
+  assert_int_equal(strlen(childs), sizeof childs - 1);
+  assert_string_not_equal(parents, childs);
+  close(ends[0]);
+  close(ends[1]);
+  redmoon_client_close(client);
+}
+
 static int start(void **state) {
   *state = redis_server_start(NULL);
   return 0;
@@ -131,6 +166,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(child_renews_its_own_and_leaves_its_parents_alone),
       cmocka_unit_test(fork_amid_a_renewal_does_no_harm),
+      cmocka_unit_test(a_child_draws_other_tokens_than_its_parent),
   };
   return cmocka_run_group_tests_name("lock fork", tests, start, stop);
 }

@@ -63,6 +63,11 @@ static const char *const steps[] = {
     "local c <close> = assert(redmoon.connect(url, {pool_size = 2, credentials = function() return nil, 'any' "
     "end}))\n"
     "local _, why, code = c:ping()  assert(code == nil or code == 'ERR' or code == 'WRONGPASS', why)",
+    "local q <close> = assert(client:list_queue('q', {codec = {encode = tostring, decode = tonumber}}))\n"
+    "assert(q:push(5))  assert(assert(q:pop()) == 5)  local j = assert(client:list_queue('q', {codec = 'json'}))\n"
+    "assert(j:push{1, {a = 2.5}})  assert(assert(j:pop(1))[2].a == 2.5)  assert(assert(j:length()) == 0)",
+    "local j = redmoon.json  local t = {a = {1, 2.5, ('x'):rep(100)}, b = j.array()}\n"
+    "assert(#assert(j.decode(assert(j.encode(t)))).a == 3)  assert(select(3, j.decode('[')) ~= nil)",
     "assert(not pcall(redmoon.connect, url, {pool_sise = 3}))  assert(not pcall(client.get, client, {}))",
 };
 

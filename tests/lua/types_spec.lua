@@ -56,7 +56,10 @@ describe("the definitions for the language server", function()
     local objects = {
       counter = assert(client:counter("c")),
       blocklist = assert(client:blocklist("b")),
+      json = redmoon.json,
+      list_queue = assert(client:list_queue("l")),
       lock = assert(client:lock("l")),
+      queue = assert(client:queue("q")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
       records = client:records("r", { fields = { n = "integer" } }),
       scan = client:scan(),
@@ -70,6 +73,8 @@ describe("the definitions for the language server", function()
     objects.rate_result = objects.rate_limiter:peek("k")
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
     objects.permit = assert(objects.semaphore:acquire())
+    assert(objects.queue:push(1))
+    objects.job = assert(objects.queue:pop())
     objects.hook:close()
     for class, object in pairs(objects) do
       local declared = names_of(class)

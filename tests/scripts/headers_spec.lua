@@ -15,8 +15,8 @@ local function header_and_body(text)
 end
 
 local WRITES = {}
-for name in ("DEL HDEL HINCRBY HINCRBYFLOAT HSET INCRBY LPOP LTRIM PERSIST PEXPIRE PUBLISH RENAME RPUSH SADD SET SREM "
-  .. "UNLINK ZADD ZREM ZREMRANGEBYRANK ZREMRANGEBYSCORE"):gmatch("%u+") do WRITES[name] = true end
+for name in ("DEL HDEL HINCRBY HINCRBYFLOAT HSET HSETNX INCRBY LPOP LTRIM PERSIST PEXPIRE PUBLISH RENAME RPUSH SADD "
+  .. "SET SREM UNLINK ZADD ZPOPMIN ZREM ZREMRANGEBYRANK ZREMRANGEBYSCORE"):gmatch("%u+") do WRITES[name] = true end
 
 describe("server-side scripts", function()
   local names = scripts.names()

@@ -14,10 +14,12 @@
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
 #include <redmoon/fence_guard.h>
+#include <redmoon/list_queue.h>
 #include <redmoon/lock.h>
 #include <redmoon/op.h>
 #include <redmoon/options.h>
 #include <redmoon/permit.h>
+#include <redmoon/queue.h>
 #include <redmoon/rate_limiter.h>
 #include <redmoon/records.h>
 #include <redmoon/reply.h>

@@ -19,6 +19,27 @@ void rm_random_hex(char *out, size_t bytes) {
   sodium_memzero(raw, sizeof raw);
 }
 
+void rm_random_store_hex(rm_random_store *store, char *out, size_t bytes) {
+  if (bytes > sizeof store->bytes || atomic_exchange(&store->busy, true)) {
+    rm_random_hex(out, bytes); /* rather than wait */
+    return;
+  }
+  if (store->left < bytes) {
+    randombytes_buf(store->bytes, sizeof store->bytes);
+    store->left = sizeof store->bytes;
+  }
+  store->left -= bytes;
+  sodium_bin2hex(out, 2 * bytes + 1, store->bytes + store->left, bytes);
+  sodium_memzero(store->bytes + store->left, bytes);
+  atomic_store(&store->busy, false);
+}
+
+void rm_random_store_forked(rm_random_store *store) {
+  store->left = 0;
+  sodium_memzero(store->bytes, sizeof store->bytes);
+  atomic_store(&store->busy, false);
+}
+
 int64_t rm_random_upto(int64_t bound) {
   if (bound <= 0) return 0;
   if (bound < UINT32_MAX) return (int64_t)randombytes_uniform((uint32_t)bound + 1);

@@ -18,6 +18,8 @@
 
 #include <redmoon/script.h>
 
+typedef struct rm_core rm_core;
+
 enum { /* of a mark */
   RM_CALL_REPEATABLE = 1, /* may be sent again though it may have been executed */
   RM_CALL_HIDDEN = 2,     /* its reply is checked for nothing and is no result of the user's (SCRIPT LOAD) */
@@ -43,6 +45,7 @@ typedef struct rm_call {
   int state, attempt;
   int max_retries;         /* set at reset from the client's settings; an owner may set another */
   bool own;                /* holds a reference to the client */
+  bool spares;             /* its memory may serve another operation */
   bool hold;               /* the connection stays with the call when it is done, for the next one */
   bool began_held;         /* this one began on a connection that was held: it cannot move to another */
   bool whole;              /* the commands mean nothing one by one: another attempt sends all of them again */
@@ -57,6 +60,13 @@ typedef struct rm_call {
   int64_t started_us, deadline_us, send_by_us, receive_by_us, block_us, backoff_until_us;
 } rm_call;
 
+/** An operation of `size` bytes, zeroed, that begins with its call, made by rm_call_init with `own`; NULL without memory.
+ *  Ended by rm_call_delete. */
+void *rm_call_new(redmoon_client *client, size_t size);
+/** rm_call_fini; then the memory is kept for the client's next operation, or freed. */
+void rm_call_delete(rm_call *call);
+/** Frees what rm_call_delete has kept: at the client's end. */
+void rm_call_drop_spare(rm_core *core);
 /** Zeroed memory -> a call of `client`; `own`: it takes a reference. */
 REDMOON_API void rm_call_init(rm_call *call, redmoon_client *client, bool own);
 /** Ready for the next request.  A call that had not ended is given up; a held connection stays. */

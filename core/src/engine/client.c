@@ -160,6 +160,11 @@ long rm_client_pid(redmoon_client *client) {
   return atomic_load(&client->core->pid);
 }
 
+void rm_client_random_hex(redmoon_client *client, char *out, size_t bytes) {
+  rm_core_check_fork(client->core);
+  rm_random_store_hex(&client->core->random, out, bytes);
+}
+
 const char *rm_client_key_prefix(const redmoon_client *client) {
   const char *prefix = client->core->config->key_prefix;
   return prefix != NULL ? prefix : "redmoon";

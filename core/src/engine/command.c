@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* One command. */
-#include "base/alloc.h"
 #include "base/error.h"
 #include "engine/call.h"
 
@@ -16,10 +15,7 @@ static int finish(redmoon_op *op, redmoon_error *err) {
   return rm_call_take_reply(&self->call, 0, self->out, err);
 }
 
-static void destroy(redmoon_op *op) {
-  rm_call_fini(&((command_op *)op)->call);
-  rm_free(op);
-}
+static void destroy(redmoon_op *op) { rm_call_delete(&((command_op *)op)->call); }
 
 static const rm_op_class command_class = {rm_call_step, finish, destroy, rm_call_outcome};
 
@@ -28,9 +24,8 @@ int redmoon_command_start(redmoon_client *client, int argc, const char *const *a
   *out = NULL;
   *reply = NULL;
   rm_error_clear(err);
-  command_op *self = rm_calloc(1, sizeof *self);
+  command_op *self = rm_call_new(client, sizeof *self);
   if (self == NULL) return rm_fail_nomem(err);
-  rm_call_init(&self->call, client, true);
   self->call.op.class = &command_class;
   self->out = reply;
   int rc = rm_call_argv(&self->call, argc, argv, lens, 0, err);

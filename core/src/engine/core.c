@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "engine/call.h"
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -61,6 +62,7 @@ static void start_afresh(rm_core *core) {
   rm_keeper_forked(&core->keeper);
   rm_hooks_forked(&core->hooks);
   rm_resolver_forked(core->dialer.resolver);
+  rm_random_store_forked(&core->random);
   rm_random_hex(core->token, 8);
   size_t count;
   rm_node *nodes = rm_route_nodes(core->route, &count);
@@ -90,6 +92,7 @@ static void upkeep_due(void *ctx) { (void)rm_keeper_wake(ctx); }
 
 static void destroy(rm_core *core) {
   rm_keeper_fini(&core->keeper);
+  rm_call_drop_spare(core);
   rm_route_free(core->route);
   rm_resolver_unref(core->dialer.resolver);
   rm_tls_free(core->tls);

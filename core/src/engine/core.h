@@ -7,6 +7,7 @@
 #define RM_ENGINE_CORE_H
 
 #include "base/event.h"
+#include "base/random.h"
 #include "engine/hooks.h"
 #include "engine/keeper.h"
 #include "engine/metrics.h"
@@ -29,6 +30,8 @@ typedef struct rm_core {
   atomic_long pid;       /* whose it is; negative while a thread of that process makes it its own */
   char token[17];     /* random; names what belongs to this client on the server */
   _Atomic uint64_t marker_slots; /* keys of commit markers in use: bit i for the i-th */
+  rm_random_store random;        /* for tokens */
+  struct rm_call *_Atomic spare; /* of rm_call_delete for rm_call_new; NULL: none */
   rm_hooks hooks;
   rm_metrics metrics;
   rm_keeper keeper;

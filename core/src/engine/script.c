@@ -101,18 +101,15 @@ static int finish(redmoon_op *op, redmoon_error *err) {
 static void destroy(redmoon_op *op) {
   script_op *self = (script_op *)op;
   if (self->drop != NULL) self->drop(self->ctx, rm_call_outcome(op));
-  rm_call_fini(&self->call);
   redmoon_script_unref(self->script);
-  rm_free(self);
+  rm_call_delete(&self->call);
 }
 
 static const rm_op_class script_class = {rm_call_step, finish, destroy, rm_call_outcome};
 
 static script_op *new_op(redmoon_client *client) {
-  script_op *self = rm_calloc(1, sizeof *self);
-  if (self == NULL) return NULL;
-  rm_call_init(&self->call, client, true);
-  self->call.op.class = &script_class;
+  script_op *self = rm_call_new(client, sizeof *self);
+  if (self != NULL) self->call.op.class = &script_class;
   return self;
 }
 

@@ -44,6 +44,8 @@ int rm_builtin_format(rm_call *call, const rm_builtin *script, const redmoon_scr
 bool rm_client_is_closed(const redmoon_client *client);
 /** The process that the client belongs to now: another in a forked child. */
 long rm_client_pid(redmoon_client *client);
+/** 2 * bytes random lower-case hex digits and a NUL; a forked child gets others than its parent. */
+void rm_client_random_hex(redmoon_client *client, char *out, size_t bytes);
 /** Key prefix of all patterns: option key_prefix, else "redmoon". */
 const char *rm_client_key_prefix(const redmoon_client *client);
 /** Adds to a counter of metrics(): redmoon_<pattern>_total{result="<result>"}.  Both are static strings of the patterns. */

@@ -3,6 +3,7 @@
 #include <redmoon/counter.h>
 
 #include "base/alloc.h"
+#include "base/digits.h"
 #include "base/error.h"
 #include "engine/call.h"
 #include "engine/script_many.h"
@@ -10,21 +11,20 @@
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define NAME_BYTES "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-enum { MAX_NAME = 64, DIGITS = 24, ARGS = 6 };
+enum { MAX_NAME = 64 };
+enum { BY, MIN, MAX, BOUNDS, MODE, LIFE, ARGS }; /* arguments of counter_increment */
 static const int64_t max_window_ms = INT64_C(366) * 24 * 3600 * 1000;
 
 struct redmoon_counter {
   redmoon_client *client;
-  const char *mode, *bounds; /* as the script takes them; static */
-  char min_text[DIGITS], max_text[DIGITS], life_text[DIGITS];
+  redmoon_bytes args[ARGS]; /* as the script takes them, but BY; static, or one of: */
+  char min_text[RM_DIGITS_MAX], max_text[RM_DIGITS_MAX], life_text[RM_DIGITS_MAX];
   char part[MAX_NAME + sizeof ".minute"]; /* last word of its keys */
 };
 
@@ -90,6 +90,11 @@ static int check_bounds(const redmoon_counter_options *options, redmoon_error *e
                  options->saturate);
 }
 
+static redmoon_bytes text_of(const char *text) { return (redmoon_bytes){text, strlen(text)}; }
+static redmoon_bytes digits_of(char text[RM_DIGITS_MAX], int64_t value) {
+  return (redmoon_bytes){text, rm_int64_put(text, value)};
+}
+
 int redmoon_counter_new(redmoon_client *client, const char *name, const redmoon_counter_options *options,
                         redmoon_counter **out, redmoon_error *err) {
   static const redmoon_counter_options none = REDMOON_COUNTER_OPTIONS_INIT;
@@ -104,11 +109,11 @@ int redmoon_counter_new(redmoon_client *client, const char *name, const redmoon_
   redmoon_counter *counter = rm_calloc(1, sizeof *counter);
   if (counter == NULL) return rm_fail_nomem(err);
   counter->client = redmoon_client_ref(client);
-  counter->mode = mode;
-  counter->bounds = options->saturate ? "clamp" : "refuse";
-  snprintf(counter->min_text, sizeof counter->min_text, "%" PRId64, options->min);
-  snprintf(counter->max_text, sizeof counter->max_text, "%" PRId64, options->max);
-  snprintf(counter->life_text, sizeof counter->life_text, "%" PRId64, life_ms);
+  counter->args[MIN] = digits_of(counter->min_text, options->min);
+  counter->args[MAX] = digits_of(counter->max_text, options->max);
+  counter->args[BOUNDS] = text_of(options->saturate ? "clamp" : "refuse");
+  counter->args[MODE] = text_of(mode);
+  counter->args[LIFE] = digits_of(counter->life_text, life_ms);
   snprintf(counter->part, sizeof counter->part, "%s.%s", name, options->calendar != NULL ? mode : "count");
   *out = counter;
   return 0;
@@ -137,14 +142,7 @@ static bool integer_of(const redmoon_reply *item, int64_t *out) {
   }
   size_t len = 0;
   const char *text = redmoon_reply_string(item, &len);
-  if (text == NULL || len == 0 || len >= DIGITS) return false;
-  char copy[DIGITS], *end;
-  memcpy(copy, text, len);
-  copy[len] = '\0';
-  errno = 0;
-  long long value = strtoll(copy, &end, 10);
-  *out = value;
-  return errno == 0 && end == copy + len;
+  return text != NULL && rm_int64_read(text, len, out);
 }
 
 static int decode(redmoon_client *client, const redmoon_reply *reply, redmoon_counter_result *out, redmoon_error *err) {
@@ -219,14 +217,12 @@ static void decode_each(void *ctx, size_t index, const redmoon_reply *reply, con
 /* Keys and arguments of one run of a script. */
 typedef struct run_text {
   redmoon_bytes keys[2], args[ARGS];
-  char by[DIGITS];
+  char by[RM_DIGITS_MAX];
 } run_text;
 
 static void run_free(run_text *run) {
   for (size_t i = 0; i < 2; i++) rm_key_free(&run->keys[i]);
 }
-
-static redmoon_bytes text_of(const char *text) { return (redmoon_bytes){text, strlen(text)}; }
 
 /* Zeroed memory -> what counts this item.  After a failure there is nothing to free. */
 static int run_build(const redmoon_counter *counter, const redmoon_counter_item *item, run_text *text,
@@ -241,10 +237,8 @@ static int run_build(const redmoon_counter *counter, const redmoon_counter_item 
     run_free(text);
     return status;
   }
-  snprintf(text->by, sizeof text->by, "%" PRId64, item->by);
-  const char *const args[ARGS] = {text->by,        counter->min_text, counter->max_text,
-                                  counter->bounds, counter->mode,     counter->life_text};
-  for (size_t i = 0; i < ARGS; i++) text->args[i] = text_of(args[i]);
+  memcpy(text->args, counter->args, sizeof text->args);
+  text->args[BY] = digits_of(text->by, item->by);
   run->args = (redmoon_script_args){text->keys, item->request_id != NULL ? 2 : 1, text->args, ARGS};
   run->flags = item->request_id != NULL || item->by == 0 ? RM_CALL_REPEATABLE : 0;
   return 0;
@@ -334,8 +328,7 @@ static int simple_start(redmoon_counter *counter, const rm_builtin *script, cons
   }
   if (status < 0) return status;
   counter_call *call = call_new(counter, out, NULL, err);
-  const redmoon_bytes arg = text_of(counter->mode);
-  const redmoon_script_args all = {&full, 1, &arg, mode ? 1 : 0};
+  const redmoon_script_args all = {&full, 1, &counter->args[MODE], mode ? 1 : 0};
   if (call == NULL) status = REDMOON_ENOMEM;
   else status = rm_builtin_start(counter->client, script, &all, RM_CALL_REPEATABLE, decode_answer, call_drop, call, op, err);
   rm_key_free(&full);

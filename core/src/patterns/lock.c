@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/digits.h"
 #include "base/error.h"
 #include "base/secret.h"
 #include "base/timer.h"
@@ -60,11 +61,10 @@ static int call_start(redmoon_lock *lock, redmoon_client *client, const rm_built
   if (call == NULL) return rm_fail_nomem(err);
   *call = (lock_call){lock, ttl_ms, rm_clock_boot_us(), ttl_ms == 0};
   atomic_fetch_add(&lock->refs, 1);
-  char ttl[24];
-  int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, ttl_ms);
+  char ttl[RM_DIGITS_MAX];
   redmoon_bytes args[3] = {{lock->token, 2 * LOCK_TOKEN_BYTES}};
   size_t count = 1;
-  if (ttl_ms != 0) args[count++] = (redmoon_bytes){ttl, (size_t)ttl_len};
+  if (ttl_ms != 0) args[count++] = (redmoon_bytes){ttl, rm_int64_put(ttl, ttl_ms)};
   args[count++] = (redmoon_bytes){lock->id, 2 * LOCK_ID_BYTES};
   const redmoon_script_args all = {&lock->key, 1, args, count};
   return rm_builtin_start(client, script, &all, RM_CALL_REPEATABLE, decode, call_drop, call, op, err);

@@ -315,8 +315,8 @@ static int lock_fill(redmoon_lock *lock, const void *name, size_t name_len, cons
   if (status == 0 && rm_random_init() != 0)
     status = rm_fail(err, REDMOON_EUNAVAILABLE, "lock '%s': libsodium has no source of random bytes", lock->shown);
   if (status < 0) return status;
-  rm_random_hex(lock->token, LOCK_TOKEN_BYTES);
-  rm_random_hex(lock->id, LOCK_ID_BYTES);
+  rm_client_random_hex(lock->client, lock->token, LOCK_TOKEN_BYTES);
+  rm_client_random_hex(lock->client, lock->id, LOCK_ID_BYTES);
   if (options->token != NULL) memcpy(lock->token, options->token, sizeof lock->token);
   return 0;
 }

@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/digits.h"
 #include "base/error.h"
 #include "base/random.h"
 #include "base/secret.h"
@@ -60,7 +61,7 @@ int rm_permit_new(redmoon_client *client, const rm_permit_kind *kind, const void
     unref(permit);
     return status;
   }
-  rm_random_hex(permit->token, RM_PERMIT_TOKEN_LEN / 2);
+  rm_client_random_hex(permit->client, permit->token, RM_PERMIT_TOKEN_LEN / 2);
   *out = permit;
   return 0;
 }
@@ -139,17 +140,11 @@ static int call_start(redmoon_permit *permit, const rm_builtin *script, rm_decod
   *call = *fields;
   call->permit = rm_permit_ref(permit);
   call->began_us = rm_clock_boot_us();
-  char count[DIGITS], ttl[DIGITS];
+  char count[RM_DIGITS_MAX], ttl[RM_DIGITS_MAX];
   redmoon_bytes args[3] = {{permit->token, RM_PERMIT_TOKEN_LEN}};
   size_t arg_count = 1;
-  if (permit->kind->counted) {
-    int len = snprintf(count, sizeof count, "%" PRId64, permit->count);
-    args[arg_count++] = (redmoon_bytes){count, (size_t)len};
-  }
-  if (call->ttl_ms != 0) {
-    int len = snprintf(ttl, sizeof ttl, "%" PRId64, call->ttl_ms);
-    args[arg_count++] = (redmoon_bytes){ttl, (size_t)len};
-  }
+  if (permit->kind->counted) args[arg_count++] = (redmoon_bytes){count, rm_int64_put(count, permit->count)};
+  if (call->ttl_ms != 0) args[arg_count++] = (redmoon_bytes){ttl, rm_int64_put(ttl, call->ttl_ms)};
   const redmoon_script_args all = {&permit->key, 1, args, arg_count};
   return rm_builtin_start(permit->client, script, &all, RM_CALL_REPEATABLE, decode, call_drop, call, op, err);
 }

@@ -41,6 +41,7 @@ struct redmoon_rate_limiter {
   rm_rate_on_error on_error;
   rm_deny *deny; /* NULL: none */
   char fields[RM_RATE_FIELDS][RM_RATE_DIGITS];
+  uint8_t field_lens[RM_RATE_FIELDS];
   size_t name_len;             /* the limiter's name begins `part` */
   char part[RM_RATE_PART_MAX]; /* last word of its keys */
 };

@@ -9,6 +9,7 @@
  */
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/digits.h"
 #include "base/error.h"
 #include "engine/call.h"
 #include "engine/core.h"
@@ -60,7 +61,7 @@ int rm_rate_format(rm_call *call, redmoon_rate_limiter *const *limiters, size_t 
                    const redmoon_rate_request *request, redmoon_error *err) {
   redmoon_bytes keys[RM_RATE_LIMITS_MAX + 1], args[3 + RM_RATE_FIELDS * RM_RATE_LIMITS_MAX];
   const char *prefix = rm_client_key_prefix(limiters[0]->client);
-  char cost[RM_RATE_DIGITS], number[RM_RATE_DIGITS];
+  char cost[RM_DIGITS_MAX], number[RM_DIGITS_MAX];
   size_t built = 0;
   int status = 0;
   for (; built < count && status == 0; built += status == 0)
@@ -69,9 +70,9 @@ int rm_rate_format(rm_call *call, redmoon_rate_limiter *const *limiters, size_t 
     status = rm_request_key_build(prefix, key.ptr, key.len, limiters[0]->part, request->request_id, &keys[built], err);
     if (status == 0) built++;
   }
-  args[0] = (redmoon_bytes){cost, (size_t)snprintf(cost, sizeof cost, "%" PRId64, request->cost)};
+  args[0] = (redmoon_bytes){cost, rm_int64_put(cost, request->cost)};
   args[1] = (redmoon_bytes){request->partial ? "1" : "0", 1};
-  args[2] = (redmoon_bytes){number, (size_t)snprintf(number, sizeof number, "%zu", count)};
+  args[2] = (redmoon_bytes){number, rm_uint64_put(number, count)};
   for (size_t i = 0; i < count; i++) rm_rate_fields(limiters[i], args + 3 + RM_RATE_FIELDS * i);
   const redmoon_script_args all = {keys, built, args, 3 + RM_RATE_FIELDS * count};
   unsigned flags = request->request_id != NULL ? RM_CALL_REPEATABLE : 0; /* else it would take the units twice */
@@ -208,10 +209,9 @@ static redmoon_outcome outcome(const redmoon_op *op) {
 
 static void destroy(redmoon_op *op) {
   decision *self = (decision *)op;
-  rm_call_fini(&self->call);
   for (size_t i = 0; i < self->limits.count; i++) redmoon_rate_limiter_free(self->limits.limiters[i]);
   rm_key_free(&self->key);
-  rm_free(self);
+  rm_call_delete(&self->call);
 }
 
 static const rm_op_class decision_class = {step, finish, destroy, outcome};
@@ -225,9 +225,8 @@ static rm_rate_on_error strictest(const redmoon_rate_limits *limits) {
 
 static int decision_new(const redmoon_rate_limits *limits, const void *key, size_t key_len,
                         const redmoon_rate_request *request, decision **out, redmoon_error *err) {
-  decision *self = rm_calloc(1, sizeof *self);
+  decision *self = rm_call_new(limits->limiters[0]->client, sizeof *self);
   if (self == NULL) return rm_fail_nomem(err);
-  rm_call_init(&self->call, limits->limiters[0]->client, true);
   self->call.op.class = &decision_class;
   for (; self->limits.count < limits->count; self->limits.count++)
     self->limits.limiters[self->limits.count] = rm_rate_limiter_ref(limits->limiters[self->limits.count]);

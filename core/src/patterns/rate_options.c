@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The algorithms of the rate limiter, a row each, and how options become what the scripts get: four texts. */
 #include "base/alloc.h"
+#include "base/digits.h"
 #include "base/error.h"
 #include "patterns/rate.h"
 
@@ -43,7 +44,7 @@ static int refuse_text(const char *option, const char *value, const char *accept
 }
 
 static void set_field(redmoon_rate_limiter *limiter, size_t place, int64_t value) {
-  snprintf(limiter->fields[place], RM_RATE_DIGITS, "%" PRId64, value);
+  limiter->field_lens[place] = (uint8_t)rm_int64_put(limiter->fields[place], value);
 }
 enum { FIELD_LIMIT = 1, FIELD_WINDOW, FIELD_EXTRA };
 
@@ -176,7 +177,7 @@ static int fill(redmoon_rate_limiter *limiter, const rm_rate_algorithm *algorith
   limiter->window_ms = options->window_ms;
   limiter->max_cost = algorithm->max_cost;
   limiter->name_len = strlen(options->name);
-  snprintf(limiter->fields[0], RM_RATE_DIGITS, "%s", algorithm->name);
+  limiter->field_lens[0] = (uint8_t)snprintf(limiter->fields[0], RM_RATE_DIGITS, "%s", algorithm->name);
   set_field(limiter, FIELD_LIMIT, options->limit);
   set_field(limiter, FIELD_WINDOW, options->window_ms * 1000);
   set_field(limiter, FIELD_EXTRA, 0);
@@ -225,5 +226,5 @@ void redmoon_rate_limiter_free(redmoon_rate_limiter *limiter) {
 
 void rm_rate_fields(const redmoon_rate_limiter *limiter, redmoon_bytes out[RM_RATE_FIELDS]) {
   for (size_t i = 0; i < RM_RATE_FIELDS; i++)
-    out[i] = (redmoon_bytes){limiter->fields[i], strlen(limiter->fields[i])};
+    out[i] = (redmoon_bytes){limiter->fields[i], limiter->field_lens[i]};
 }

@@ -81,3 +81,21 @@ rm_lone_result rm_lone_read(const char *bytes, size_t len, const rm_limits *limi
     default: return RM_LONE_NO;
   }
 }
+
+bool rm_lone_read_array(const char *bytes, size_t len, const rm_limits *limits, rm_lone_array *array, size_t *end) {
+  int64_t count;
+  if (len < 4 || bytes[0] != '*') return false;
+  const char *at = read_digits(bytes + 1, bytes + len, &count), *behind = bytes + len;
+  if (at == NULL || count > RM_LONE_ITEMS || (size_t)count > limits->max_elements) return false;
+  array->count = (size_t)count;
+  array->text = 0;
+  for (size_t i = 0; i < array->count; i++) {
+    size_t used;
+    redmoon_reply *item = &array->items[i];
+    if (at == behind || rm_lone_read(at, (size_t)(behind - at), limits, item, &used) != RM_LONE_WHOLE) return false;
+    at += used;
+    if (rm_lone_has_text(item)) array->text += item->len + 1;
+  }
+  *end = (size_t)(at - bytes);
+  return *end <= limits->max_reply;
+}

@@ -253,7 +253,7 @@ static int build_frame(rm_reader *reader, size_t len, rm_arena *arena, redmoon_r
 
 /* A copy of a lone value in the arena: 1, or NOMEM. */
 static int build_lone(const redmoon_reply *node, rm_arena *arena, redmoon_reply **out, redmoon_error *err) {
-  bool text = node->type == REDMOON_STRING || node->type == REDMOON_STATUS || node->type == REDMOON_ERROR;
+  bool text = rm_lone_has_text(node);
   redmoon_reply *reply = rm_arena_alloc(arena, sizeof *reply + (text ? node->len + 1 : 0));
   if (reply == NULL) return rm_fail_nomem(err);
   *reply = *node;
@@ -261,6 +261,26 @@ static int build_lone(const redmoon_reply *node, rm_arena *arena, redmoon_reply 
     reply->as.text = (char *)(reply + 1);
     copy(reply->as.text, node->as.text, node->len);
     reply->as.text[node->len] = '\0';
+  }
+  *out = reply;
+  return 1;
+}
+
+/* The same of an array of such. */
+static int build_array(const rm_lone_array *array, rm_arena *arena, redmoon_reply **out, redmoon_error *err) {
+  redmoon_reply *reply = rm_arena_alloc(arena, (1 + array->count) * sizeof *reply + array->text);
+  if (reply == NULL) return rm_fail_nomem(err);
+  redmoon_reply *item = reply + 1;
+  char *text = (char *)(item + array->count);
+  *reply = (redmoon_reply){.type = REDMOON_ARRAY, .len = array->count};
+  reply->as.items = array->count > 0 ? item : NULL;
+  for (size_t i = 0; i < array->count; i++, item++) {
+    *item = array->items[i];
+    if (!rm_lone_has_text(item)) continue;
+    copy(text, item->as.text, item->len);
+    item->as.text = text;
+    text += item->len;
+    *text++ = '\0';
   }
   *out = reply;
   return 1;
@@ -276,6 +296,8 @@ static int next_frame(rm_reader *reader, size_t have, size_t *end, rm_arena *are
     reader->known = lone == RM_LONE_MORE ? *end : 0;
     if (lone == RM_LONE_MORE) return 0;
     if (lone == RM_LONE_WHOLE) return build_lone(&node, arena, out, err);
+    rm_lone_array array;
+    if (rm_lone_read_array(bytes, have, &reader->limits, &array, end)) return build_array(&array, arena, out, err);
   }
   int rc = rm_scanner_scan(reader->scanner, bytes, have, end, err);
   reader->scanning = rc == 0;

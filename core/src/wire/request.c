@@ -3,6 +3,7 @@
 #include "wire/request.h"
 
 #include "base/alloc.h"
+#include "base/digits.h"
 
 #include <redmoon/error.h>
 #include <string.h>
@@ -34,41 +35,11 @@ void rm_request_reset(rm_request *request, size_t keep) {
   request->status = 0;
 }
 
-static const char digit_pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-                                  "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-                                  "8081828384858687888990919293949596979899";
-
-/* Writes the digits of `value` at `out`, without NUL; returns how many. */
-static size_t put_digits(char *out, uint64_t value) {
-  char text[20];
-  size_t at = sizeof text;
-  while (value >= 100) {
-    at -= 2;
-    memcpy(text + at, digit_pairs + value % 100 * 2, 2);
-    value /= 100;
-  }
-  if (value >= 10) {
-    at -= 2;
-    memcpy(text + at, digit_pairs + value * 2, 2);
-  } else {
-    text[--at] = (char)('0' + value);
-  }
-  memcpy(out, text + at, sizeof text - at);
-  return sizeof text - at;
-}
-
 /* `type`, the number, CRLF at the tail; room was made. */
 static void put_header(rm_buffer *b, char type, size_t value) {
   char *out = b->bytes + b->tail;
   *out++ = type;
-  if (value < 10) {
-    *out++ = (char)('0' + value);
-  } else if (value < 100) {
-    memcpy(out, digit_pairs + value * 2, 2);
-    out += 2;
-  } else {
-    out += put_digits(out, value);
-  }
+  out += rm_uint64_put(out, value);
   *out++ = '\r';
   *out++ = '\n';
   b->tail = (size_t)(out - b->bytes);
@@ -104,11 +75,8 @@ void rm_request_formatted(rm_request *request, const char *text, size_t len) {
 void rm_request_text(rm_request *request, const char *text) { rm_request_arg(request, text, strlen(text)); }
 
 void rm_request_integer(rm_request *request, int64_t value) {
-  char text[21];
-  size_t sign = value < 0 ? 1 : 0;
-  text[0] = '-';
-  size_t len = sign + put_digits(text + sign, sign != 0 ? 0 - (uint64_t)value : (uint64_t)value);
-  rm_request_arg(request, text, len);
+  char text[RM_DIGITS_MAX];
+  rm_request_arg(request, text, rm_int64_put(text, value));
 }
 
 void rm_request_double(rm_request *request, double value) {
