@@ -33,7 +33,7 @@ describe("redmoon", function()
   it("tells what it can do", function()
     local help = run { "--help" }
     assert.equal(0, help.status)
-    for _, name in ipairs { "demo", "doctor", "audit", "top", "bench", "completion" } do
+    for _, name in ipairs { "demo", "doctor", "audit", "queue", "top", "bench", "completion" } do
       assert.matches("\n   " .. name .. " ", help.out)
       assert.equal(0, run({ name, "--help" }).status)
     end
@@ -81,8 +81,10 @@ describe("redmoon", function()
     if not io.open("/dev/full", "w") then error("this system has no /dev/full") end
     local _, _, status = os.execute(cli.command({ "--help" }) .. " >/dev/full 2>/dev/null")
     assert.is_truthy(status == 2 or status == 0) -- argparse ends the process itself here
-    _, _, status = os.execute(cli.command({ "completion", "bash" }) .. " >/dev/full 2>/dev/null")
-    assert.equal(2, status)
+    for _, words in ipairs { { "completion", "bash" }, { "doctor", "--url", url() } } do
+      _, _, status = os.execute(cli.command(words) .. " >/dev/full 2>/dev/null")
+      assert.equal(2, status)
+    end
   end)
 
   describe("colours", function()
@@ -114,7 +116,8 @@ describe("redmoon", function()
       assert.equal("", result.err)
       assert.equal(0, result.status)
       for _, seen in ipairs { "LOCKED (answered)", "WRONGTYPE (answered)", "{1, 10, \"hello\"}", "allowed = false",
-        "{value = 7, applied = 7}", "{value = 7, applied = 0}", "name = \"Ann\", visits = 3", "The server is gone" } do
+        "{value = 7, applied = 7}", "{value = 7, applied = 0}", "LOST (answered)",
+        "name = \"Ann\", visits = 3", "The server is gone" } do
         assert.is_truthy(result.out:find(seen, 1, true), seen)
       end
     end)
@@ -220,6 +223,10 @@ describe("redmoon", function()
       assert.equal("--jitter", completed("audit", "fix", "--j"))
       assert.equal("CMakeLists.txt", completed("audit", "--resume", "CMakeL"))
       assert.equal("CMakeLists.txt", completed("audit", "undo", "CMakeL"))
+      assert.equal("", completed("queue", "st"))
+      assert.equal("stats", completed("queue", "purge", "st"))
+      assert.equal("ready delayed dead done", completed("queue", "mails", "purge", ""))
+      assert.equal("--count --color", completed("queue", "mails", "redrive", "--c"))
     end)
 
     it("for zsh is a function of the kind it looks for", function()

@@ -4,6 +4,8 @@
 -- Both are made from the parser, so they know what it knows. That for zsh is argparse's; its script for bash takes the
 -- value of an option for a command, and completes no words of arguments, so that one is made here.
 
+local terminal = require "redmoon.cli.terminal"
+
 local M = { name = "completion", summary = "Print a script that completes this tool's words in a shell." }
 
 M.epilog = [[
@@ -49,7 +51,7 @@ local function collect(parser)
     local commands = {}
     for _, each in ipairs(command._commands) do
       commands[#commands + 1] = each._aliases[1]
-      add(lines.commands, '"%s %s") path+=" $word" position=0 ;;', path, each._aliases[1])
+      add(lines.commands, '"%s:%d %s") path+=" $word" position=0 ;;', path, #command._arguments, each._aliases[1])
     end
     local position = 0
     for _, argument in ipairs(command._arguments) do
@@ -72,8 +74,12 @@ _redmoon() {
     case "$path $word" in
       @takes@
       *" -"*) ;;
-      @commands@
-      *) position=$((position + 1)) ;;
+      *)
+        case "$path:$position $word" in
+          @commands@
+          *) position=$((position + 1)) ;;
+        esac
+        ;;
     esac
   done
   if [[ -n $skip ]]; then
@@ -124,7 +130,7 @@ function M.zsh(parser)
 end
 
 function M.run(args, parser)
-  io.stdout:write(M[args.shell](parser))
+  terminal.write(M[args.shell](parser))
   return 0
 end
 

@@ -44,6 +44,15 @@ local steps = {
   { [[first, second = backend:acquire(), backend:acquire()]] },
   { [[return backend:acquire()]] },
 
+  "A queue whose jobs outlive their worker: this one takes a job and dies",
+  { [[mails = client:queue("mails", {lease = 0.1})]] },
+  { [[return mails:push({to = "ann", text = "hello"}, {id = "mail-1"})]] },
+  { [[taken = mails:pop()]] },
+  { [[job = mails:pop(2)]] },
+  { [[return job.id, job.payload.to, job.epoch > taken.epoch]] },
+  { [[return job:ack()]] },
+  { [[return taken:ack()]] },
+
   "A record: a hash with a schema, checked and written with its lifetime in one step",
   { [[users = client:records("user", {fields = {name = "string", visits = "integer"}, ttl = 3600})]] },
   { [[return users:save("42", {name = "Ann", visits = 1}), users:increment("42", "visits", 2)]] },

@@ -10,7 +10,7 @@ local M = {}
 
 -- In the order of the help text.
 local commands = {}
-for i, name in ipairs { "demo", "doctor", "audit", "top", "bench", "completion" } do
+for i, name in ipairs { "demo", "doctor", "audit", "queue", "top", "bench", "completion" } do
   commands[i] = require("redmoon.cli." .. name)
 end
 
@@ -87,8 +87,7 @@ function M.main(words)
     return problem
   end, words)
   local status = done and result or status_of(result)
-  local written = io.stdout:flush()
-  if not written then
+  if not terminal.finish() then
     complain("the output could not be written")
     return failure.ERROR
   end

@@ -84,8 +84,18 @@ function M.cut(text, width)
   return text:sub(1, utf8.offset(text, width) - 1) .. mark
 end
 
+local is_whole = true
+
+-- To stdout.
+function M.write(text)
+  if not io.stdout:write(text) then is_whole = false end
+end
+
+-- Whether all of it has gone where it should.
+function M.finish() return io.stdout:flush() and is_whole end
+
 function M.print(format, ...)
-  io.stdout:write(select("#", ...) > 0 and format:format(...) or format, "\n")
+  M.write((select("#", ...) > 0 and format:format(...) or format) .. "\n")
 end
 
 function M.title(text) M.print(M.paint("title", text)) end

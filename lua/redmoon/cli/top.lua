@@ -13,7 +13,7 @@ local terminal = require "redmoon.cli.terminal"
 
 local M = {
   name = "top",
-  summary = "Show pools, commands, locks and limits as they are now; live on a terminal.",
+  summary = "Show pools, commands, queues, locks and limits as they are now; live on a terminal.",
   epilog = [[
 A pool is what has one client_name on one host, as the server sees it. Ctrl-C ends it.
 Locks and limits are found by SCAN, a few thousand keys at each look; --pages 0 leaves them out.]],
@@ -50,8 +50,8 @@ local function look_for_objects(walk, pages)
   end
 end
 
--- Rows that fit: three tables, their titles, blank lines and the head share the screen.
-local function most_rows() return math.max(2, (terminal.rows() - 10) // 3) end
+-- Rows that fit: four tables, their titles, blank lines and the head share the screen.
+local function most_rows() return math.max(2, (terminal.rows() - 12) // 4) end
 
 local function draw(lines)
   local width, rows = terminal.width() or 80, terminal.rows()
@@ -92,6 +92,7 @@ local function to_json(first, second, walk, url)
   if walk then
     local list, is_whole = walk:list()
     result.objects, result.objects_complete = json.array(list), is_whole
+    result.queues = json.array(walk:queue_list(1000))
   end
   local info = second.info or {}
   for _, field in ipairs { "used_memory", "maxmemory", "connected_clients", "blocked_clients",

@@ -39,12 +39,16 @@ local function escaped(text) return (text:gsub("[%*%?%[%]\\]", "\\%0")) end
 
 function M.new(client, prefix)
   return setmetatable({ client = client, prefix = prefix, pattern = escaped(prefix) .. ":*", cursor = "0",
-    counts = {}, seen = 0, result = nil }, walk)
+    counts = {}, queues = {}, result = nil, result_queues = nil }, walk)
 end
 
 function walk:note(key)
   local name, part = parts_of(key, self.prefix)
   if not name then return end
+  if part == "queue.state" then
+    self.queues[#self.queues + 1] = { name = name, keys = key:sub(1, -#"state" - 1) }
+    return
+  end
   local kind, which = classify(part)
   if not kind then return end
   local id = kind .. "\0" .. which
@@ -73,6 +77,7 @@ function walk:go(pages)
     for _, key in ipairs(reply[2]) do self:note(key) end
     if self.cursor == "0" then
       self.result, self.counts = sorted(self.counts), {}
+      self.result_queues, self.queues = self.queues, {}
       break
     end
   end
@@ -81,5 +86,29 @@ end
 
 -- The list, and whether it is whole.
 function walk:list() return self.result or sorted(self.counts), self.result ~= nil end
+
+local states = { "ready", "delayed", "leased", "dead" }
+
+-- Lease queues and how many jobs are where: {name=, ready=, delayed=, leased=, dead=, paused=}; at most `most`.
+function walk:queue_list(most)
+  local found = self.result_queues or self.queues
+  local list = {}
+  if #found == 0 then return list end
+  local replies = self.client:pipeline(function(p)
+    for i = 1, math.min(#found, most) do
+      for _, state in ipairs(states) do p:zcard(found[i].keys .. state) end
+      p:hget(found[i].keys .. "state", "paused")
+    end
+  end)
+  if not replies then return list end
+  for i = 1, math.min(#found, most) do
+    local at = (i - 1) * (#states + 1)
+    local queue = { name = found[i].name, paused = replies[at + #states + 1] == "1" }
+    for j, state in ipairs(states) do queue[state] = math.tointeger(replies[at + j]) or 0 end
+    list[i] = queue
+  end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
 
 return M

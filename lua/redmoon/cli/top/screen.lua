@@ -67,6 +67,20 @@ local function object_rows(list, most)
   return rows
 end
 
+local queue_columns = { { title = "queue" }, { title = "ready", right = true }, { title = "delayed", right = true },
+  { title = "leased", right = true }, { title = "dead", right = true }, { title = "" } }
+
+local function queue_rows(queues)
+  local rows = {}
+  for i, queue in ipairs(queues) do
+    local dead = format.count(queue.dead)
+    rows[i] = { terminal.safe(queue.name), format.count(queue.ready), format.count(queue.delayed),
+      format.count(queue.leased), queue.dead > 0 and terminal.paint("warning", dead) or dead,
+      queue.paused and "paused" or "" }
+  end
+  return rows
+end
+
 local function add(lines, columns, rows, otherwise)
   lines[#lines + 1] = ""
   if #rows == 0 then
@@ -83,6 +97,8 @@ function M.lines(first, second, objects, url, most)
   add(lines, command_columns, command_rows(samples.between(first, second), most),
     "commands: " .. (second.why.commands or "none"))
   if objects then
+    local queues = objects:queue_list(most)
+    if #queues > 0 then add(lines, queue_columns, queue_rows(queues), "") end
     local list, is_whole = objects:list()
     add(lines, object_columns, object_rows(list, most), objects.why and "keys: " .. objects.why
       or is_whole and "no locks, limits or other objects of '" .. objects.prefix .. ":'" or "looking for keys ...")
