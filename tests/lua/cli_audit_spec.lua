@@ -188,6 +188,18 @@ describe("redmoon audit", function()
     end)
   end)
 
+  it("needs no more of the server than its rule says", function()
+    fill("user", 3)
+    local rule = cli.read("docs/acl.md"):match("\n## Audit\n\n```\n([^\n]+)\n")
+    local words = {}
+    for word in rule:gmatch("%S+") do words[#words + 1] = word end
+    assert(client:acl("SETUSER", "auditor", "reset", "on", ">pw", "-@all", "~*", table.unpack(words)))
+    local result = run { "audit", "--url", (url():gsub("//", "//auditor:pw@", 1)) }
+    assert(client:acl("DELUSER", "auditor"))
+    assert.equal(0, result.status, result.err)
+    assert.same({ 3, 3 }, rows_of(result.out).user)
+  end)
+
   it("refuses a state that is none", function()
     local path = cli.path "none.state"
     local file <close> = assert(io.open(path, "w"))

@@ -77,6 +77,21 @@ describe("redmoon", function()
     assert(client:acl("DELUSER", "app"))
   end)
 
+  it("has the options that its page tells of", function()
+    local known = {}
+    for _, words in ipairs { {}, { "demo" }, { "doctor" }, { "audit" }, { "audit", "fix" }, { "audit", "undo" },
+      { "queue", "x", "dead" }, { "queue", "x", "redrive" }, { "queue", "x", "peek" }, { "top" }, { "bench" } } do
+      words[#words + 1] = "--help"
+      for option in run(words).out:gmatch("\n   (%-%-[%l-]+)") do known[option] = true end
+    end
+    local count = 0
+    for option in cli.read("docs/cli.md"):gmatch("[%s`(](%-%-[%l][%l-]+)") do
+      assert.is_true(known[option] or option == "--help", "docs/cli.md: there is no " .. option)
+      count = count + 1
+    end
+    assert.is_true(count > 30)
+  end)
+
   it("complains when its output is lost", function()
     if not io.open("/dev/full", "w") then error("this system has no /dev/full") end
     local _, _, status = os.execute(cli.command({ "--help" }) .. " >/dev/full 2>/dev/null")
