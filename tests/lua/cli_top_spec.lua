@@ -102,7 +102,8 @@ describe("redmoon top", function()
   it("knows keys of every pattern by their names", function()
     local walk = objects.new(client, "p")
     for key, id in pairs {
-      ["p:{x}:lock"] = "lock\0", ["p:~x{y}z:lock"] = "lock\0", ["p:{x}:lock+req.1"] = false, ["p:{x}:rl.gcra+req.a.log"] = false, ["p:{x}:fence"] = false,
+      ["p:{x}:lock"] = "lock\0", ["p:~x{y}z:lock"] = "lock\0", ["p:{x}:lock+req.1"] = false,
+      ["p:{x}:rl.gcra+req.a.log"] = false, ["p:{x}:fence"] = false,
       ["p:{x}:rl.sliding.60000"] = "rate limit\0rl (sliding_window)", ["p:{x}:a.b.log"] = "rate limit\0a.b (sliding_log)",
       ["p:{x}:rl.buckets.1000.10"] = "rate limit\0rl (buckets)", ["p:{x}:rl.fixed"] = "rate limit\0rl (fixed_window)",
       ["p:{x}:hits.count"] = "counter\0hits", ["p:{x}:hits.day"] = "counter\0hits", ["p:{x}:b.jti"] = "revoked token\0b",
