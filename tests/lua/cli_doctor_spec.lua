@@ -221,6 +221,17 @@ describe("redmoon doctor", function()
       assert_found(found, "eviction", "skipped", "INFO")
     end)
 
+    it("that the page names are enough", function()
+      configure("latency-monitor-threshold", "100")
+      local words = {}
+      for word in cli.read("docs/cli.md"):match("rule and `(%+info [^`]+)`"):gmatch("%S+") do words[#words + 1] = word end
+      local own = user("checker", "+hello", "+auth", "+ping", "+client|setname", "+client|id", table.unpack(words))
+      local found, result = examine(own)
+      assert.equal(0, result.status)
+      assert.is_nil(result.out:find("skipped", 1, true), result.out)
+      assert_found(found, "permissions", "warning", "user 'checker' may not use")
+    end)
+
     it("of somebody unknown are unknown", function()
       assert_found((examine(url(), "--user", "nobody")), "permissions", "skipped", "nobody")
     end)

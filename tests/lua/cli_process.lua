@@ -5,6 +5,8 @@ local helper = require "tests.lua.helper"
 
 local M = {}
 
+-- A sanitizer that is loaded into the tool finds leaks of script(1), too.
+local script = "env -u LD_PRELOAD script"
 local lua = arg and arg[-1] and arg[-1]:find("lua", 1, true) and arg[-1] or "lua5.4"
 local dir
 
@@ -28,7 +30,8 @@ function M.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 -- The words of a command line, for a shell; options.env: {NAME = text or false to unset}.
 function M.command(words, options)
   local parts = { "env" }
-  local env = { REDIS_URL = false, NO_COLOR = false, COLUMNS = false, LC_ALL = "C.UTF-8", TERM = "xterm" }
+  local env = { REDIS_URL = false, NO_COLOR = false, COLUMNS = false, LC_ALL = "C.UTF-8", TERM = "xterm",
+    LD_PRELOAD = os.getenv("LD_PRELOAD") or false }
   for name, value in pairs(options and options.env or {}) do env[name] = value end
   for name, value in pairs(env) do
     if not value then parts[#parts + 1] = "-u " .. name end
@@ -55,9 +58,9 @@ end
 
 -- The same with a pseudo-terminal as its stdin, stdout and stderr; options.typed: what a person types.
 function M.run_in_terminal(words, options)
-  local line = ("printf %%s %s | script -qefc %s /dev/null >%s 2>%s"):format(M.quote(options and options.typed or ""),
-    M.quote("stty cols 100 rows 40 -echo; exec " .. M.command(words, options)), M.quote(M.path "out"),
-    M.quote(M.path "err"))
+  local inside = "stty cols 100 rows 40 -echo; exec " .. M.command(words, options)
+  local line = ("printf %%s %s | %s -qefc %s /dev/null >%s 2>%s"):format(M.quote(options and options.typed or ""), script,
+    M.quote(inside), M.quote(M.path "out"), M.quote(M.path "err"))
   local _, _, status = os.execute(line)
   return outcome(status)
 end
@@ -69,7 +72,7 @@ function M.start_in_terminal(words, options)
   os.remove(fifo)
   os.remove(M.path "out")
   assert(os.execute("mkfifo " .. M.quote(fifo)))
-  local line = ("timeout 60 script -qefc %s /dev/null <%s >%s 2>%s; echo $?"):format(
+  local line = ("timeout 60 " .. script .. " -qefc %s /dev/null <%s >%s 2>%s; echo $?"):format(
     M.quote("stty cols 100 rows 40 -echo; exec " .. M.command(words, options)), M.quote(fifo), M.quote(M.path "out"),
     M.quote(M.path "err"))
   local running = assert(io.popen(line, "r"))

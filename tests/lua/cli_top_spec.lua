@@ -63,6 +63,19 @@ describe("redmoon top", function()
     assert(client:acl("DELUSER", "few"))
   end)
 
+  it("needs no more than its page says", function()
+    assert(assert(client:queue("mails")):push("x"))
+    local general, of_queues = cli.read("docs/cli.md"):match("needs `(%+info [^`]+)`, and for queues `([^`]+)`")
+    local words = {}
+    for word in (general .. " " .. of_queues):gmatch("%S+") do words[#words + 1] = word end
+    assert(client:acl("SETUSER", "few", "reset", "on", ">pw", "~redmoon:*", "+ping", "+hello", table.unpack(words)))
+    local result = cli.run { "top", "--url", (url():gsub("//", "//few:pw@")), "--interval", "0.05" }
+    assert(client:acl("DELUSER", "few"))
+    assert.equal(0, result.status, result.err)
+    assert.is_nil(result.out:find("NOPERM", 1, true), result.out)
+    assert.matches("\nmails +1 +0 +0 +0 ", result.out)
+  end)
+
   it("draws on a screen of its own, and leaves it", function()
     local result = cli.run_in_terminal { "top", "--url", url(), "--count", "2", "--interval", "0.05" }
     assert.equal(0, result.status, result.out)
