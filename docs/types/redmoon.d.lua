@@ -93,6 +93,7 @@
 ---@class redmoon.lock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 ---@field wait? number default 0: LOCKED at once; how long to wait for another holder
+---@field fair? boolean those who wait with it get the lock in the order in which they asked first
 ---@field renew? boolean the client's keeper thread prolongs the lease until the release
 ---@field max_hold? number it is not prolonged beyond this long after it was acquired
 ---@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
@@ -151,6 +152,7 @@
 ---@field leeway? number default 60, from 0 to 600: how long after exp a verifier may still accept
 ---@field max_life? number default 30 days: the longest life of any token of a subject
 ---@field on_error? "deny"|"allow"|"error" default "deny": what a check says when Redis fails
+---@field min_replicas? integer so many replicas must have what a call has written; else UNAVAILABLE, and it stays written
 
 ---@class redmoon.revocation
 ---@field jti string 1 to 1,024 bytes
@@ -1146,7 +1148,7 @@ function client:counter(name, options) end
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
 ---@return string? message
----@return string? code LOCKED when another holds it; UNAVAILABLE for too few replicas, or no thread to renew with
+---@return string? code LOCKED when another holds it, or waits for its turn; UNAVAILABLE for too few replicas, or no thread to renew with
 ---@return redmoon.detail? detail
 function client:lock(name, options) end
 ---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.

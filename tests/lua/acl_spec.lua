@@ -35,6 +35,8 @@ use["Blocklist"] = function(client)
   end
   assert(list:revoke_family("f"))
   assert(list:check { jti = "j", sub = "s", iat = 1, family = "f" }.revoked)
+  local _, message = client:blocklist("b", { min_replicas = 1 }):bump("s")
+  assert(message:find("it has reached 0 replicas", 1, true), message)
 end
 
 use["Counter"] = function(client)
@@ -56,6 +58,10 @@ use["Lock"] = function(client)
   assert(inner:release())
   assert(lock:extend())
   assert(lock:release())
+  local fair = assert(client:lock("x", { fair = true }))
+  local none, _, code = client:lock("x", { fair = true, wait = 0.02 })
+  assert(none == nil and code == "LOCKED", code)
+  assert(fair:release())
   local _, message = client:lock("x", { ttl = 0.1, min_replicas = 1 })
   assert(message:find("it has reached 0 replicas", 1, true), message)
 end
