@@ -207,12 +207,12 @@
 ---@field match? string glob; default: all keys
 ---@field depth? integer default 1; segments of a prefix, 1 to 8
 ---@field separator? string default ":"; one byte
----@field sample? number default 0.01; share of keys whose memory is asked for, 0 to 1; of each prefix the first 30 in any case, unless it is 0
+---@field sample? number default 0.01; share of keys whose memory is asked for, 0 to 1; of each prefix 30 in any case, unless it is 0
 ---@field top? integer default 100; prefixes in the report, 1 to 10000; the rest are `other`
 ---@field min_ttl? number a TTL below it is a violation
 ---@field max_ttl? number a TTL above it is a violation
 ---@field require_ttl? boolean default false; true: a key without TTL is a violation
----@field filter_size? integer default at most 32 MiB; bytes of memory against keys that SCAN gives twice, 1024 to 2^30; 0: none
+---@field filter_size? integer bytes of memory against keys that SCAN gives twice, 1024 to 2^30; 0: none; default: 10 for each key the server has, 256 KiB to 32 MiB
 ---@field seed? integer default 0; which keys are sampled
 ---@field count? integer default 1000; keys for each page, 1 to 10000
 ---@field max_rate? integer keys per second, 1 to 10000000
@@ -228,7 +228,7 @@
 ---@field no_ttl integer keys that live for ever
 ---@field below_min integer TTLs below min_ttl
 ---@field above_max integer TTLs above max_ttl
----@field sampled integer keys whose memory was asked for
+---@field sampled integer keys whose memory the estimate is made of
 ---@field bytes? number estimate of their memory; nil: nothing was sampled
 ---@field bytes_low? number 99.9 % interval
 ---@field bytes_high? number nil: unknown

@@ -41,12 +41,13 @@ typedef struct redmoon_audit_options {
   int64_t depth;         /**< (*) 1; segments of a prefix, 1 to 8 */
   const char *separator; /**< (*) ":"; one byte */
   int64_t sample_ppm;    /**< (*) 10,000; share of keys whose memory is asked for, in millionths, 0 to 1,000,000.  Of each
-                              prefix the first 30 are asked for in any case, unless it is 0 */
+                              prefix 30 are asked for in any case, unless it is 0 */
   int64_t top;           /**< (*) 100; prefixes in the report, 1 to 10,000; the rest are one, "other" */
   int64_t min_ttl_ms;    /**< (*) none; a TTL below it is a violation */
   int64_t max_ttl_ms;    /**< (*) none; a TTL above it is a violation */
   int64_t require_ttl;   /**< (*) 0; 1: a key without TTL is a violation */
-  int64_t filter_bytes;  /**< (*) 32 MiB at most; memory against keys that SCAN gives twice, 1 KiB to 1 GiB; 0: none */
+  int64_t filter_bytes;  /**< (*) memory against keys that SCAN gives twice, 1 KiB to 1 GiB; 0: none.  Default: 10 bytes for
+                              each key the server has, 256 KiB to 32 MiB */
   int64_t seed;          /**< (*) 0; which keys are sampled, 0 to 2^53 */
   int64_t count;         /**< 1,000; keys for each page, 1 to 10,000 */
   int64_t max_rate;      /**< none; keys per second, 1 to 10,000,000 */
@@ -101,7 +102,7 @@ typedef struct redmoon_audit_group {
                             the table has room for */
   int64_t no_ttl;      /**< keys that live for ever */
   int64_t below_min, above_max; /**< TTLs outside of the options' limits */
-  int64_t sampled;              /**< keys whose memory was asked for */
+  int64_t sampled;              /**< keys whose memory the estimate is made of */
   double bytes;                 /**< estimate of their memory */
   double bytes_low, bytes_high; /**< 99.9 % interval (Student's t, finite population); bytes_high -1: unknown */
   double ttl_p50_ms, ttl_p99_ms; /**< quantiles of the keys with TTL, from the histogram: they lie in the true value's

@@ -23,7 +23,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { FIRST_PAUSE_US = 1000, LONGEST_PAUSE_US = 1000000, PAGE_KEYS = 50, PAGES_EACH_SECOND = 10 };
+enum { FIRST_PAUSE_US = 1000, LONGEST_PAUSE_US = 1000000, SHORT_US = 4000, PAGE_KEYS = 50, PAGES_EACH_SECOND = 10 };
+enum { FILTER_LEAST = 256 << 10, FILTER_MOST = 32 << 20 };
 
 static const rm_audit_server unknown = {-1, -1, -1, -1, -1, -1, -1, -1, "", "", "", ""};
 
@@ -92,9 +93,10 @@ int64_t rm_audit_page_size(int64_t count, int64_t max_rate) {
   return rm_min64(count, rm_max64(1, max_rate / PAGES_EACH_SECOND));
 }
 
-/* A single page says little; and the best time is forgotten slowly, for a server that stays slower. */
+/* A single page says little, and a short one nothing: what a scheduler does would look like distress.  The best time is
+ * forgotten slowly, for a server that stays slower. */
 void rm_audit_pace_note(rm_audit_pace *pace, int64_t took_us, int64_t keys) {
-  double each = (double)took_us / (double)(keys + PAGE_KEYS);
+  double each = (double)rm_max64(took_us, SHORT_US) / (double)(keys + PAGE_KEYS);
   pace->usual = pace->usual > 0 ? pace->usual + 0.3 * (each - pace->usual) : each;
   pace->best = pace->best > 0 ? fmin(pace->best * 1.001, pace->usual) : pace->usual;
   if (pace->usual >= 2 * pace->best)
@@ -163,10 +165,12 @@ static void compare_server(redmoon_audit *audit, const rm_audit_server *now) {
   audit->changed |= then->role[0] != '\0' && now->role[0] != '\0' && strcmp(then->role, now->role) != 0;
 }
 
-/* 5 bytes for each key the server has: then it is wrong for fewer than one in 10^7. */
+/* Unless its size was given: 10 bytes for each key the server has, so that they may double and it is still wrong for fewer
+ * than one in 10^7. */
 static int begin_filter(redmoon_audit *audit, redmoon_error *err) {
   int64_t size = audit->plan.filter_bytes, keys = audit->server.keys;
-  if (keys >= 0 && keys < size / 5) size = rm_min64(size, 5 * keys + 1024);
+  if (size == REDMOON_UNSET)
+    size = keys < 0 || keys > FILTER_MOST / 10 ? FILTER_MOST : rm_max64(10 * keys, FILTER_LEAST);
   return rm_audit_filter_init(&audit->filter, (size_t)size) == 0 ? 0 : rm_fail_nomem(err);
 }
 

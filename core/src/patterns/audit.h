@@ -21,7 +21,7 @@
 
 enum {
   RM_AUDIT_PREFIX_MAX = 255, /* bytes of a prefix that count */
-  RM_AUDIT_FIRST_SAMPLES = 30,
+  RM_AUDIT_LOWEST = 30,
   RM_AUDIT_CLIFF_SLOTS = 64,
   RM_AUDIT_CLIFF_MS = 10000,
   RM_AUDIT_FIELDS = 16, /* last segments that are told apart */
@@ -84,10 +84,22 @@ size_t rm_audit_type(const char *name, size_t len);
 
 /* audit_sample.c: */
 
-/** Sizes of sampled keys of one prefix (Welford, "Note on a method for calculating corrected sums of squares", 1962). */
-typedef struct rm_audit_sample {
+/** Sums of integers are the same in whatever order they are added: so the same keys give the same report. */
+typedef struct rm_audit_sums {
   int64_t count;
-  double sum, mean, m2;
+  uint64_t sum;
+  uint64_t squares[2]; /* low, high */
+} rm_audit_sums;
+
+/** Sizes of sampled keys of one prefix: of those whose lot is below the share, and of the 30 with the lowest lots, which are
+ *  a fair sample however few the keys are (Cohen and Kaplan, "Summarizing data using bottom-k sketches", 2007). */
+typedef struct rm_audit_sample {
+  rm_audit_sums drawn;
+  struct {
+    uint64_t lot;
+    int64_t bytes;
+  } lowest[RM_AUDIT_LOWEST];
+  size_t used;
 } rm_audit_sample;
 
 /** Of whole groups: their estimates add up, and so do their variances. */
@@ -99,9 +111,16 @@ typedef struct rm_audit_estimate {
   int64_t sampled;
 } rm_audit_estimate;
 
-void rm_audit_sample_add(rm_audit_sample *sample, double bytes);
-/** Adds the estimate for a group of `keys` keys, of which `sample` were looked at. */
-void rm_audit_estimate_add(rm_audit_estimate *estimate, const rm_audit_sample *sample, int64_t keys);
+/** Whether the size of a key with this lot would count. */
+bool rm_audit_sample_wants(const rm_audit_sample *sample, uint64_t lot, int64_t ppm);
+void rm_audit_sample_add(rm_audit_sample *sample, uint64_t lot, int64_t bytes, int64_t ppm);
+/** What the sample comes to. */
+rm_audit_sums rm_audit_sample_sums(const rm_audit_sample *sample);
+void rm_audit_sums_add(rm_audit_sums *sums, int64_t bytes);
+/** The sum of squared distances from the mean. */
+double rm_audit_sums_spread(const rm_audit_sums *sums);
+/** Adds the estimate for a group of `keys` keys, of which `sums` are of those that were looked at. */
+void rm_audit_estimate_add(rm_audit_estimate *estimate, const rm_audit_sums *sums, int64_t keys);
 void rm_audit_estimate_merge(rm_audit_estimate *into, const rm_audit_estimate *from);
 /** Student's t for 99.9 %, two-sided. */
 double rm_audit_t(int64_t freedom);
@@ -153,7 +172,6 @@ typedef struct rm_audit_entry {
   rm_audit_sample sample;
   rm_audit_fields fields;
   int64_t missed;   /* keys of the prefix that may have been folded before it came (again) */
-  int64_t pending;  /* of the page under way: keys that will be sampled */
   uint64_t hash;
   size_t len;
   char name[RM_AUDIT_PREFIX_MAX];

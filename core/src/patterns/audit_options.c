@@ -12,7 +12,7 @@
 #define SEED_MAX (INT64_C(1) << 53)
 #define TTL_MAX INT64_C(31622400000000) /* 1,000 years */
 
-enum { FILTER_MIN = 1024, FILTER_MAX = 1 << 30, FILTER_USUAL = 32 << 20 };
+enum { FILTER_MIN = 1024, FILTER_MAX = 1 << 30 };
 
 int rm_audit_check(const char *name, int64_t value, int64_t min, int64_t max, redmoon_error *err) {
   if (value >= min && value <= max) return 0;
@@ -72,7 +72,7 @@ static int set_plan(rm_audit_plan *plan, const redmoon_audit_options *o, bool re
       {"min_ttl", o->min_ttl_ms, 1, TTL_MAX, REDMOON_UNSET, &plan->limits.min_ttl_ms},
       {"max_ttl", o->max_ttl_ms, 1, TTL_MAX, REDMOON_UNSET, &plan->limits.max_ttl_ms},
       {"require_ttl", o->require_ttl, 0, 1, 0, &plan->require_ttl},
-      {"filter_size", o->filter_bytes, filter_min, FILTER_MAX, FILTER_USUAL, &plan->filter_bytes},
+      {"filter_size", o->filter_bytes, filter_min, FILTER_MAX, REDMOON_UNSET, &plan->filter_bytes},
       {"seed", o->seed, 0, SEED_MAX, 0, &plan->seed},
   };
   for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {

@@ -74,22 +74,16 @@ static int put_usage(rm_call *call, const redmoon_reply *key, redmoon_error *err
   return rm_call_end(call, rm_command_find("MEMORY", 6, "USAGE", 5), RM_CALL_REPEATABLE, err);
 }
 
-/* By the key's own lot, so that it does not matter when it is seen; and the first of each prefix, so that small ones have
- * a sample too. */
-static bool is_sampled(const redmoon_audit *audit, rm_audit_look *look) {
+/* By the key's own lot, so that it does not matter when it is seen. */
+static bool is_sampled(const redmoon_audit *audit, const rm_audit_look *look) {
   if (audit->plan.sample_ppm == 0 || audit->memory_refused) return false;
-  bool drawn = (int64_t)(look->hash.lot % 1000000) < audit->plan.sample_ppm;
-  rm_audit_entry *entry = look->entry;
-  if (!drawn && entry->sample.count + entry->pending >= RM_AUDIT_FIRST_SAMPLES) return false;
-  entry->pending++;
-  return true;
+  return rm_audit_sample_wants(&look->entry->sample, look->hash.lot, audit->plan.sample_ppm);
 }
 
 /* Entries for all prefixes of the page, before anything is counted: later there is nothing that could fail. */
 static int prepare_looks(redmoon_audit *audit, rm_audit_page *page) {
   page->looks = rm_calloc(page->keys->len > 0 ? page->keys->len : 1, sizeof *page->looks);
   if (page->looks == NULL) return REDMOON_ENOMEM;
-  for (size_t i = 0; i < audit->table.count; i++) audit->table.entries[i]->pending = 0;
   page->look_count = 0;
   page->repeats = 0;
   for (size_t i = 0; i < page->keys->len; i++) {
@@ -158,7 +152,8 @@ static void note_error(redmoon_audit *audit, const redmoon_reply *reply) {
 }
 
 static void count_usage(redmoon_audit *audit, rm_audit_look *look, const redmoon_reply *usage) {
-  if (usage->type == REDMOON_INTEGER) rm_audit_sample_add(&look->entry->sample, (double)usage->as.integer);
+  if (usage->type == REDMOON_INTEGER && usage->as.integer >= 0)
+    rm_audit_sample_add(&look->entry->sample, look->hash.lot, usage->as.integer, audit->plan.sample_ppm);
   else if (rm_audit_is_command_refused(usage)) audit->memory_refused = true;
 }
 

@@ -45,7 +45,8 @@ static int show_groups(const redmoon_audit *audit, rm_audit_entry *const *entrie
   int rc = 0;
   for (size_t i = 0; i < count && rc == 0; i++) {
     rm_audit_estimate bytes = {0};
-    rm_audit_estimate_add(&bytes, &entries[i]->sample, entries[i]->tally.keys);
+    rm_audit_sums sums = rm_audit_sample_sums(&entries[i]->sample);
+    rm_audit_estimate_add(&bytes, &sums, entries[i]->tally.keys);
     rm_audit_estimate_merge(&all, &bytes);
     if (i >= report->count) {
       rm_audit_tally_merge(other, &entries[i]->tally);

@@ -195,15 +195,31 @@ static void fields_part(codec *c, rm_audit_fields *fields) {
   }
 }
 
+static void whole(codec *c, uint64_t *value) {
+  if (is_reading(c)) *value = get_whole(c);
+  else put_whole(c, *value);
+}
+
+static void sample_part(codec *c, rm_audit_sample *sample) {
+  integer(c, &sample->drawn.count);
+  whole(c, &sample->drawn.sum);
+  whole(c, &sample->drawn.squares[0]);
+  whole(c, &sample->drawn.squares[1]);
+  size(c, &sample->used, RM_AUDIT_LOWEST);
+  for (size_t i = 0; i < sample->used && c->status == 0; i++) {
+    whole(c, &sample->lowest[i].lot);
+    integer(c, &sample->lowest[i].bytes);
+    if (sample->lowest[i].bytes < 0) spoil(c);
+  }
+  if (sample->drawn.count < 0) spoil(c);
+}
+
 static void entry_part(codec *c, rm_audit_entry *entry) {
   tally_part(c, &entry->tally);
-  integer(c, &entry->sample.count);
-  number(c, &entry->sample.sum);
-  number(c, &entry->sample.mean);
-  number(c, &entry->sample.m2);
+  sample_part(c, &entry->sample);
   fields_part(c, &entry->fields);
   integer(c, &entry->missed);
-  if (entry->sample.count < 0 || entry->sample.count > entry->tally.keys) spoil(c);
+  if (entry->sample.drawn.count > entry->tally.keys || (int64_t)entry->sample.used > entry->tally.keys) spoil(c);
 }
 
 /* Its name first: the table makes the entry. */

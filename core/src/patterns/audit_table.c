@@ -96,7 +96,8 @@ void rm_audit_table_fold(rm_audit_table *table) {
   for (size_t i = keep; i < table->count; i++) {
     rm_audit_entry *entry = table->entries[i];
     rm_audit_tally_merge(&table->other, &entry->tally);
-    rm_audit_estimate_add(&table->other_bytes, &entry->sample, entry->tally.keys);
+    rm_audit_sums sums = rm_audit_sample_sums(&entry->sample);
+    rm_audit_estimate_add(&table->other_bytes, &sums, entry->tally.keys);
     table->folded += entry->tally.keys > 0;
     rm_free(entry);
   }

@@ -87,7 +87,8 @@ static void about_split(writer *w, const rm_audit_entry *entry, const char *name
     strings += fields->slots[i].keys;
     if (fields->slots[i].keys > objects) objects = fields->slots[i].keys;
   }
-  bool small = entry->sample.count == 0 || entry->sample.mean <= SPLIT_BYTES;
+  rm_audit_sums sums = rm_audit_sample_sums(&entry->sample);
+  bool small = sums.sum <= (uint64_t)sums.count * SPLIT_BYTES;
   if (strings < SPLIT_KEYS || 10 * strings < 9 * g->keys || strings < 2 * objects || !small) return;
   say(w, REDMOON_AUDIT_WARNING, "split_hash", strings,
       "%s: %" PRId64 " small strings look like %zu fields of about %" PRId64
