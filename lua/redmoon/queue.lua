@@ -62,29 +62,37 @@ local function failure_of(ok, ...)
   return nil
 end
 
-local function run(worker, job)
-  local counts, message, code, detail, ok = worker.counts, nil, nil, nil, nil
-  if job.payload == nil then
-    ok, message, code, detail = insist(worker.queue, job, function()
-      return job:nack { error = "its payload cannot be decoded", fatal = true }
-    end)
-    counts.failed = counts.failed + 1
-  else
-    local why = failure_of(pcall(worker.handler, job))
-    if job.ended then
-      ok = true -- by the handler
-      counts.done = counts.done + (why and 0 or 1)
-      counts.failed = counts.failed + (why and 1 or 0)
-    elseif why then
-      counts.failed = counts.failed + 1
-      ok, message, code, detail = insist(worker.queue, job, function() return job:nack { error = why } end)
-    else
-      ok, message, code, detail = insist(worker.queue, job, function() return job:ack() end)
-      if ok then counts.done = counts.done + 1 end
-    end
+local function end_well(worker, job)
+  local ok, message, code, detail = insist(worker.queue, job, function() return job:ack() end)
+  if ok then worker.counts.done = worker.counts.done + 1 end
+  return ok, message, code, detail
+end
+
+local function end_badly(worker, job, why, fatal)
+  worker.counts.failed = worker.counts.failed + 1
+  return insist(worker.queue, job, function() return job:nack { error = why, fatal = fatal } end)
+end
+
+-- As the handler said.
+local function finish(worker, job, why)
+  if not job.ended then
+    if why then return end_badly(worker, job, why) end
+    return end_well(worker, job)
   end
+  local kind = why and "failed" or "done"
+  worker.counts[kind] = worker.counts[kind] + 1
+  return true
+end
+
+local function run_one(worker, job)
+  if job.payload == nil then return end_badly(worker, job, "its payload cannot be decoded", true) end
+  return finish(worker, job, failure_of(pcall(worker.handler, job)))
+end
+
+local function run(worker, job)
+  local ok, message, code, detail = run_one(worker, job)
   if not ok then
-    counts.lost = counts.lost + 1
+    worker.counts.lost = worker.counts.lost + 1
     worker.on_error(message, code, detail, job.id)
   end
   job:close()
