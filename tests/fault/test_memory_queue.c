@@ -113,9 +113,41 @@ static void check_queue(world *w, int status, const redmoon_error *err) {
   redmoon_queue_free(q);
 }
 
+/* A worker that waits, and keeps the time itself. */
+static int waiting(world *w, redmoon_error *err) {
+  static const redmoon_pop_options wait = {LONG_MS, 0};
+  redmoon_queue *q = NULL;
+  char name[sizeof w->tag + 8];
+  snprintf(name, sizeof name, "%s waits", w->tag); /* the other scenario has tags like these */
+  redmoon_queue_item item = item_of("late");
+  redmoon_queue_pushed pushed;
+  redmoon_job *job = NULL;
+  item.delay_ms = 20;
+  int rc = redmoon_queue_new(w->client, name, strlen(name), NULL, &q, err);
+  if (rc == 0) rc = redmoon_queue_push(q, &item, NULL, &pushed, err);
+  if (rc == 0) rc = redmoon_queue_pop(q, &wait, &job, err);
+  if (rc == 0) rc = redmoon_job_ack(job, NULL, err);
+  redmoon_job_free(job);
+  redmoon_queue_free(q);
+  return rc;
+}
+
+static void check_waiting(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  redmoon_queue *q = NULL;
+  redmoon_queue_counts c;
+  char name[sizeof w->tag + 8];
+  snprintf(name, sizeof name, "%s waits", w->tag);
+  assert_int_equal(redmoon_queue_new(w->client, name, strlen(name), NULL, &q, NULL), 0);
+  assert_int_equal(redmoon_queue_stats(q, &c, NULL), 0);
+  assert_true(c.pushed <= 1 && c.pushed == c.finished + c.ready + c.delayed + c.leased);
+  if (status == 0) assert_int_equal(c.finished, 1);
+  redmoon_queue_free(q);
+}
+
 static void refused_memory_fails_a_queue_cleanly(void **state) {
-  static const scenario list[] = {{"queue", queue, check_queue, false}};
-  squeeze_list(*state, list, 1);
+  static const scenario list[] = {{"queue", queue, check_queue, false}, {"queue, waiting", waiting, check_waiting, false}};
+  squeeze_list(*state, list, 2);
 }
 
 int main(void) {

@@ -544,6 +544,33 @@ static void each_job_wakes_a_worker_that_waits(void **state) {
   redmoon_queue_free(queue);
 }
 
+/* Idle servers end a blocked wait late; with a second connection nobody has to wait for that. */
+static void who_keeps_the_time_sets_the_marker_itself(void **state) {
+  fixture *f = *state;
+  for (int size = 1; size <= 2; size++) {
+    redmoon_options options = REDMOON_OPTIONS_INIT;
+    options.pool_size = size;
+    redmoon_client *own;
+    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), &options, &own, NULL), 0);
+    redmoon_queue *queue = queue_of(own, LONG_MS);
+    int rung = 0;
+    for (int i = 0; i < 20 && (i == 0 || (size == 2 && rung == 0)); i++) {
+      redmoon_queue_item item = item_of("x");
+      item.delay_ms = 40;
+      push(queue, &item);
+      ack(pop(queue)); /* with one connection, too */
+      char *text;
+      size_t len;
+      assert_int_equal(redmoon_client_metrics(own, &text, &len, NULL), 0);
+      rung = strstr(text, "command=\"ZADD\"") != NULL;
+      redmoon_free(text);
+    }
+    if (size == 2) assert_true(rung);
+    redmoon_queue_free(queue);
+    redmoon_client_close(own);
+  }
+}
+
 /* Answers that are lost. */
 
 static void push_of_a_request_whose_answer_was_lost_pushes_one_job(void **state) {
@@ -682,6 +709,7 @@ int main(void) {
       TEST(wait_can_be_cancelled),
       TEST(shutdown_of_the_client_ends_a_wait),
       TEST(each_job_wakes_a_worker_that_waits),
+      TEST(who_keeps_the_time_sets_the_marker_itself),
       TEST(push_of_a_request_whose_answer_was_lost_pushes_one_job),
       TEST(end_of_a_job_whose_answer_was_lost_is_no_loss),
       TEST(bad_options_are_refused_with_what_is_accepted),

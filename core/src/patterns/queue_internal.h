@@ -61,6 +61,7 @@ typedef struct rm_queue_op_class {
   /** The answer to the last request, no error: RM_WAIT when another one was begun, RM_DONE, or negative with op.error. */
   int (*answered)(rm_queue_op *self, const redmoon_reply *reply, int64_t now_us);
   int (*finish)(rm_queue_op *self, redmoon_error *err);
+  int (*step)(rm_queue_op *self, int64_t now_us); /* instead of rm_call_step; NULL: that */
   void (*drop)(rm_queue_op *self); /* frees what it holds beyond rm_queue_op; NULL: nothing */
 } rm_queue_op_class;
 struct rm_queue_op {

@@ -20,7 +20,7 @@ static int step(redmoon_op *op, int64_t now_us) {
   rm_queue_op *self = (rm_queue_op *)op;
   int status;
   do {
-    status = rm_call_step(op, now_us);
+    status = self->class->step != NULL ? self->class->step(self, now_us) : rm_call_step(op, now_us);
     if (status == RM_WAIT || status < 0) return status;
     now_us = rm_clock_now_us(); /* the step may have blocked */
     status = answered(self, now_us);
