@@ -36,7 +36,6 @@ local q = {jobs = jobs, state = state, ready = ready, delayed = delayed}
 q.leased, q.dead, q.done, q.wake = leased, dead, done, wake
 local record, code, other = queue_leased(jobs, leased, id, epoch)
 if record then
-  redis.call("ZREM", leased, id)
   queue_unbind(jobs, id, record)
   redis.call("HINCRBY", state, "finished", "1")
   if retention > 0 then

@@ -30,8 +30,7 @@ if not items or seq + #items > LAST then
 end
 local answered = request_answered(request)
 if answered then return answered end
-queue_free(jobs, done, items, now)
-local states, answer, due = queue_places(jobs, items), {QUEUE_OK}, math.huge
+local states, answer, due = queue_places(jobs, done, items, now), {QUEUE_OK}, math.huge
 local fields, now_ready, later = {}, {}, {}
 for i, item in ipairs(items) do
   answer[2 * i], answer[2 * i + 1] = states[i][1], states[i][2]
