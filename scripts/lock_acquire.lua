@@ -13,6 +13,7 @@
 -- have a TTL: it only has to outlive a clock that was set back.
 --- @include "clock"
 --- @include "status"
+--- @include "again"
 --- @include "request"
 --- @include "lock"
 local lock, last_fence, request = KEYS[1], KEYS[2], KEYS[3]
@@ -36,7 +37,7 @@ if owner then
   local holds, left = lock_holds(lock, limit), redis.call("PTTL", lock)
   if not mine and holds >= MOST_HOLDS then return redis.error_reply("ERR lock_acquire: it is held 1000 times already") end
   local wanted = lock_lease(lease, since, limit, now)
-  if not mine then redis.call("HSET", lock, "h" .. id, "1") end
+  if mine then written_again(lock) else redis.call("HSET", lock, "h" .. id, "1") end
   if not mine and left < wanted then redis.call("PEXPIRE", lock, string.format("%.0f", wanted)) end
   answer[3], answer[4] = mine and left or math.max(left, wanted), mine and holds or holds + 1
   return mine and answer or request_keep(request, answer)

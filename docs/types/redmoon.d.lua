@@ -151,6 +151,7 @@
 ---@field leeway? number default 60, from 0 to 600: how long after exp a verifier may still accept
 ---@field max_life? number default 30 days: the longest life of any token of a subject
 ---@field on_error? "deny"|"allow"|"error" default "deny": what a check says when Redis fails
+---@field min_replicas? integer so many replicas must have what a call has written; else UNAVAILABLE, and it stays written
 
 ---@class redmoon.revocation
 ---@field jti string 1 to 1,024 bytes

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define LIST_TYPE "redmoon.blocklist"
-#define LATER "is not in this version"
 #define SECONDS "whole seconds since 1970, an integer"
 #define MAX_INTEGER INT64_C(9007199254740991)
 #define CENTURY_MS INT64_C(3155760000000)
@@ -29,7 +28,8 @@ static const rm_option list_options[] = {
      "seconds from 1 to 3155760000 (100 years)"},
     {"on_error", RM_OPTION_TEXT, offsetof(redmoon_blocklist_options, on_error), 0, 0, 0,
      "\"deny\", \"allow\" or \"error\""},
-    {"min_replicas", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": a revocation is answered by the primary alone"},
+    {"min_replicas", RM_OPTION_INTEGER, offsetof(redmoon_blocklist_options, min_replicas), 0, 1000, 0,
+     "an integer from 0 to 1000"},
 };
 static const rm_option revoke_fields[] = {
     OTHER("jti"),

@@ -19,6 +19,8 @@ use["Blocklist"] = function(client)
   end
   assert(list:revoke_family("f"))
   assert(list:check { jti = "j", sub = "s", iat = 1, family = "f" }.revoked)
+  local _, message = client:blocklist("b", { min_replicas = 1 }):bump("s")
+  assert(message:find("it has reached 0 replicas", 1, true), message)
 end
 
 use["Counter"] = function(client)

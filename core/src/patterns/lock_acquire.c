@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "engine/replicas.h"
 #include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
@@ -24,7 +25,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_TTL_MS = 10000, MAX_WAIT_MS = 86400000, MAX_REPLICAS = 1000, REPLICAS_MS = 1000 };
+enum { DEFAULT_TTL_MS = 10000, MAX_WAIT_MS = 86400000 };
 static const int64_t max_hold_most_ms = INT64_C(31622400000);
 
 typedef enum acquire_stage { ASK, PAUSE, REPLICAS, UNDO } acquire_stage;
@@ -120,13 +121,9 @@ static int undo(acquire_op *self, int status, int64_t now_us) {
 }
 
 static int ask_replicas(acquire_op *self, redmoon_error *err) {
-  char count[24], wait[24];
-  snprintf(count, sizeof count, "%" PRId64, self->min_replicas);
-  snprintf(wait, sizeof wait, "%" PRId64, rm_max64(rm_min64(self->lock->ttl_ms / 3, REPLICAS_MS), 1));
   self->stage = REPLICAS;
-  rm_call_reset(&self->call); /* the connection stays: WAIT is about what it has written */
-  self->call.hold = true;
-  return rm_call_argv(&self->call, 3, (const char *const[]){"WAIT", count, wait}, NULL, 0, err);
+  int64_t wait_ms = rm_max64(rm_min64(self->lock->ttl_ms / 3, RM_REPLICAS_MS), 1);
+  return rm_replicas_ask(&self->call, self->min_replicas, wait_ms, err);
 }
 
 /* Held, and nothing is left to ask the server. */
@@ -186,20 +183,13 @@ static int asked(acquire_op *self, int64_t now_us) {
   return self->min_replicas > 0 ? ask_replicas(self, err) : ready(self, now_us);
 }
 
-static int fail_replicas(acquire_op *self, const char *what, int64_t now_us) {
-  rm_fail(&self->error, REDMOON_EUNAVAILABLE, "lock '%s': %s, and min_replicas is %" PRId64, self->lock->shown, what,
+/* `status`: of the WAIT. */
+static int counted(acquire_op *self, int status, int64_t now_us) {
+  char why[RM_REPLICAS_WHY];
+  if (rm_replicas_reached(&self->call, status, self->min_replicas, why)) return ready(self, now_us);
+  rm_fail(&self->error, REDMOON_EUNAVAILABLE, "lock '%s': %s, and min_replicas is %" PRId64, self->lock->shown, why,
           self->min_replicas);
   return undo(self, REDMOON_EUNAVAILABLE, now_us);
-}
-
-static int counted(acquire_op *self, int64_t now_us) {
-  const redmoon_reply *answer = self->call.results[0].reply;
-  if (answer->type != REDMOON_INTEGER) return fail_replicas(self, "the server does not count its replicas", now_us);
-  int64_t count = redmoon_reply_integer(answer);
-  if (count >= self->min_replicas) return ready(self, now_us);
-  char what[64];
-  snprintf(what, sizeof what, "it has reached %" PRId64 " replicas in time", count);
-  return fail_replicas(self, what, now_us);
 }
 
 /* `status`: of the release. */
@@ -230,8 +220,7 @@ static int advance(acquire_op *self, int64_t now_us) {
     if (status == RM_WAIT) return RM_WAIT;
     if (self->stage == UNDO) return undone(self, status);
     if (status < 0 && self->stage == ASK) return status;
-    if (status < 0) status = fail_replicas(self, "whether it has reached replicas is not known", now_us);
-    else status = self->stage == ASK ? asked(self, now_us) : counted(self, now_us);
+    status = self->stage == ASK ? asked(self, now_us) : counted(self, status, now_us);
     if (status < 0 && self->stage == UNDO) return undone(self, status);
   }
   return status;
@@ -295,7 +284,7 @@ static int check_options(const redmoon_lock_options *options, redmoon_error *err
   if (status == 0) status = check("wait", given(options->wait_ms, 0), 0, MAX_WAIT_MS, " ms", err);
   if (status == 0) status = check("renew", given(options->renew, 0), 0, 1, "", err);
   if (status == 0 && max_hold_ms != 0) status = check("max_hold", max_hold_ms, ttl_ms, max_hold_most_ms, " ms", err);
-  if (status == 0) status = check("min_replicas", given(options->min_replicas, 0), 0, MAX_REPLICAS, "", err);
+  if (status == 0) status = check("min_replicas", given(options->min_replicas, 0), 0, RM_REPLICAS_MAX, "", err);
   if (status == 0) status = check_token(options->token, err);
   return status == 0 ? rm_request_id_check(options->request_id, err) : status;
 }
