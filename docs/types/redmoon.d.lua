@@ -399,7 +399,7 @@ function job:ack(options) end
 ---@param options? { result?: any, retention?: number }
 ---@return redmoon.job?
 ---@return string? message
----@return string? code LOST
+---@return string? code LOST; UNAVAILABLE when replicas lack it: the next job is detail.job then
 ---@return redmoon.detail? detail
 function job:ack_next(options) end
 ---It failed.
@@ -461,6 +461,7 @@ function job:close() end
 ---@field backoff? { min?: number, max?: number } default 1 and 3600: the delay after a failure is random, up to min, doubled with each
 ---@field retention? number default 0: how long the result of a done job is kept
 ---@field max_payload? integer default 262144 bytes
+---@field min_replicas? integer default 0: so many replicas must have what a push or an ack has written, else UNAVAILABLE
 ---@field codec? redmoon.codec default "json"
 
 ---@class redmoon.push_options
@@ -478,7 +479,7 @@ local queue = {}
 ---@param options? redmoon.push_options|{ request_id?: string }
 ---@return string? id
 ---@return string? message
----@return string? code CONFLICT when the id or the unique key is taken: detail.id says by which job
+---@return string? code CONFLICT when the id or the unique key is taken: detail.id says by which job; UNAVAILABLE: it is pushed, but replicas lack it
 ---@return redmoon.detail? detail
 function queue:push(payload, options) end
 ---@param items (redmoon.push_options|{ payload: any })[] up to 500

@@ -22,6 +22,7 @@ static const rm_option queue_options[] = {
     {"max_crashes", RM_OPTION_INTEGER, FIELD(max_crashes), 1, 1000000, 3, TRIES},
     {"max_payload", RM_OPTION_INTEGER, FIELD(max_payload), 1, 512 << 20, 262144, "an integer from 1 to 536870912 (bytes)"},
     {"retention", RM_OPTION_DURATION, FIELD(retention_ms), 0, YEAR_MS, 0, "seconds from 0 to 31622400 (366 days)"},
+    {"min_replicas", RM_OPTION_INTEGER, FIELD(min_replicas), 0, 1000, 0, "an integer from 0 to 1000"},
     {"backoff", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
     RM_LUA_CODEC_OPTION,
 };
@@ -46,6 +47,7 @@ static const rm_option push_table[] = {
      "an integer from 0 to 1023"},
     {"max_attempts", RM_OPTION_INTEGER, offsetof(push_options, item.max_attempts), 1, 1000000, 10, TRIES},
     {"max_crashes", RM_OPTION_INTEGER, offsetof(push_options, item.max_crashes), 1, 1000000, 3, TRIES},
+    {"group", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, "is not known: a queue has no groups; use a queue for each of them"},
 };
 enum { PUSH_TABLE = sizeof push_table / sizeof push_table[0] };
 static const rm_option pop_table[] = {
@@ -136,7 +138,7 @@ static int queue_push(lua_State *L) {
     lua_pushstring(L, pushed.id);
   } else {
     count = rm_lua_fail(L, &err);
-    if (status == REDMOON_ECONFLICT) {
+    if (pushed.id[0] != '\0') { /* of a conflict; or it is pushed, and replicas lack it */
       lua_pushstring(L, pushed.id);
       lua_setfield(L, -2, "id");
     }

@@ -63,6 +63,8 @@ use["Queue"] = function(client)
   assert(queue:peek(assert(queue:dead()) and job.id) == nil)
   assert(queue:remove(assert(queue:pop(60)).id))
   assert(queue:stats() and queue:check() and queue:purge("dead") and queue:purge("ready") and queue:purge("delayed"))
+  local _, message = client:queue("copied", { min_replicas = 1 }):push(1)
+  assert(message:find("it has reached 0 replicas", 1, true), message)
   local brief = assert(client:queue("brief", { lease = 0.1, max_crashes = 1 }))
   assert(brief:push(1) and brief:pop())
   repeat assert(select("#", brief:pop(0.05)) == 1) until brief:stats().dead > 0 -- its lease ended

@@ -254,6 +254,7 @@ helper.over_each_way(describe, "a queue", function(way)
       { { id = "" }, "an id of 0 bytes" },
       { { ttl = 1 }, "unknown option 'ttl'" },
       { { payload = 1 }, "option 'payload' is of queue:push_many" },
+      { { group = "g" }, "option 'group' is not known: a queue has no groups" },
       { { request_id = "a b" }, "request_id: not accepted" },
     } do
       helper.assert_raises(case[2], function() queue:push(1, case[1]) end)
@@ -368,5 +369,26 @@ describe("queue:work", function()
       queue:work(print, { concurrency = 0 })
     end)
     helper.assert_raises("option 'stop': a boolean", function() queue:work(print, { stop = true }) end)
+  end)
+end)
+
+describe("a queue with replicas to wait for", function()
+  local client
+
+  before_each(function() client = helper.client() end)
+  after_each(function() client:close() end)
+
+  it("says when replicas lack what was written", function()
+    local copied = client:queue("copied", { min_replicas = 1 })
+    local message, detail = helper.assert_failure("UNAVAILABLE", copied:push("x"))
+    assert.matches("it has reached 0 replicas in time, and min_replicas is 1", message)
+    local job = copied:pop()
+    assert.equal(detail.id, job.id)
+    assert(client:queue("copied"):push("y"))
+    message, detail = helper.assert_failure("UNAVAILABLE", job:ack_next())
+    assert.matches("it is written and stays so", message)
+    assert.equal("y", detail.job.payload)
+    assert.is_true(job.ended)
+    assert.equal(1, copied:stats().finished)
   end)
 end)

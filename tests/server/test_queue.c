@@ -10,9 +10,11 @@
 #include "support/ask.h"
 #include "support/cutter.h"
 #include "support/embedded_fixture.h"
+#include "support/redis_server.h"
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -625,6 +627,79 @@ static void end_of_a_job_whose_answer_was_lost_is_no_loss(void **state) {
   cutter_stop(c);
 }
 
+/* Replicas. */
+
+static redmoon_queue *replicated_queue(redmoon_client *client) {
+  redmoon_queue_options options = REDMOON_QUEUE_OPTIONS_INIT;
+  options.lease_ms = LONG_MS;
+  options.min_replicas = 1;
+  redmoon_queue *queue = NULL;
+  assert_int_equal(redmoon_queue_new(client, "n", 1, &options, &queue, NULL), 0);
+  return queue;
+}
+
+static void too_few_replicas_are_told_and_what_was_written_stays(void **state) {
+  fixture *f = *state;
+  redmoon_queue *queue = replicated_queue(f->client);
+  redmoon_queue_item item = item_of("x");
+  redmoon_queue_pushed pushed;
+  redmoon_error err;
+  assert_int_equal(redmoon_queue_push(queue, &item, NULL, &pushed, &err), REDMOON_EUNAVAILABLE);
+  assert_int_equal(err.outcome, REDMOON_ANSWERED);
+  assert_non_null(strstr(err.message, "it has reached 0 replicas in time, and min_replicas is 1"));
+  redmoon_job *job = pop(queue), *next = NULL;
+  assert_string_equal(redmoon_job_id(job), pushed.id);
+  redmoon_queue *plain = queue_of(f->client, LONG_MS);
+  push_text(plain, "y");
+  redmoon_queue_free(plain);
+  assert_int_equal(redmoon_job_ack_next(job, NULL, &next, &err), REDMOON_EUNAVAILABLE);
+  assert_non_null(next);
+  assert_int_equal(redmoon_job_ack(next, NULL, &err), REDMOON_EUNAVAILABLE);
+  assert_int_equal(counts_of(queue).finished, 2);
+  redmoon_job_free(job);
+  redmoon_job_free(next);
+  redmoon_queue_free(queue);
+}
+
+/* The answer to the ack is lost, and the connection that repeats it has written nothing: it waits all the same. */
+static void what_was_acknowledged_is_on_a_replica(void **state) {
+  (void)state;
+  redis_server *primary = redis_server_start(&(redis_server_options){.tcp = true});
+  char port[16];
+  snprintf(port, sizeof port, "%d", redis_server_port(primary));
+  const char *args[] = {"--replicaof", "127.0.0.1", port, "--repl-diskless-load", "disabled", NULL};
+  redis_server *replica = redis_server_start(&(redis_server_options){.args = args});
+  redmoon_client *client, *through;
+  assert_int_equal(redmoon_client_open(redis_server_url(primary), NULL, &client, NULL), 0);
+  while (ask_integer(client, "WAIT", "1", "100", NULL) < 1) continue;
+  cutter *c = cutter_start(redis_server_url(primary));
+  assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, NULL), 0);
+  redmoon_queue *queue = replicated_queue(client), *lossy = replicated_queue(through);
+  redmoon_queue_item item = item_of("x");
+  redmoon_queue_pushed pushed;
+  redmoon_error err;
+  cutter_lose(c, 1);
+  if (redmoon_queue_push(lossy, &item, "r", &pushed, &err) != 0) fail_msg("%s", err.message);
+  redmoon_job *job = pop(lossy);
+  assert_int_equal(kill(redis_server_pid(replica), SIGSTOP), 0); /* it lags */
+  cutter_lose(c, 1);
+  assert_int_equal(redmoon_job_ack(job, NULL, &err), REDMOON_EUNAVAILABLE);
+  assert_int_equal(kill(redis_server_pid(replica), SIGCONT), 0);
+  redmoon_job_free(job);
+  push(queue, &item);
+  ack(pop(queue));
+  char *there = redis_server_ask(replica, NULL, "HGET redmoon:{n}:queue.state finished");
+  assert_string_equal(there, "2");
+  free(there);
+  redmoon_queue_free(queue);
+  redmoon_queue_free(lossy);
+  redmoon_client_close(client);
+  redmoon_client_close(through);
+  cutter_stop(c);
+  redis_server_stop(replica);
+  redis_server_stop(primary);
+}
+
 static void bad_options_are_refused_with_what_is_accepted(void **state) {
   fixture *f = *state;
   redmoon_error err;
@@ -632,13 +707,14 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
     redmoon_queue_options options;
     const char *message;
   } bad[] = {
-      {{99, 1, 1, 1, 1, 1, 0}, "queue option lease (ms): 99 is not accepted; give 100 to 86400000"},
-      {{1000, 0, 1, 1, 1, 1, 0}, "queue option max_attempts: 0 is not accepted; give 1 to 1000000"},
-      {{1000, 1, 0, 1, 1, 1, 0}, "queue option max_crashes: 0"},
-      {{1000, 1, 1, -1, 1, 1, 0}, "queue option backoff min (ms): -1"},
-      {{1000, 1, 1, 5, 4, 1, 0}, "queue option backoff max (ms): 4 is not accepted; give 5 to 315360000000"},
-      {{1000, 1, 1, 1, 1, 0, 0}, "queue option max_payload: 0"},
-      {{1000, 1, 1, 1, 1, 1, -1}, "queue option retention (ms): -1"},
+      {{99, 1, 1, 1, 1, 1, 0, 0}, "queue option lease (ms): 99 is not accepted; give 100 to 86400000"},
+      {{1000, 0, 1, 1, 1, 1, 0, 0}, "queue option max_attempts: 0 is not accepted; give 1 to 1000000"},
+      {{1000, 1, 0, 1, 1, 1, 0, 0}, "queue option max_crashes: 0"},
+      {{1000, 1, 1, -1, 1, 1, 0, 0}, "queue option backoff min (ms): -1"},
+      {{1000, 1, 1, 5, 4, 1, 0, 0}, "queue option backoff max (ms): 4 is not accepted; give 5 to 315360000000"},
+      {{1000, 1, 1, 1, 1, 0, 0, 0}, "queue option max_payload: 0"},
+      {{1000, 1, 1, 1, 1, 1, -1, 0}, "queue option retention (ms): -1"},
+      {{1000, 1, 1, 1, 1, 1, 0, 1001}, "queue option min_replicas: 1001 is not accepted; give 0 to 1000"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     redmoon_queue *queue = NULL;
@@ -712,6 +788,8 @@ int main(void) {
       TEST(who_keeps_the_time_sets_the_marker_itself),
       TEST(push_of_a_request_whose_answer_was_lost_pushes_one_job),
       TEST(end_of_a_job_whose_answer_was_lost_is_no_loss),
+      TEST(too_few_replicas_are_told_and_what_was_written_stays),
+      TEST(what_was_acknowledged_is_on_a_replica),
       TEST(bad_options_are_refused_with_what_is_accepted),
   };
   return cmocka_run_group_tests(tests, embedded_fixture_start, embedded_fixture_stop);

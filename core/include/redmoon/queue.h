@@ -33,9 +33,14 @@ typedef struct redmoon_queue_options {
   int64_t max_backoff_ms; /**< 3,600,000; but never by more than this, min_backoff_ms to 10 years */
   int64_t max_payload;    /**< 262,144; a larger payload or result is refused before anything is sent, up to 512 MiB */
   int64_t retention_ms;   /**< 0; how long the result of a done job is kept, up to 366 days */
+  int64_t min_replicas;   /**< 0; so many replicas must have what a push or an ack has written, up to 1,000: too few in a
+                               second is REDMOON_EUNAVAILABLE, and it stays written all the same */
 } redmoon_queue_options;
 #define REDMOON_QUEUE_OPTIONS_INIT                                                                                 \
-  { REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET }
+  {                                                                                                                \
+    REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,       \
+        REDMOON_UNSET                                                                                              \
+  }
 
 /** A job to be. */
 typedef struct redmoon_queue_item {
@@ -129,7 +134,7 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_new(redmoon_client *client, con
 REDMOON_API void redmoon_queue_free(redmoon_queue *queue);
 
 /** Pushes a job.  REDMOON_ECONFLICT when one has its id or its unique key already; *out says which, and is written then,
- *  too.  `request_id`: NULL, or 1 to 128 of A-Z a-z 0-9 . _ -: a repetition in 10 minutes gets the same answer and pushes
+ *  too, as it is with REDMOON_EUNAVAILABLE for want of replicas.  `request_id`: NULL, or 1 to 128 of A-Z a-z 0-9 . _ -: a repetition in 10 minutes gets the same answer and pushes
  *  nothing; and so it may be sent again after a failure. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_push(redmoon_queue *queue, const redmoon_queue_item *item,
                                                       const char *request_id, redmoon_queue_pushed *out,
@@ -170,7 +175,7 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack(redmoon_job *job, const redmo
 REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack_start(redmoon_job *job, const redmoon_ack_options *options,
                                                          redmoon_op **op, redmoon_error *err);
 /** It is done, and the next one is taken in the same round trip: *next is NULL when none was ready.  It is renewed if this
- *  one was. */
+ *  one was.  With REDMOON_EUNAVAILABLE for want of replicas *next is written, too. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack_next(redmoon_job *job, const redmoon_ack_options *options,
                                                         redmoon_job **next, redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack_next_start(redmoon_job *job, const redmoon_ack_options *options,

@@ -84,7 +84,8 @@ typedef struct rm_queue_call {
   redmoon_job *job;     /* a reference; NULL: of the queue */
   void *out, *more;
   int64_t value, began_us;
-  bool ends; /* the job's lease is given up by it */
+  bool ends;       /* the job's lease is given up by it */
+  bool replicated; /* the option min_replicas holds for it */
   const char *verb;
 } rm_queue_call;
 /** Takes a reference; NULL: no memory. */

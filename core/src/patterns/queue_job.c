@@ -227,6 +227,7 @@ static int ack_start(redmoon_job *job, const redmoon_ack_options *options, redmo
                                 {options->result, options->result_len},
                                 rm_queue_string(next != NULL ? "1" : "0"),
                                 rm_queue_number(&texts[2], queue->options.lease_ms)};
+  call->replicated = true;
   /* Repeated, it would take a second job: one that nobody has until its lease is over. */
   unsigned flags = next == NULL ? RM_CALL_REPEATABLE : 0;
   return rm_queue_call_start(call, &rm_script_queue_ack, "jsrdlxow", args, 6, flags,
