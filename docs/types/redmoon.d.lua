@@ -490,7 +490,7 @@ function queue:push(payload, options) end
 ---@return redmoon.detail? detail
 function queue:push_many(items, options) end
 ---@param timeout? number default 0: do not wait; to 86400
----@param options? { renew?: boolean } the keeper thread prolongs the lease until the job is ended
+---@param options? { renew?: boolean, request_id?: string } renew: the keeper thread prolongs the lease until the job is ended
 ---@return redmoon.job?
 ---@return string? message
 ---@return string? code
@@ -498,7 +498,7 @@ function queue:push_many(items, options) end
 function queue:pop(timeout, options) end
 ---@param count integer 1 to 500
 ---@param timeout? number for the first of them
----@param options? { renew?: boolean }
+---@param options? { renew?: boolean, request_id?: string }
 ---@return redmoon.job[]?
 ---@return string? message
 ---@return string? code

@@ -52,7 +52,9 @@ static const rm_option push_table[] = {
 enum { PUSH_TABLE = sizeof push_table / sizeof push_table[0] };
 static const rm_option pop_table[] = {
     {"renew", RM_OPTION_BOOL, offsetof(redmoon_pop_options, renew), 0, 1, 0, "true or false"},
+    {"request_id", RM_OPTION_TEXT, offsetof(redmoon_pop_options, request_id), 0, 0, 0, REQUEST_ID},
 };
+enum { POP_TABLE = sizeof pop_table / sizeof pop_table[0] };
 static const rm_option timeout_argument = {"timeout", RM_OPTION_DURATION, 0, 0, 86400000, 0, "seconds from 0 to 86400"};
 static const rm_option lease_argument = {"lease", RM_OPTION_DURATION,           0, 100, 86400000,
                                          30000,   "seconds from 0.1 to 86400"};
@@ -217,7 +219,7 @@ static redmoon_pop_options read_pop(lua_State *L, int index) {
   redmoon_pop_options options = REDMOON_POP_OPTIONS_INIT;
   lua_settop(L, index + 1);
   if (!lua_isnil(L, index)) options.timeout_ms = rm_lua_duration_ms(L, index, &timeout_argument);
-  rm_lua_read_options(L, index + 1, pop_table, 1, &options);
+  rm_lua_read_options(L, index + 1, pop_table, POP_TABLE, &options);
   return options;
 }
 
@@ -229,6 +231,7 @@ static int queue_pop(lua_State *L) {
   redmoon_op *op = NULL;
   redmoon_error err;
   int started = redmoon_queue_pop_start(q->queue, &options, &job->job, &op, &err);
+  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
   int status = rm_lua_run(L, &q->link, started, op, &err), count = 1;
   if (status < 0) count = rm_lua_fail(L, &err);
   else rm_lua_job_got(L, job);
@@ -259,6 +262,7 @@ static int queue_pop_many(lua_State *L) {
   redmoon_op *op = NULL;
   redmoon_error err;
   int started = redmoon_queue_pop_many_start(q->queue, &options, (size_t)count, all->list, &all->got, &op, &err);
+  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
   if (rm_lua_run(L, &q->link, started, op, &err) < 0) return rm_lua_end(L, &q->link, rm_lua_fail(L, &err));
   lua_createtable(L, (int)all->got, 0);
   while (all->boxed < all->got) {

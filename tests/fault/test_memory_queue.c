@@ -38,7 +38,7 @@ static int push(hands *h, redmoon_error *err) {
 }
 
 static int run_jobs(hands *h, redmoon_error *err) {
-  static const redmoon_pop_options wait = {LONG_MS, 1};
+  static const redmoon_pop_options wait = {LONG_MS, 1, NULL};
   static const redmoon_ack_options kept = {"result", 6, LONG_MS};
   static const redmoon_nack_options fatal = {"why", 0, 1};
   int lost = 1, dead = 0, rc = redmoon_queue_pop(h->queue, &wait, &h->job, err);
@@ -115,7 +115,7 @@ static void check_queue(world *w, int status, const redmoon_error *err) {
 
 /* A worker that waits, and keeps the time itself. */
 static int waiting(world *w, redmoon_error *err) {
-  static const redmoon_pop_options wait = {LONG_MS, 0};
+  static const redmoon_pop_options wait = {LONG_MS, 0, "memory"};
   redmoon_queue *q = NULL;
   char name[sizeof w->tag + 8];
   snprintf(name, sizeof name, "%s waits", w->tag); /* the other scenario has tags like these */

@@ -50,7 +50,7 @@ use["Queue"] = function(client)
   local queue = assert(client:queue("q", { retention = 0.001, backoff = { min = 0, max = 0 } }))
   for _ = 1, 4 do assert(queue:push(1, { unique = redmoon.new_jti(), request_id = redmoon.new_jti() })) end
   assert(queue:push_many { { payload = 6, id = redmoon.new_jti(), delay = 0.001 } })
-  local job = assert(queue:pop(60, { renew = true }))
+  local job = assert(queue:pop(60, { renew = true, request_id = redmoon.new_jti() }))
   assert(job:extend() and job:progress(1))
   assert(assert(job:ack_next { result = 1 }):nack { error = "why", delay = 0.001 })
   assert(assert(queue:pop(60)):nack { fatal = true })

@@ -39,7 +39,7 @@ describe("queue", function()
   local function command(now, name, verb, args, keys, request)
     local out = {"EVALSHA", sha[verb], 0}
     for part in (keys or KEYS[verb]):gmatch("%a+") do out[#out + 1] = key(name, "." .. part) end
-    if request then out[#out + 1] = key(name, "+req." .. request) end
+    if request then out[#out + 1] = key(name, (verb == "pop" and ".pop" or "") .. "+req." .. request) end
     out[3] = #out - 3
     for _, arg in ipairs(args) do out[#out + 1] = arg end
     if SCRIPTS[verb] then out[#out + 1] = now end
@@ -119,9 +119,12 @@ describe("queue", function()
   function verbs.pop(world, model, now)
     local count, lease = math.random(3) == 1 and 3 or 1, math.random(3) == 1 and 30000 or math.random(1, 3000)
     local waits, keeps = math.random(2) == 1, math.random(3) == 1
-    local answer = model:pop(now, count, lease, waits, keeps)
+    local request = math.random(5) == 1 and "p" .. world.ids + math.random(-2, 1) or nil
+    local answer
+    if request then answer = model:request(now, count, lease, waits, keeps, request)
+    else answer = model:pop(now, count, lease, waits, keeps) end
     note_leases(world, answer, 4)
-    return command(now, world.name, "pop", {count, lease, waits and 1 or 0, keeps and 1 or 0}), answer
+    return command(now, world.name, "pop", {count, lease, waits and 1 or 0, keeps and 1 or 0}, nil, request), answer
   end
   function verbs.ack(world, model, now)
     local id, epoch = some_lease(world)
@@ -309,6 +312,19 @@ describe("queue", function()
       last = epoch
       assert.are.same({1}, run(START, "ack", "same", epoch, 0, "", 0, 1000))
     end
+  end)
+
+  it("gives a request that is repeated the same jobs, as long as they are leased to it", function()
+    push(START, job("a"), job("b"), job("c"))
+    local function request(now) return redis:call(table.unpack(command(now, "q", "pop", {2, 1000, 0, 0}, nil, "r"))) end
+    local first, again = request(START), request(START + 900000)
+    assert.are.same({"a", "b"}, ids(first))
+    assert.are.same({table.unpack(first, 4)}, {table.unpack(again, 4)})
+    assert.are.same({"c"}, ids(pop(START + 1000000, 10))) -- their leases began anew
+    run(START, "ack", "a", first[5], 0, "", 0, 1000)
+    assert.are.same({"b"}, ids(request(START + 1100000)))
+    assert.are.same({"b"}, ids(pop(START + 2200000, 1))) -- another has it now
+    assert.are.same({-1}, request(START + 2200000))
   end)
 
   it("buries what crashed or failed too often, and brings it back", function()

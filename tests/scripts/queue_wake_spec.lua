@@ -92,7 +92,7 @@ describe("workers that wait", function()
     self.awake[#self.awake + 1] = {keeps = false}
   end
 
-  function World:first_due()
+  function World.first_due()
     local due = math.huge
     for _, part in ipairs {"delayed", "leased"} do
       due = math.min(due, tonumber(redis:call("ZRANGE", key(part), 0, 0, "WITHSCORES")[2] or math.huge))
@@ -118,7 +118,7 @@ describe("workers that wait", function()
     if #self.waiting == 0 or #self.awake > 0 then return end
     assert(redis:call("EXISTS", key("wake")) == 0, "a marker lies there, and a worker waits for it")
     assert(redis:call("EXISTS", key("ready")) == 0, "a job is ready, and nobody who waits was woken")
-    local due, till = self:first_due(), self:first_till()
+    local due, till = self.first_due(), self:first_till()
     assert(till <= self.now + LOOK, "a worker waits longer than it should")
     if till > math.max(due, self.now + 1) then
       error(("a job is due at %d, now is %d, and nobody asks before %d"):format(due, self.now, till))
@@ -195,7 +195,7 @@ describe("workers that wait", function()
     world:settle()
     all_ask()
     assert.are.equal(1, world.asks) -- who looks when it is due
-    local due, keepers = world:first_due(), 0
+    local due, keepers = world.first_due(), 0
     for _, worker in ipairs(world.waiting) do keepers = keepers + (worker.till <= due and 1 or 0) end
     assert.are.equal(1, keepers)
   end)

@@ -315,7 +315,7 @@ static void released_job_keeps_its_place_and_its_attempts(void **state) {
 static void lease_is_renewed_while_the_worker_computes(void **state) {
   fixture *f = *state;
   redmoon_queue *queue = queue_of(f->client, 300);
-  redmoon_pop_options options = {LONG_MS, 1};
+  redmoon_pop_options options = {LONG_MS, 1, NULL};
   push_text(queue, "x");
   redmoon_job *job = NULL;
   redmoon_error err;
@@ -474,7 +474,7 @@ static void shutdown_of_the_client_ends_a_wait(void **state) {
   closer c = {own, f->client};
   pthread_t thread;
   assert_int_equal(pthread_create(&thread, NULL, close_when_blocked, &c), 0);
-  redmoon_pop_options options = {LONG_MS, 0};
+  redmoon_pop_options options = {LONG_MS, 0, NULL};
   redmoon_job *job = NULL;
   assert_int_equal(redmoon_queue_pop(queue, &options, &job, NULL), REDMOON_ECLOSED);
   pthread_join(thread, NULL);
@@ -492,7 +492,7 @@ typedef struct waiter {
 
 static void *take_until_all_are_done(void *arg) {
   waiter *self = arg;
-  redmoon_pop_options options = {LONG_MS, 0};
+  redmoon_pop_options options = {LONG_MS, 0, NULL};
   for (;;) {
     redmoon_job *job = NULL;
     if (redmoon_queue_pop(self->queue, &options, &job, NULL) != 0 || job == NULL) {
@@ -595,6 +595,40 @@ static void push_of_a_request_whose_answer_was_lost_pushes_one_job(void **state)
   assert_int_equal(err.outcome, REDMOON_UNKNOWN);
   assert_int_equal(counts_of(queue).ready, 2);
   redmoon_queue_free(queue);
+  redmoon_client_close(through);
+  cutter_stop(c);
+}
+
+static void pop_of_a_request_whose_answer_was_lost_gets_the_same_jobs(void **state) {
+  fixture *f = *state;
+  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  redmoon_client *through;
+  assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, NULL), 0);
+  redmoon_queue *queue = queue_of(through, LONG_MS), *elsewhere = queue_of(f->client, LONG_MS);
+  for (int i = 0; i < 5; i++) push_text(queue, "x");
+  redmoon_pop_options request = {LONG_MS, 0, "worker-3"};
+  redmoon_job *jobs[3], *again[3];
+  size_t got = 0;
+  redmoon_error err;
+  cutter_lose(c, 1); /* repeated by the client itself */
+  if (redmoon_queue_pop_many(queue, &request, 3, jobs, &got, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(got, 3);
+  assert_int_equal(cutter_left(c), 0);
+  assert_int_equal(counts_of(queue).leased, 3);
+  ack(jobs[0]);
+  if (redmoon_queue_pop_many(elsewhere, &request, 3, again, &got, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(got, 2);
+  for (int i = 0; i < 2; i++) {
+    assert_string_equal(redmoon_job_id(again[i]), redmoon_job_id(jobs[i + 1]));
+    assert_true(redmoon_job_epoch(again[i]) == redmoon_job_epoch(jobs[i + 1]));
+    ack(again[i]);
+    redmoon_job_free(jobs[i + 1]);
+  }
+  assert_int_equal(redmoon_queue_pop_many(elsewhere, &request, 3, again, &got, &err), REDMOON_ELOST);
+  assert_int_equal(err.outcome, REDMOON_ANSWERED);
+  assert_int_equal(counts_of(queue).ready, 2);
+  redmoon_queue_free(queue);
+  redmoon_queue_free(elsewhere);
   redmoon_client_close(through);
   cutter_stop(c);
 }
@@ -750,9 +784,9 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
   assert_int_equal(redmoon_queue_push(queue, &heavy, NULL, &pushed, &err), 0);
   assert_int_equal(redmoon_queue_push(queue, &heavy, "a b", &pushed, &err), REDMOON_ECONFIG);
   assert_int_equal(redmoon_queue_push_many(queue, &heavy, 0, NULL, &pushed, &err), REDMOON_ECONFIG);
-  redmoon_pop_options pops[] = {{-1, 0}, {86400001, 0}, {0, 2}};
+  redmoon_pop_options pops[] = {{-1, 0, NULL}, {86400001, 0, NULL}, {0, 2, NULL}, {0, 0, "a b"}};
   redmoon_job *job = NULL;
-  for (size_t i = 0; i < 3; i++) assert_int_equal(redmoon_queue_pop(queue, &pops[i], &job, &err), REDMOON_ECONFIG);
+  for (size_t i = 0; i < 4; i++) assert_int_equal(redmoon_queue_pop(queue, &pops[i], &job, &err), REDMOON_ECONFIG);
   job = pop(queue);
   redmoon_ack_options ack_bad = {NULL, 0, -1}, ack_large = {large, sizeof large, 1000};
   assert_int_equal(redmoon_job_ack(job, &ack_bad, &err), REDMOON_ECONFIG);
@@ -787,6 +821,7 @@ int main(void) {
       TEST(each_job_wakes_a_worker_that_waits),
       TEST(who_keeps_the_time_sets_the_marker_itself),
       TEST(push_of_a_request_whose_answer_was_lost_pushes_one_job),
+      TEST(pop_of_a_request_whose_answer_was_lost_gets_the_same_jobs),
       TEST(end_of_a_job_whose_answer_was_lost_is_no_loss),
       TEST(too_few_replicas_are_told_and_what_was_written_stays),
       TEST(what_was_acknowledged_is_on_a_replica),

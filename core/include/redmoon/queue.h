@@ -65,9 +65,11 @@ typedef struct redmoon_queue_pushed {
 typedef struct redmoon_pop_options {
   int64_t timeout_ms; /**< 0; how long to wait for a job, up to 24 h.  A wait holds a connection of the pool */
   int64_t renew;      /**< 0; 1: the client's keeper thread prolongs the lease for as long as the job is not ended */
+  const char *request_id; /**< NULL; 1 to 128 of A-Z a-z 0-9 . _ -: a repetition in 10 minutes gets the same jobs, with
+                               leases that begin anew, and no others; and so it may be sent again after a failure */
 } redmoon_pop_options;
 #define REDMOON_POP_OPTIONS_INIT                                                                                   \
-  { REDMOON_UNSET, REDMOON_UNSET }
+  { REDMOON_UNSET, REDMOON_UNSET, NULL }
 
 typedef struct redmoon_ack_options {
   const void *result; /**< NULL; kept for the retention */
@@ -152,7 +154,8 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_push_many_start(redmoon_queue *
                                                                  redmoon_error *err);
 
 /** Takes a job: *job is owned by the caller (redmoon_job_free), NULL when there was none in time.  When the answer was lost
- *  (outcome UNKNOWN) a job may have been taken; it comes back when its lease is over. */
+ *  (outcome UNKNOWN) a job may have been taken; it comes back when its lease is over, or to the same request_id.
+ *  REDMOON_ELOST when what that request was given is leased to it no more. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_pop(redmoon_queue *queue, const redmoon_pop_options *options,
                                                      redmoon_job **job, redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_pop_start(redmoon_queue *queue, const redmoon_pop_options *options,

@@ -124,6 +124,11 @@ int redmoon_queue_new(redmoon_client *client, const void *name, size_t name_len,
 
 /* Requests and answers. */
 
+int rm_queue_request_key(const redmoon_queue *queue, const char *part, const char *request_id, redmoon_bytes *key,
+                         redmoon_error *err) {
+  return rm_request_key_build(rm_client_key_prefix(queue->client), queue->name, queue->name_len, part, request_id, key, err);
+}
+
 size_t rm_queue_keys(const redmoon_queue *queue, const char *letters, redmoon_bytes keys[QUEUE_KEYS + 1]) {
   size_t count = 0;
   for (; letters[count] != '\0'; count++)
@@ -281,8 +286,7 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
   size_t key_count = rm_queue_keys(queue, "jsrdow", keys);
   redmoon_bytes request = {NULL, 0};
   if (status == 0 && request_id != NULL) {
-    status = rm_request_key_build(rm_client_key_prefix(queue->client), queue->name, queue->name_len, PART, request_id,
-                                  &request, err);
+    status = rm_queue_request_key(queue, PART, request_id, &request, err);
     keys[key_count++] = request;
   }
   rm_queue_call *call = status == 0 ? rm_queue_call_new(queue, NULL, out, err) : NULL;

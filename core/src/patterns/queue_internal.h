@@ -36,6 +36,9 @@ typedef struct rm_queue_text {
 
 redmoon_queue *rm_queue_ref(redmoon_queue *queue);
 void rm_queue_unref(redmoon_queue *queue);
+/** Key under which the answer to a request is kept, of `part`: "queue" of a push, "queue.pop" of a pop. */
+int rm_queue_request_key(const redmoon_queue *queue, const char *part, const char *request_id, redmoon_bytes *key,
+                         redmoon_error *err);
 /** The keys that `letters` name. Returns how many. */
 size_t rm_queue_keys(const redmoon_queue *queue, const char *letters, redmoon_bytes keys[QUEUE_KEYS + 1]);
 redmoon_bytes rm_queue_number(rm_queue_text *text, int64_t number);
@@ -68,6 +71,7 @@ struct rm_queue_op {
   rm_call call; /* first: its op is this one's */
   const rm_queue_op_class *class;
   redmoon_queue *queue; /* a reference */
+  redmoon_bytes request; /* key of the request's answer, behind the others; ptr NULL: none */
   bool changed;         /* an earlier request may have changed something */
 };
 /** Zeroed memory of `size` bytes, whose first member is an rm_queue_op; NULL: no memory. */

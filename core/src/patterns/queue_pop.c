@@ -19,7 +19,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
+#include "patterns/status_generated.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -55,7 +57,8 @@ static int ask(pop_op *self, bool last, redmoon_error *err) {
   self->waits = false;
   self->last = last;
   self->began_us = rm_clock_boot_us();
-  return rm_queue_op_script(&self->base, &rm_script_queue_pop, "jsrdlxow", args, 4, 0, err);
+  return rm_queue_op_script(&self->base, &rm_script_queue_pop, "jsrdlxow", args, 4,
+                            self->base.request.ptr != NULL ? RM_CALL_REPEATABLE : 0, err);
 }
 
 /* Keeping the time. */
@@ -117,8 +120,11 @@ static int wait_for_marker(pop_op *self, int64_t wait_us, redmoon_error *err) {
 static int asked(pop_op *self, const redmoon_reply *reply, int64_t now_us) {
   redmoon_error *err = &self->base.call.op.error;
   redmoon_queue *queue = self->base.queue;
-  int64_t wait_us, keeps;
-  int status = rm_queue_integer(queue, reply, 1, &wait_us, err);
+  int64_t code, wait_us, keeps;
+  int status = rm_queue_integer(queue, reply, 0, &code, err);
+  if (status == 0 && code != RM_STATUS_QUEUE_OK)
+    status = rm_fail(err, REDMOON_ELOST, "queue '%s': what this request was given is leased to it no more", queue->shown);
+  if (status == 0) status = rm_queue_integer(queue, reply, 1, &wait_us, err);
   if (status == 0) status = rm_queue_integer(queue, reply, 2, &keeps, err);
   if (status == 0)
     status = rm_jobs_decode(queue, reply, 3, self->began_us, self->jobs, self->count, &self->found, err);
@@ -163,7 +169,8 @@ static void drop(rm_queue_op *base) {
 
 static int check_options(const redmoon_pop_options *options, redmoon_error *err) {
   int status = rm_queue_check_option("timeout (ms)", rm_queue_given(options->timeout_ms, 0), 0, MAX_TIMEOUT_MS, err);
-  return status == 0 ? rm_queue_check_option("renew", rm_queue_given(options->renew, 0), 0, 1, err) : status;
+  if (status == 0) status = rm_queue_check_option("renew", rm_queue_given(options->renew, 0), 0, 1, err);
+  return status == 0 ? rm_request_id_check(options->request_id, err) : status;
 }
 
 static int pop_start(redmoon_queue *queue, const redmoon_pop_options *options, size_t count, redmoon_job **jobs,
@@ -188,7 +195,9 @@ static int pop_start(redmoon_queue *queue, const redmoon_pop_options *options, s
   self->renew = renew;
   self->timeout_us = rm_queue_given(options->timeout_ms, 0) * 1000;
   self->end_us = -1;
-  return rm_queue_op_start(&self->base, ask(self, self->timeout_us == 0, err), op);
+  if (options->request_id != NULL)
+    status = rm_queue_request_key(queue, "queue.pop", options->request_id, &self->base.request, err);
+  return rm_queue_op_start(&self->base, status < 0 ? status : ask(self, self->timeout_us == 0, err), op);
 }
 
 int redmoon_queue_pop_start(redmoon_queue *queue, const redmoon_pop_options *options, redmoon_job **job,
