@@ -127,7 +127,7 @@ static void jobs_go_by_priority_and_in_each_in_their_order(void **state) {
   redmoon_queue *queue = queue_of(f->client, LONG_MS);
   redmoon_queue_item items[60];
   redmoon_queue_pushed pushed[60];
-  char payload[60][8];
+  char payload[60][12];
   for (int i = 0; i < 60; i++) {
     snprintf(payload[i], sizeof payload[i], "%d", i);
     items[i] = item_of(payload[i]);
