@@ -511,6 +511,14 @@ function queue:pop_many(count, timeout, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:extend_many(jobs, lease) end
+---They are done; and up to `count` next ones are taken in the same round trip.
+---@param jobs redmoon.job[]
+---@param count? integer default 0
+---@return redmoon.job[]? lost
+---@return redmoon.job[]|string next or a message
+---@return string? code UNAVAILABLE when replicas lack it: the next jobs are detail.jobs then
+---@return redmoon.detail? detail
+function queue:ack_many(jobs, count) end
 ---Runs jobs until `stop` says so. A handler that raises, or returns nil and a message, has failed by that.
 ---@param handler fun(job: redmoon.job): any, any
 ---@param options? { concurrency?: integer, stop?: fun(): boolean, on_error?: fun(message: string, code: string, detail: redmoon.detail, id?: string) }

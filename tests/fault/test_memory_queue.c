@@ -16,7 +16,8 @@ enum { LONG_MS = 60000 };
 typedef struct hands {
   redmoon_queue *queue;
   redmoon_job *job, *next, *many[2];
-  size_t got;
+  size_t got, got_last;
+  redmoon_job *last;
   char request[sizeof((world *)0)->tag];
 } hands;
 
@@ -52,7 +53,9 @@ static int run_jobs(hands *h, redmoon_error *err) {
   if (rc == 0) assert_int_equal(dead, 1);
   if (rc == 0) rc = redmoon_queue_pop_many(h->queue, NULL, 2, h->many, &h->got, err);
   if (rc == 0) rc = redmoon_job_release(h->many[0], err);
-  return rc == 0 ? redmoon_job_ack(h->many[1], NULL, err) : rc;
+  if (rc == 0) rc = redmoon_queue_ack_many(h->queue, &h->many[1], 1, &lost, 1, &h->last, &h->got_last, err);
+  if (rc == 0) assert_int_equal(h->got_last, 1);
+  return rc == 0 ? redmoon_job_ack(h->last, NULL, err) : rc;
 }
 
 static int look_after(hands *h, redmoon_error *err) {
@@ -91,6 +94,7 @@ static int queue(world *w, redmoon_error *err) {
   if (rc == 0) rc = run_jobs(&h, err);
   if (rc == 0) rc = look_after(&h, err);
   for (size_t i = 0; i < h.got; i++) redmoon_job_free(h.many[i]);
+  if (h.got_last > 0) redmoon_job_free(h.last);
   redmoon_job_free(h.next);
   redmoon_job_free(h.job);
   redmoon_queue_free(h.queue);

@@ -57,7 +57,7 @@ use["Queue"] = function(client)
   assert(assert(queue:pop(60)):release())
   local jobs = assert(queue:pop_many(5))
   assert(queue:extend_many(jobs))
-  for _, one in ipairs(jobs) do assert(one:ack()) end
+  assert(queue:ack_many(jobs, 1))
   assert(queue:redrive() == 1)
   assert(queue:pause() and queue:resume())
   assert(queue:peek(assert(queue:dead()) and job.id) == nil)

@@ -297,6 +297,38 @@ static void ack_takes_the_next_job_along(void **state) {
   redmoon_queue_free(queue);
 }
 
+static void many_jobs_are_acknowledged_and_the_next_taken_at_once(void **state) {
+  fixture *f = *state;
+  redmoon_queue *queue = queue_of(f->client, LONG_MS), *brief = queue_of(f->client, 100);
+  push_text(queue, "lost");
+  redmoon_job *lost_one = pop(brief), *taken = pop(queue), *jobs[4], *next[5];
+  for (int i = 0; i < 8; i++) push_text(queue, "x");
+  size_t got = 0;
+  int lost[4] = {9, 9, 9, 9};
+  redmoon_error err;
+  assert_int_equal(redmoon_queue_pop_many(queue, NULL, 3, jobs, &got, &err), 0);
+  assert_int_equal(got, 3);
+  jobs[3] = lost_one;
+  if (redmoon_queue_ack_many(queue, jobs, 4, lost, 5, next, &got, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(got, 5);
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(lost[i], i == 3);
+    assert_false(redmoon_job_held(jobs[i]));
+    redmoon_job_free(jobs[i]);
+  }
+  if (redmoon_queue_ack_many(queue, next, 4, lost, 0, NULL, NULL, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(redmoon_queue_ack_many(queue, next, 0, lost, 0, NULL, NULL, &err), REDMOON_ECONFIG);
+  assert_int_equal(redmoon_queue_ack_many(queue, next, 1, lost, 501, next, &got, &err), REDMOON_ECONFIG);
+  redmoon_queue_counts counts = counts_of(queue);
+  assert_int_equal(counts.finished, 7);
+  assert_int_equal(counts.leased, 2);
+  for (int i = 0; i < 5; i++) redmoon_job_free(next[i]);
+  redmoon_job_free(taken);
+  assert_clean(queue);
+  redmoon_queue_free(queue);
+  redmoon_queue_free(brief);
+}
+
 static void released_job_keeps_its_place_and_its_attempts(void **state) {
   fixture *f = *state;
   redmoon_queue *queue = queue_of(f->client, LONG_MS);
@@ -314,7 +346,7 @@ static void released_job_keeps_its_place_and_its_attempts(void **state) {
 
 static void lease_is_renewed_while_the_worker_computes(void **state) {
   fixture *f = *state;
-  redmoon_queue *queue = queue_of(f->client, 300);
+  redmoon_queue *queue = queue_of(f->client, 1500);
   redmoon_pop_options options = {LONG_MS, 1, NULL};
   push_text(queue, "x");
   redmoon_job *job = NULL;
@@ -648,11 +680,18 @@ static void end_of_a_job_whose_answer_was_lost_is_no_loss(void **state) {
   assert_int_equal(redmoon_job_nack(nacked, &later, NULL, NULL), 0);
   cutter_lose(c, 1);
   assert_int_equal(redmoon_job_release(released, NULL), 0);
+  push_text(queue, "many");
+  redmoon_job *many[2] = {pop(queue), pop(queue)};
+  int lost[2] = {1, 1};
+  cutter_lose(c, 1);
+  assert_int_equal(redmoon_queue_ack_many(queue, many, 2, lost, 0, NULL, NULL, NULL), 0);
+  assert_int_equal(lost[0] + lost[1], 0);
+  for (int i = 0; i < 2; i++) redmoon_job_free(many[i]);
   assert_int_equal(cutter_left(c), 0);
   redmoon_queue_counts counts = counts_of(queue);
-  assert_int_equal(counts.finished, 1);
+  assert_int_equal(counts.finished, 3);
   assert_int_equal(counts.delayed, 1);
-  assert_int_equal(counts.ready, 1);
+  assert_int_equal(counts.ready, 0);
   redmoon_job_free(acked);
   redmoon_job_free(nacked);
   redmoon_job_free(released);
@@ -810,6 +849,7 @@ int main(void) {
       TEST(failures_are_delayed_until_there_were_too_many),
       TEST(result_and_progress_are_seen_for_their_time),
       TEST(ack_takes_the_next_job_along),
+      TEST(many_jobs_are_acknowledged_and_the_next_taken_at_once),
       TEST(released_job_keeps_its_place_and_its_attempts),
       TEST(lease_is_renewed_while_the_worker_computes),
       TEST(removed_and_purged_jobs_are_gone),

@@ -208,6 +208,17 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_extend_many(redmoon_queue *queu
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_extend_many_start(redmoon_queue *queue, redmoon_job *const *jobs,
                                                                    size_t count, int64_t lease_ms, int *lost,
                                                                    redmoon_op **op, redmoon_error *err);
+/** 1 to REDMOON_QUEUE_MANY_MAX jobs of this queue are done, in one step: lost[i] is 1 if jobs[i] was another's, and is not.
+ *  Then up to `most` (0 to REDMOON_QUEUE_MANY_MAX) that are ready are taken: next[0] to next[*got - 1] are the caller's; with
+ *  REDMOON_EUNAVAILABLE for want of replicas, too.  `next` and `got` may be NULL when `most` is 0.  They are renewed if one
+ *  of the former was.  With the queue's retention, results are empty. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_ack_many(redmoon_queue *queue, redmoon_job *const *jobs, size_t count,
+                                                          int *lost, size_t most, redmoon_job **next, size_t *got,
+                                                          redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_ack_many_start(redmoon_queue *queue, redmoon_job *const *jobs,
+                                                                size_t count, int *lost, size_t most,
+                                                                redmoon_job **next, size_t *got, redmoon_op **op,
+                                                                redmoon_error *err);
 REDMOON_API const char *redmoon_job_id(const redmoon_job *job);
 /** Never NULL; lives as long as the job. */
 REDMOON_API const void *redmoon_job_payload(const redmoon_job *job, size_t *len);

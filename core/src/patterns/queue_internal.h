@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /** The queue, between its files: queue.c (handle, options, push), queue_pop.c (pop, and its wait), queue_job.c (what a
- *  worker says of its job, and the renewal of its lease), queue_leases.c (of many jobs),
+ *  worker says of its job, and the renewal of its lease), queue_many.c (of many jobs at once),
  *  queue_op.c (operations of several requests), queue_admin.c and queue_sweep.c (looking after it). */
 #ifndef RM_PATTERNS_QUEUE_INTERNAL_H
 #define RM_PATTERNS_QUEUE_INTERNAL_H
@@ -126,6 +126,8 @@ void rm_job_unref(redmoon_job *job);
 int rm_jobs_decode(redmoon_queue *queue, const redmoon_reply *reply, size_t first, int64_t began_us, redmoon_job **jobs,
                    size_t max, size_t *count, redmoon_error *err);
 void rm_job_mark_lost(redmoon_job *job);
+/** Of an end that the server refuses: whether that repeats one that was executed. */
+bool rm_job_ended_before(const redmoon_job *job, const rm_answer *answer);
 /** The server was asked at `began_us` for a lease of so many ms from then on, and gave it. */
 void rm_job_prolong(redmoon_job *job, int64_t began_us, int64_t lease_ms);
 /** The keeper begins to renew it. */

@@ -194,6 +194,30 @@ function M:ack(now, id, epoch, retention, result, count, lease)
   return self:pop(now, count, lease, false, false)
 end
 
+-- list: ids and epochs
+function M:ack_many(now, retention, count, lease, list)
+  local answer, ended = {1}, {}
+  for i = 1, #list, 2 do
+    local job, refusal = leased(self, list[i], list[i + 1])
+    local there = self.jobs[list[i]]
+    if job then ended[job] = true end
+    local again = there and there.state == "done" and there.epoch == list[i + 1]
+    answer[#answer + 1] = (job or again) and 1 or refusal[1]
+  end
+  for job in pairs(ended) do
+    self.finished = self.finished + 1
+    if retention > 0 then
+      if self.unique[job.unique] == job then self.unique[job.unique] = nil end
+      job.state, job.at, job.payload, job.why, job.note = "done", now + retention * 1000, "", "", nil
+    else
+      forget(self, job)
+    end
+  end
+  if next(ended) and retention > 0 then expire(self, now) end
+  if count == 0 then return answer end
+  return self:pop(now, count, lease, false, false, answer)
+end
+
 function M:nack(now, id, epoch, delay, why, fatal)
   local job, refusal = leased(self, id, epoch)
   if not job then return refusal end
