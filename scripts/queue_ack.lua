@@ -20,6 +20,7 @@
 --- @include "queue_store"
 --- @include "queue_wake"
 --- @include "queue_lease"
+--- @include "queue_again"
 --- @include "queue_due"
 --- @include "queue_pop"
 local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -36,7 +37,6 @@ local q = {jobs = jobs, state = state, ready = ready, delayed = delayed}
 q.leased, q.dead, q.done, q.wake = leased, dead, done, wake
 local record, code, other = queue_leased(jobs, leased, id, epoch)
 if record then
-  redis.call("ZREM", leased, id)
   queue_unbind(jobs, id, record)
   redis.call("HINCRBY", state, "finished", "1")
   if retention > 0 then
@@ -47,8 +47,11 @@ if record then
   else
     queue_forget(jobs, id)
   end
-elseif not (other and queue_text(other[QUEUE_EPOCH]) == epoch and redis.call("ZSCORE", done, id)) then
-  return {code}
+else
+  if code == QUEUE_GONE or queue_text(other[QUEUE_EPOCH]) == epoch then queue_written_again(state) end
+  if code == QUEUE_GONE or queue_text(other[QUEUE_EPOCH]) ~= epoch or not redis.call("ZSCORE", done, id) then
+    return {code}
+  end
 end
 if count == 0 then return {QUEUE_OK} end
 return queue_pop(q, now, count, lease, false, false, {QUEUE_OK})

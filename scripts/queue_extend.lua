@@ -18,7 +18,7 @@ end
 local answer, over = {QUEUE_OK}, queue_text(now + lease * 1000)
 for i = 1, count do
   local id = args[2 * i]
-  local record, code = queue_leased(jobs, leased, id, args[2 * i + 1])
+  local record, code = queue_leased(jobs, leased, id, args[2 * i + 1], true)
   answer[i + 1] = record and QUEUE_OK or code
   if record then redis.call("ZADD", leased, "XX", "GT", over, id) end
 end

@@ -30,7 +30,6 @@ if not record then return {code} end
 local seq, keep = unpack(redis.call("HMGET", state, "seq", "keep"))
 local last = fatal or record[QUEUE_FAILURES] + 1 >= record[QUEUE_MAX_ATTEMPTS]
 local due = now + delay * 1000
-redis.call("ZREM", leased, id)
 redis.call("HSET", jobs, "e" .. id, why)
 record[QUEUE_FAILURES] = record[QUEUE_FAILURES] + 1
 if last then

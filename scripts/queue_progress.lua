@@ -10,7 +10,7 @@
 local jobs, leased = KEYS[1], KEYS[2]
 local id, epoch, progress = ARGV[1], ARGV[2], ARGV[3]
 
-local record, code = queue_leased(jobs, leased, id, epoch)
+local record, code = queue_leased(jobs, leased, id, epoch, true)
 if not record then return {code} end
 redis.call("HSET", jobs, "r" .. id, progress)
 return {QUEUE_OK}

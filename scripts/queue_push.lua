@@ -13,6 +13,7 @@
 --- @include "clock"
 --- @include "status"
 --- @include "request"
+--- @include "again"
 --- @include "queue"
 --- @include "queue_store"
 --- @include "queue_wake"
@@ -29,9 +30,11 @@ if not items or seq + #items > LAST then
     .. "max attempts, max crashes, unique key; and a queue has 2^42 places")
 end
 local answered = request_answered(request)
-if answered then return answered end
-queue_free(jobs, done, items, now)
-local states, answer, due = queue_places(jobs, items), {QUEUE_OK}, math.huge
+if answered then
+  written_again(request)
+  return answered
+end
+local states, answer, due = queue_places(jobs, done, items, now), {QUEUE_OK}, math.huge
 local fields, now_ready, later = {}, {}, {}
 for i, item in ipairs(items) do
   answer[2 * i], answer[2 * i + 1] = states[i][1], states[i][2]

@@ -22,8 +22,7 @@ for i = 1, count do
   local record, code = queue_leased(jobs, leased, id, args[2 * i])
   answer[i + 1] = record and QUEUE_OK or code
   if record then
-    redis.call("ZREM", leased, id)
-    redis.call("ZADD", ready, queue_score(record), id)
+      redis.call("ZADD", ready, queue_score(record), id)
     queue_ring(wake)
   end
 end

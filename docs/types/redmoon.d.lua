@@ -503,7 +503,7 @@ function job:ack(options) end
 ---@param options? { result?: any, retention?: number }
 ---@return redmoon.job?
 ---@return string? message
----@return string? code LOST
+---@return string? code LOST; UNAVAILABLE when replicas lack it: the next job is detail.job then
 ---@return redmoon.detail? detail
 function job:ack_next(options) end
 ---It failed.
@@ -565,6 +565,7 @@ function job:close() end
 ---@field backoff? { min?: number, max?: number } default 1 and 3600: the delay after a failure is random, up to min, doubled with each
 ---@field retention? number default 0: how long the result of a done job is kept
 ---@field max_payload? integer default 262144 bytes
+---@field min_replicas? integer default 0: so many replicas must have what a push or an ack has written, else UNAVAILABLE
 ---@field codec? redmoon.codec default "json"
 
 ---@class redmoon.push_options
@@ -582,7 +583,7 @@ local queue = {}
 ---@param options? redmoon.push_options|{ request_id?: string }
 ---@return string? id
 ---@return string? message
----@return string? code CONFLICT when the id or the unique key is taken: detail.id says by which job
+---@return string? code CONFLICT when the id or the unique key is taken: detail.id says by which job; UNAVAILABLE: it is pushed, but replicas lack it
 ---@return redmoon.detail? detail
 function queue:push(payload, options) end
 ---@param items (redmoon.push_options|{ payload: any })[] up to 500
@@ -593,7 +594,7 @@ function queue:push(payload, options) end
 ---@return redmoon.detail? detail
 function queue:push_many(items, options) end
 ---@param timeout? number default 0: do not wait; to 86400
----@param options? { renew?: boolean } the keeper thread prolongs the lease until the job is ended
+---@param options? { renew?: boolean, request_id?: string } renew: the keeper thread prolongs the lease until the job is ended
 ---@return redmoon.job?
 ---@return string? message
 ---@return string? code
@@ -601,7 +602,7 @@ function queue:push_many(items, options) end
 function queue:pop(timeout, options) end
 ---@param count integer 1 to 500
 ---@param timeout? number for the first of them
----@param options? { renew?: boolean }
+---@param options? { renew?: boolean, request_id?: string }
 ---@return redmoon.job[]?
 ---@return string? message
 ---@return string? code
@@ -614,6 +615,14 @@ function queue:pop_many(count, timeout, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:extend_many(jobs, lease) end
+---They are done; and up to `count` next ones are taken in the same round trip.
+---@param jobs redmoon.job[]
+---@param count? integer default 0
+---@return redmoon.job[]? lost
+---@return redmoon.job[]|string next or a message
+---@return string? code UNAVAILABLE when replicas lack it: the next jobs are detail.jobs then
+---@return redmoon.detail? detail
+function queue:ack_many(jobs, count) end
 ---Runs jobs until `stop` says so. A handler that raises, or returns nil and a message, has failed by that.
 ---@param handler fun(job: redmoon.job): any, any
 ---@param options? { concurrency?: integer, stop?: fun(): boolean, on_error?: fun(message: string, code: string, detail: redmoon.detail, id?: string) }

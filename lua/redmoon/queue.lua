@@ -41,7 +41,7 @@ local function read_options(options)
     check_option(options, "on_error", "function") or function() end
 end
 
--- Says once more what the server may not have heard, for as long as the lease runs.
+-- Says once more what the server may not have heard, for as long as the lease of `job` runs.
 local function insist(queue, job, say)
   local pause = FIRST_PAUSE
   while true do
@@ -54,6 +54,11 @@ local function insist(queue, job, say)
   end
 end
 
+local function tell_lost(worker, job, message, code, detail)
+  worker.counts.lost = worker.counts.lost + 1
+  worker.on_error(message, code, detail, job.id)
+end
+
 -- What is to become of a job whose handler has returned: nil if that is good, else why it failed.
 local function failure_of(ok, ...)
   if not ok then return tostring((...)) end
@@ -62,44 +67,73 @@ local function failure_of(ok, ...)
   return nil
 end
 
-local function run(worker, job)
-  local counts, message, code, detail, ok = worker.counts, nil, nil, nil, nil
-  if job.payload == nil then
-    ok, message, code, detail = insist(worker.queue, job, function()
-      return job:nack { error = "its payload cannot be decoded", fatal = true }
-    end)
-    counts.failed = counts.failed + 1
-  else
-    local why = failure_of(pcall(worker.handler, job))
-    if job.ended then
-      ok = true -- by the handler
-      counts.done = counts.done + (why and 0 or 1)
-      counts.failed = counts.failed + (why and 1 or 0)
-    elseif why then
-      counts.failed = counts.failed + 1
-      ok, message, code, detail = insist(worker.queue, job, function() return job:nack { error = why } end)
-    else
-      ok, message, code, detail = insist(worker.queue, job, function() return job:ack() end)
-      if ok then counts.done = counts.done + 1 end
-    end
-  end
-  if not ok then
-    counts.lost = counts.lost + 1
-    worker.on_error(message, code, detail, job.id)
-  end
+local function nack(worker, job, why, fatal)
+  worker.counts.failed = worker.counts.failed + 1
+  local ok, message, code, detail = insist(worker.queue, job, function()
+    return job:nack { error = why, fatal = fatal }
+  end)
+  if not ok then tell_lost(worker, job, message, code, detail) end
   job:close()
 end
 
--- Runs jobs that were taken; those that were not begun when it is to stop are given back.
+-- Runs a job.  True: it is done, and the server is to be told.
+local function run(worker, job)
+  if job.payload == nil then
+    nack(worker, job, "its payload cannot be decoded", true)
+    return false
+  end
+  local why = failure_of(pcall(worker.handler, job))
+  if not job.ended then
+    if not why then return true end
+    nack(worker, job, why)
+    return false
+  end
+  local kind = why and "failed" or "done" -- the handler has told the server itself
+  worker.counts[kind] = worker.counts[kind] + 1
+  job:close()
+  return false
+end
+
+-- Tells the server of jobs that are done, and takes up to `count` next ones along.
+local function ack(worker, jobs, count)
+  if #jobs == 0 then return {} end
+  local next_jobs
+  local lost, message, code, detail = insist(worker.queue, jobs[1], function()
+    local lost_ones, more, why, detail = worker.queue:ack_many(jobs, count)
+    count = 0 -- said once more, it takes none
+    next_jobs = lost_ones and more or detail and detail.jobs
+    return lost_ones, more, why, detail
+  end)
+  if lost then
+    worker.counts.done = worker.counts.done + #jobs - #lost
+    for _, job in ipairs(lost) do
+      tell_lost(worker, job, "its lease passed to another, or it was removed", "LOST", { outcome = "answered" })
+    end
+  else
+    for _, job in ipairs(jobs) do tell_lost(worker, job, message, code, detail) end
+  end
+  for _, job in ipairs(jobs) do job:close() end
+  return next_jobs or {}
+end
+
+-- Runs jobs that were taken; those that were not begun when it is to stop are given back.  The server is told of all that
+-- are done at once, but about each second.  Returns the next ones, taken in the same round trip.
 local function run_all(worker, jobs)
+  local finished, began, stopped = {}, os.time(), false
   for _, job in ipairs(jobs) do
-    if worker.stop() then
+    stopped = stopped or worker.stop()
+    if stopped then
       job:close()
       worker.counts.released = worker.counts.released + 1
-    else
-      run(worker, job)
+    elseif run(worker, job) then
+      finished[#finished + 1] = job
+    end
+    if os.time() ~= began then
+      ack(worker, finished, 0)
+      finished, began = {}, os.time()
     end
   end
+  return ack(worker, finished, stopped and 0 or worker.concurrency)
 end
 
 -- handler(job): the job is done when it returns.  When it raises, or returns nil and a message, the job failed by that.
@@ -108,15 +142,17 @@ end
 function M.work(queue, handler, options)
   if type(handler) ~= "function" then error("work: a function expected, got " .. type(handler), 2) end
   local concurrency, stop, on_error = read_options(options)
-  local worker = { queue = queue, handler = handler, stop = stop, on_error = on_error,
+  local worker = { queue = queue, handler = handler, concurrency = concurrency, stop = stop, on_error = on_error,
     counts = { done = 0, failed = 0, lost = 0, released = 0 } }
-  local pause = FIRST_PAUSE
-  while not stop() do
-    local jobs, message, code, detail = queue:pop_many(concurrency, LOOK, { renew = true })
+  local pause, jobs = FIRST_PAUSE, {}
+  while #jobs > 0 or not stop() do
+    local message, code, detail
+    if #jobs == 0 then jobs, message, code, detail = queue:pop_many(concurrency, LOOK, { renew = true }) end
     if jobs then
       pause = FIRST_PAUSE
-      run_all(worker, jobs)
+      jobs = run_all(worker, jobs)
     elseif PASSING[code] then
+      jobs = {}
       on_error(message, code, detail)
       core.queue_sleep(queue, pause)
       pause = math.min(pause * 2, LONGEST_PAUSE)

@@ -122,9 +122,17 @@ static int job_ack_next(lua_State *L) {
   int started = redmoon_job_ack_next_start(j->job, &options, &next->job, &op, &err);
   if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
   int status = rm_lua_run(L, &j->link, started, op, &err), count = 1;
-  if (status == 0 || status == REDMOON_ELOST) j->ended = true;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else rm_lua_job_got(L, next);
+  if (status == 0 || status == REDMOON_ELOST || next->job != NULL) j->ended = true;
+  if (status == 0 || next->job != NULL) rm_lua_job_got(L, next);
+  if (status < 0) {
+    bool taken = next->job != NULL;
+    int box = lua_gettop(L);
+    count = rm_lua_fail(L, &err);
+    if (taken) { /* replicas lack the end of this one: the next is taken all the same */
+      lua_pushvalue(L, box);
+      lua_setfield(L, -2, "job");
+    }
+  }
   return rm_lua_end(L, &j->link, count);
 }
 

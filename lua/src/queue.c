@@ -22,6 +22,7 @@ static const rm_option queue_options[] = {
     {"max_crashes", RM_OPTION_INTEGER, FIELD(max_crashes), 1, 1000000, 3, TRIES},
     {"max_payload", RM_OPTION_INTEGER, FIELD(max_payload), 1, 512 << 20, 262144, "an integer from 1 to 536870912 (bytes)"},
     {"retention", RM_OPTION_DURATION, FIELD(retention_ms), 0, YEAR_MS, 0, "seconds from 0 to 31622400 (366 days)"},
+    {"min_replicas", RM_OPTION_INTEGER, FIELD(min_replicas), 0, 1000, 0, "an integer from 0 to 1000"},
     {"backoff", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
     RM_LUA_CODEC_OPTION,
 };
@@ -46,11 +47,14 @@ static const rm_option push_table[] = {
      "an integer from 0 to 1023"},
     {"max_attempts", RM_OPTION_INTEGER, offsetof(push_options, item.max_attempts), 1, 1000000, 10, TRIES},
     {"max_crashes", RM_OPTION_INTEGER, offsetof(push_options, item.max_crashes), 1, 1000000, 3, TRIES},
+    {"group", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, "is not known: a queue has no groups; use a queue for each of them"},
 };
 enum { PUSH_TABLE = sizeof push_table / sizeof push_table[0] };
 static const rm_option pop_table[] = {
     {"renew", RM_OPTION_BOOL, offsetof(redmoon_pop_options, renew), 0, 1, 0, "true or false"},
+    {"request_id", RM_OPTION_TEXT, offsetof(redmoon_pop_options, request_id), 0, 0, 0, REQUEST_ID},
 };
+enum { POP_TABLE = sizeof pop_table / sizeof pop_table[0] };
 static const rm_option timeout_argument = {"timeout", RM_OPTION_DURATION, 0, 0, 86400000, 0, "seconds from 0 to 86400"};
 static const rm_option lease_argument = {"lease", RM_OPTION_DURATION,           0, 100, 86400000,
                                          30000,   "seconds from 0.1 to 86400"};
@@ -136,7 +140,7 @@ static int queue_push(lua_State *L) {
     lua_pushstring(L, pushed.id);
   } else {
     count = rm_lua_fail(L, &err);
-    if (status == REDMOON_ECONFLICT) {
+    if (pushed.id[0] != '\0') { /* of a conflict; or it is pushed, and replicas lack it */
       lua_pushstring(L, pushed.id);
       lua_setfield(L, -2, "id");
     }
@@ -215,7 +219,7 @@ static redmoon_pop_options read_pop(lua_State *L, int index) {
   redmoon_pop_options options = REDMOON_POP_OPTIONS_INIT;
   lua_settop(L, index + 1);
   if (!lua_isnil(L, index)) options.timeout_ms = rm_lua_duration_ms(L, index, &timeout_argument);
-  rm_lua_read_options(L, index + 1, pop_table, 1, &options);
+  rm_lua_read_options(L, index + 1, pop_table, POP_TABLE, &options);
   return options;
 }
 
@@ -227,6 +231,7 @@ static int queue_pop(lua_State *L) {
   redmoon_op *op = NULL;
   redmoon_error err;
   int started = redmoon_queue_pop_start(q->queue, &options, &job->job, &op, &err);
+  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
   int status = rm_lua_run(L, &q->link, started, op, &err), count = 1;
   if (status < 0) count = rm_lua_fail(L, &err);
   else rm_lua_job_got(L, job);
@@ -245,19 +250,16 @@ static int jobs_gc(lua_State *L) {
   return 0;
 }
 
-/* queue:pop_many(n [, timeout=0 [, {renew=}]]) -> list of jobs */
-static int queue_pop_many(lua_State *L) {
-  rm_lua_queue *q = rm_lua_queue_check(L);
-  lua_Integer count = luaL_checkinteger(L, 2);
-  luaL_argcheck(L, count >= 1 && count <= REDMOON_QUEUE_MANY_MAX, 2, "a number of jobs is an integer from 1 to 500");
-  redmoon_pop_options options = read_pop(L, 3);
-  jobs *all = lua_newuserdatauv(L, sizeof *all + (size_t)count * sizeof(redmoon_job *), 0);
+/* Room for `count` jobs to come. [-0, +1] */
+static jobs *jobs_new(lua_State *L, size_t count) {
+  jobs *all = lua_newuserdatauv(L, sizeof *all + count * sizeof(redmoon_job *), 0);
   all->got = all->boxed = 0;
   luaL_setmetatable(L, JOBS_TYPE);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_queue_pop_many_start(q->queue, &options, (size_t)count, all->list, &all->got, &op, &err);
-  if (rm_lua_run(L, &q->link, started, op, &err) < 0) return rm_lua_end(L, &q->link, rm_lua_fail(L, &err));
+  return all;
+}
+
+/* A list of them in boxes. [-0, +1] */
+static void push_jobs(lua_State *L, rm_lua_queue *q, jobs *all) {
   lua_createtable(L, (int)all->got, 0);
   while (all->boxed < all->got) {
     rm_lua_job *box = rm_lua_job_new(L, 1, &q->link, q->codec);
@@ -265,39 +267,102 @@ static int queue_pop_many(lua_State *L) {
     rm_lua_job_got(L, box);
     lua_rawseti(L, -2, (lua_Integer)all->boxed);
   }
+}
+
+/* queue:pop_many(n [, timeout=0 [, {renew=, request_id=}]]) -> list of jobs */
+static int queue_pop_many(lua_State *L) {
+  rm_lua_queue *q = rm_lua_queue_check(L);
+  lua_Integer count = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, count >= 1 && count <= REDMOON_QUEUE_MANY_MAX, 2, "a number of jobs is an integer from 1 to 500");
+  redmoon_pop_options options = read_pop(L, 3);
+  jobs *all = jobs_new(L, (size_t)count);
+  redmoon_op *op = NULL;
+  redmoon_error err;
+  int started = redmoon_queue_pop_many_start(q->queue, &options, (size_t)count, all->list, &all->got, &op, &err);
+  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
+  if (rm_lua_run(L, &q->link, started, op, &err) < 0) return rm_lua_end(L, &q->link, rm_lua_fail(L, &err));
+  push_jobs(L, q, all);
   return rm_lua_end(L, &q->link, 1);
+}
+
+/* Many jobs, and which of them were lost. */
+typedef struct many {
+  size_t count;
+  redmoon_job **list;
+  int *lost;
+} many;
+
+/* The list at 2, which keeps them. [-0, +1] */
+static many read_jobs(lua_State *L) {
+  luaL_checktype(L, 2, LUA_TTABLE);
+  many m = {(size_t)lua_rawlen(L, 2), NULL, NULL};
+  if (m.count > REDMOON_QUEUE_MANY_MAX)
+    rm_lua_raise(L, "%d jobs are not accepted; give up to %d", (int)m.count, REDMOON_QUEUE_MANY_MAX);
+  m.list = lua_newuserdatauv(L, (m.count + 1) * (sizeof *m.list + sizeof *m.lost), 0);
+  m.lost = (int *)(m.list + m.count + 1);
+  for (size_t i = 0; i < m.count; i++) {
+    lua_rawgeti(L, 2, (lua_Integer)i + 1);
+    m.list[i] = rm_lua_job_check(L, -1)->job;
+    if (m.list[i] == NULL) rm_lua_raise(L, "job %d is closed", (int)i + 1);
+    lua_pop(L, 1);
+  }
+  return m;
+}
+
+/* Those that were lost; all are ended if `ends`. [-0, +1] */
+static void push_lost(lua_State *L, const many *m, bool ends) {
+  lua_Integer found = 0;
+  lua_newtable(L);
+  for (size_t i = 0; i < m->count; i++) {
+    lua_rawgeti(L, 2, (lua_Integer)i + 1);
+    if (ends) rm_lua_job_check(L, -1)->ended = true;
+    if (m->lost[i]) lua_rawseti(L, -2, ++found);
+    else lua_pop(L, 1);
+  }
 }
 
 /* queue:extend_many(jobs [, lease]) -> list of those that were lost */
 static int queue_extend_many(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
-  luaL_checktype(L, 2, LUA_TTABLE);
   int64_t lease_ms = lua_isnoneornil(L, 3) ? REDMOON_UNSET : rm_lua_duration_ms(L, 3, &lease_argument);
-  size_t count = (size_t)lua_rawlen(L, 2);
-  if (count > REDMOON_QUEUE_MANY_MAX)
-    return rm_lua_raise(L, "%d jobs are not accepted; give up to %d", (int)count, REDMOON_QUEUE_MANY_MAX);
   lua_settop(L, 2);
-  redmoon_job **list = lua_newuserdatauv(L, (count + 1) * (sizeof *list + sizeof(int)), 0);
-  int *lost = (int *)(list + count + 1);
-  for (size_t i = 0; i < count; i++) {
-    lua_rawgeti(L, 2, (lua_Integer)i + 1);
-    list[i] = rm_lua_job_check(L, -1)->job; /* the list keeps it */
-    if (list[i] == NULL) return rm_lua_raise(L, "job %d is closed", (int)i + 1);
-    lua_pop(L, 1);
+  many m = read_jobs(L);
+  if (m.count == 0) {
+    lua_newtable(L);
+    return 1;
   }
   redmoon_op *op = NULL;
   redmoon_error err;
-  lua_newtable(L);
-  if (count == 0) return 1;
-  int started = redmoon_queue_extend_many_start(q->queue, list, count, lease_ms, lost, &op, &err);
-  if (rm_lua_run(L, &q->link, started, op, &err) < 0) return rm_lua_end(L, &q->link, rm_lua_fail(L, &err));
-  lua_Integer found = 0;
-  for (size_t i = 0; i < count; i++) {
-    if (!lost[i]) continue;
-    lua_rawgeti(L, 2, (lua_Integer)i + 1);
-    lua_rawseti(L, -2, ++found);
+  int started = redmoon_queue_extend_many_start(q->queue, m.list, m.count, lease_ms, m.lost, &op, &err), results = 1;
+  if (rm_lua_run(L, &q->link, started, op, &err) < 0) results = rm_lua_fail(L, &err);
+  else push_lost(L, &m, false);
+  return rm_lua_end(L, &q->link, results);
+}
+
+/* queue:ack_many(jobs [, n=0]) -> list of those that were lost, list of up to n next jobs */
+static int queue_ack_many(lua_State *L) {
+  rm_lua_queue *q = rm_lua_queue_check(L);
+  lua_Integer most = luaL_optinteger(L, 3, 0);
+  luaL_argcheck(L, most >= 0 && most <= REDMOON_QUEUE_MANY_MAX, 3, "a number of jobs is an integer from 0 to 500");
+  lua_settop(L, 2);
+  many m = read_jobs(L);
+  if (m.count == 0) return rm_lua_raise(L, "ack_many: no jobs");
+  jobs *next = jobs_new(L, (size_t)most);
+  redmoon_op *op = NULL;
+  redmoon_error err;
+  int started = redmoon_queue_ack_many_start(q->queue, m.list, m.count, m.lost, (size_t)most, next->list, &next->got, &op, &err);
+  int status = rm_lua_run(L, &q->link, started, op, &err), results = 2;
+  if (status == 0) {
+    push_lost(L, &m, true);
+    push_jobs(L, q, next);
+  } else {
+    results = rm_lua_fail(L, &err);
+    if (next->got > 0) { /* replicas lack what was written: the next are taken all the same */
+      push_jobs(L, q, next);
+      lua_setfield(L, -2, "jobs");
+    }
   }
-  return rm_lua_end(L, &q->link, 1);
+  return rm_lua_end(L, &q->link, results);
 }
 
 static int queue_gc(lua_State *L) {
@@ -315,7 +380,7 @@ static int queue_close(lua_State *L) {
 void rm_lua_queue_open(lua_State *L) {
   static const luaL_Reg jobs_meta[] = {{"__gc", jobs_gc}, {NULL, NULL}};
   static const luaL_Reg meta[] = {{"__gc", queue_gc}, {"__close", queue_close}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {
+  static const luaL_Reg methods[] = {{"ack_many", queue_ack_many},
                                      {"close", queue_close},
                                      {"extend_many", queue_extend_many},
                                      {"pop", queue_pop},

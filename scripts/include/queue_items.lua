@@ -19,19 +19,17 @@ local function queue_items(args)
   return items
 end
 
--- Drops the results of these jobs whose time is over: their ids are free again.
-local function queue_free(jobs, done, items, now)
-  for _, item in ipairs(items) do
-    local ends = redis.call("ZSCORE", done, item.id)
-    if ends and tonumber(ends) <= now then
-      redis.call("ZREM", done, item.id)
-      queue_forget(jobs, item.id)
-    end
-  end
+-- Whether a job has the id.  A result whose time is over is dropped: its id is free again.
+local function queue_taken(jobs, done, id, now)
+  local ends = redis.call("ZSCORE", done, id)
+  if not ends or tonumber(ends) > now then return true end
+  redis.call("ZREM", done, id)
+  queue_forget(jobs, id)
+  return false
 end
 
 -- The state of each item: QUEUE_OK, QUEUE_TAKEN or QUEUE_HELD, and the id of its own or of the job that has its key.
-local function queue_places(jobs, items)
+local function queue_places(jobs, done, items, now)
   local fields, states = {}, {}
   for i, item in ipairs(items) do
     fields[2 * i - 1], fields[2 * i] = "j" .. item.id, "u" .. item.unique
@@ -40,7 +38,7 @@ local function queue_places(jobs, items)
   for i, item in ipairs(items) do
     local id, unique = fields[2 * i - 1], fields[2 * i]
     local holder = unique ~= "u" and (found[2 * i] or own[unique])
-    if found[2 * i - 1] or own[id] then states[i] = {QUEUE_TAKEN, item.id}
+    if own[id] or found[2 * i - 1] and queue_taken(jobs, done, item.id, now) then states[i] = {QUEUE_TAKEN, item.id}
     elseif holder then states[i] = {QUEUE_HELD, holder}
     else states[i], own[id], own[unique] = {QUEUE_OK, item.id}, true, item.id end
   end

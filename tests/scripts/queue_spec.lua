@@ -8,11 +8,12 @@ local Model = require "queue_model"
 
 local SECOND = 1000000
 local START = 1760000000 * SECOND
-local SCRIPTS = {push = true, pop = true, ack = true, nack = true, release = false, extend = true, progress = false,
-  stats = true, pause = false, dead = false, redrive = false, peek = true, remove = true, purge = false, check = false}
+local SCRIPTS = {push = true, pop = true, ack = true, ack_many = true, nack = true, release = false, extend = true,
+  progress = false, stats = true, pause = false, dead = false, redrive = false, peek = true, remove = true, purge = false, check = false}
 local KEYS = {
   push = "jobs state ready delayed done wake", pop = "jobs state ready delayed leased dead done wake",
-  ack = "jobs state ready delayed leased dead done wake", nack = "jobs state ready delayed leased dead wake",
+  ack = "jobs state ready delayed leased dead done wake", ack_many = "jobs state ready delayed leased dead done wake",
+  nack = "jobs state ready delayed leased dead wake",
   release = "jobs ready leased wake", extend = "jobs leased", progress = "jobs leased",
   stats = "state ready delayed leased dead done", pause = "state wake", dead = "jobs dead",
   redrive = "jobs state ready dead wake", peek = "jobs ready delayed leased dead done",
@@ -39,7 +40,7 @@ describe("queue", function()
   local function command(now, name, verb, args, keys, request)
     local out = {"EVALSHA", sha[verb], 0}
     for part in (keys or KEYS[verb]):gmatch("%a+") do out[#out + 1] = key(name, "." .. part) end
-    if request then out[#out + 1] = key(name, "+req." .. request) end
+    if request then out[#out + 1] = key(name, (verb == "pop" and ".pop" or "") .. "+req." .. request) end
     out[3] = #out - 3
     for _, arg in ipairs(args) do out[#out + 1] = arg end
     if SCRIPTS[verb] then out[#out + 1] = now end
@@ -119,9 +120,12 @@ describe("queue", function()
   function verbs.pop(world, model, now)
     local count, lease = math.random(3) == 1 and 3 or 1, math.random(3) == 1 and 30000 or math.random(1, 3000)
     local waits, keeps = math.random(2) == 1, math.random(3) == 1
-    local answer = model:pop(now, count, lease, waits, keeps)
+    local request = math.random(5) == 1 and "p" .. world.ids + math.random(-2, 1) or nil
+    local answer
+    if request then answer = model:request(now, count, lease, waits, keeps, request)
+    else answer = model:pop(now, count, lease, waits, keeps) end
     note_leases(world, answer, 4)
-    return command(now, world.name, "pop", {count, lease, waits and 1 or 0, keeps and 1 or 0}), answer
+    return command(now, world.name, "pop", {count, lease, waits and 1 or 0, keeps and 1 or 0}, nil, request), answer
   end
   function verbs.ack(world, model, now)
     local id, epoch = some_lease(world)
@@ -129,6 +133,15 @@ describe("queue", function()
     local answer = model:ack(now, id, epoch, retention, "result " .. id, count, 2000)
     note_leases(world, answer, 4)
     return command(now, world.name, "ack", {id, epoch, retention, "result " .. id, count, 2000}), answer
+  end
+  function verbs.ack_many(world, model, now)
+    local list = {}
+    for i = 1, math.random(4) do list[2 * i - 1], list[2 * i] = some_lease(world) end
+    local retention = math.random(2) == 1 and math.random(4000) or 0
+    local count = math.random(3) == 1 and math.random(2) or 0
+    local answer = model:ack_many(now, retention, count, 2000, list)
+    note_leases(world, answer, 2 + #list // 2 + 2)
+    return command(now, world.name, "ack_many", {retention, count, 2000, table.unpack(list)}), answer
   end
   function verbs.nack(world, model, now)
     local id, epoch = some_lease(world)
@@ -184,13 +197,13 @@ describe("queue", function()
   end
 
   local DICE = {}
-  for verb, weight in pairs {push = 30, pop = 30, ack = 16, nack = 10, release = 4, extend = 5, progress = 2, stats = 4,
+  for verb, weight in pairs {push = 30, pop = 30, ack = 12, ack_many = 5, nack = 10, release = 4, extend = 5, progress = 2, stats = 4,
     pause = 3, dead = 2, redrive = 2, peek = 5, remove = 2, purge = 1, wake = 10} do
     for _ = 1, weight do DICE[#DICE + 1] = verb end
   end
   table.sort(DICE)
 
-  local REFUSED = {ack = true, nack = true, progress = true, remove = true}
+  local REFUSED = {ack = true, ack_many = true, nack = true, progress = true, remove = true}
 
   local function same(got, want)
     if type(got) ~= "table" or got.err or #got ~= #want then return false end
@@ -311,6 +324,21 @@ describe("queue", function()
     end
   end)
 
+  it("gives a request that is repeated the same jobs, as long as they are leased to it", function()
+    push(START, job("a"), job("b"), job("c"))
+    local function request(now)
+      return redis:call(table.unpack(command(now, "q", "pop", {2, 1000, 0, 0}, nil, "r")))
+    end
+    local first, again = request(START), request(START + 900000)
+    assert.are.same({"a", "b"}, ids(first))
+    assert.are.same({table.unpack(first, 4)}, {table.unpack(again, 4)})
+    assert.are.same({"c"}, ids(pop(START + 1000000, 10))) -- their leases began anew
+    run(START, "ack", "a", first[5], 0, "", 0, 1000)
+    assert.are.same({"b"}, ids(request(START + 1100000)))
+    assert.are.same({"b"}, ids(pop(START + 2200000, 1))) -- another has it now
+    assert.are.same({-1}, request(START + 2200000))
+  end)
+
   it("buries what crashed or failed too often, and brings it back", function()
     push(START, job("crash", {crashes = 2}), job("fail", {attempts = 2, unique = "k"}))
     pop(START, 2, 1)
@@ -376,13 +404,16 @@ describe("queue", function()
     pop(START)
     local before = dumps("q")
     local cases = {
-      {"push", ""}, {"push", "i", "p", 0, 0, 1, 1}, {"push", "", "p", 0, 0, 1, 1, ""}, {"push", "i", "p", -1, 0, 1, 1, ""},
+      {"push", ""}, {"push", "i", "p", 0, 0, 1, 1}, {"push", "", "p", 0, 0, 1, 1, ""},
+      {"push", "i", "p", -1, 0, 1, 1, ""},
       {"push", "i", "p", 1024, 0, 1, 1, ""}, {"push", "i", "p", 0, -1, 1, 1, ""}, {"push", "i", "p", 0, 1.5, 1, 1, ""},
       {"push", "i", "p", 0, 315360000001, 1, 1, ""}, {"push", "i", "p", 0, 0, 0, 1, ""},
       {"push", "i", "p", 0, 0, 1, 1, ("k"):rep(257)}, {"push", ("i"):rep(129), "p", 0, 0, 1, 1, ""},
       {"push", "i", "p", 0, 0, 1, 1, "", "k", "p", 0, 0, 1, "x", ""}, {"push", "i", "p", "nan", 0, 1, 1, ""},
       {"pop", 0, 1000, 0, 0}, {"pop", 501, 1000, 0, 0}, {"pop", 1, 0, 0, 0}, {"pop", 1, 86400001, 0, 0},
       {"pop", 1, "", 0, 0}, {"ack", "a", 1, -1, "", 0, 1000}, {"ack", "a", 1, 0, "", 501, 1000},
+      {"ack_many", 0, 0, 1000}, {"ack_many", 0, 0, 1000, "a"}, {"ack_many", -1, 0, 1000, "a", 1},
+      {"ack_many", 0, 501, 1000, "a", 1}, {"ack_many", 0, 0, 0, "a", 1},
       {"nack", "a", 1, -1, "", 0}, {"nack", "a", 1, "inf", "", 0}, {"release"}, {"release", "a"}, {"extend", 0, "a", 1},
       {"extend", 1000, "a"}, {"pause", 2}, {"dead", -1, 1}, {"dead", 0, 501}, {"redrive", 0, 0}, {"redrive", 0.5, 1},
       {"check", 6, 0, 1}, {"check", 0, 0, 0}, {"check", 0, "x", 1},

@@ -10,9 +10,11 @@
 #include "support/ask.h"
 #include "support/cutter.h"
 #include "support/embedded_fixture.h"
+#include "support/redis_server.h"
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -125,7 +127,7 @@ static void jobs_go_by_priority_and_in_each_in_their_order(void **state) {
   redmoon_queue *queue = queue_of(f->client, LONG_MS);
   redmoon_queue_item items[60];
   redmoon_queue_pushed pushed[60];
-  char payload[60][8];
+  char payload[60][12];
   for (int i = 0; i < 60; i++) {
     snprintf(payload[i], sizeof payload[i], "%d", i);
     items[i] = item_of(payload[i]);
@@ -295,6 +297,38 @@ static void ack_takes_the_next_job_along(void **state) {
   redmoon_queue_free(queue);
 }
 
+static void many_jobs_are_acknowledged_and_the_next_taken_at_once(void **state) {
+  fixture *f = *state;
+  redmoon_queue *queue = queue_of(f->client, LONG_MS), *brief = queue_of(f->client, 100);
+  push_text(queue, "lost");
+  redmoon_job *lost_one = pop(brief), *taken = pop(queue), *jobs[4], *next[5];
+  for (int i = 0; i < 8; i++) push_text(queue, "x");
+  size_t got = 0;
+  int lost[4] = {9, 9, 9, 9};
+  redmoon_error err;
+  assert_int_equal(redmoon_queue_pop_many(queue, NULL, 3, jobs, &got, &err), 0);
+  assert_int_equal(got, 3);
+  jobs[3] = lost_one;
+  if (redmoon_queue_ack_many(queue, jobs, 4, lost, 5, next, &got, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(got, 5);
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(lost[i], i == 3);
+    assert_false(redmoon_job_held(jobs[i]));
+    redmoon_job_free(jobs[i]);
+  }
+  if (redmoon_queue_ack_many(queue, next, 4, lost, 0, NULL, NULL, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(redmoon_queue_ack_many(queue, next, 0, lost, 0, NULL, NULL, &err), REDMOON_ECONFIG);
+  assert_int_equal(redmoon_queue_ack_many(queue, next, 1, lost, 501, next, &got, &err), REDMOON_ECONFIG);
+  redmoon_queue_counts counts = counts_of(queue);
+  assert_int_equal(counts.finished, 7);
+  assert_int_equal(counts.leased, 2);
+  for (int i = 0; i < 5; i++) redmoon_job_free(next[i]);
+  redmoon_job_free(taken);
+  assert_clean(queue);
+  redmoon_queue_free(queue);
+  redmoon_queue_free(brief);
+}
+
 static void released_job_keeps_its_place_and_its_attempts(void **state) {
   fixture *f = *state;
   redmoon_queue *queue = queue_of(f->client, LONG_MS);
@@ -312,8 +346,8 @@ static void released_job_keeps_its_place_and_its_attempts(void **state) {
 
 static void lease_is_renewed_while_the_worker_computes(void **state) {
   fixture *f = *state;
-  redmoon_queue *queue = queue_of(f->client, 300);
-  redmoon_pop_options options = {LONG_MS, 1};
+  redmoon_queue *queue = queue_of(f->client, 1500);
+  redmoon_pop_options options = {LONG_MS, 1, NULL};
   push_text(queue, "x");
   redmoon_job *job = NULL;
   redmoon_error err;
@@ -472,7 +506,7 @@ static void shutdown_of_the_client_ends_a_wait(void **state) {
   closer c = {own, f->client};
   pthread_t thread;
   assert_int_equal(pthread_create(&thread, NULL, close_when_blocked, &c), 0);
-  redmoon_pop_options options = {LONG_MS, 0};
+  redmoon_pop_options options = {LONG_MS, 0, NULL};
   redmoon_job *job = NULL;
   assert_int_equal(redmoon_queue_pop(queue, &options, &job, NULL), REDMOON_ECLOSED);
   pthread_join(thread, NULL);
@@ -490,7 +524,7 @@ typedef struct waiter {
 
 static void *take_until_all_are_done(void *arg) {
   waiter *self = arg;
-  redmoon_pop_options options = {LONG_MS, 0};
+  redmoon_pop_options options = {LONG_MS, 0, NULL};
   for (;;) {
     redmoon_job *job = NULL;
     if (redmoon_queue_pop(self->queue, &options, &job, NULL) != 0 || job == NULL) {
@@ -544,6 +578,33 @@ static void each_job_wakes_a_worker_that_waits(void **state) {
   redmoon_queue_free(queue);
 }
 
+/* Idle servers end a blocked wait late; with a second connection nobody has to wait for that. */
+static void who_keeps_the_time_sets_the_marker_itself(void **state) {
+  fixture *f = *state;
+  for (int size = 1; size <= 2; size++) {
+    redmoon_options options = REDMOON_OPTIONS_INIT;
+    options.pool_size = size;
+    redmoon_client *own;
+    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), &options, &own, NULL), 0);
+    redmoon_queue *queue = queue_of(own, LONG_MS);
+    int rung = 0;
+    for (int i = 0; i < 20 && (i == 0 || (size == 2 && rung == 0)); i++) {
+      redmoon_queue_item item = item_of("x");
+      item.delay_ms = 40;
+      push(queue, &item);
+      ack(pop(queue)); /* with one connection, too */
+      char *text;
+      size_t len;
+      assert_int_equal(redmoon_client_metrics(own, &text, &len, NULL), 0);
+      rung = strstr(text, "command=\"ZADD\"") != NULL;
+      redmoon_free(text);
+    }
+    if (size == 2) assert_true(rung);
+    redmoon_queue_free(queue);
+    redmoon_client_close(own);
+  }
+}
+
 /* Answers that are lost. */
 
 static void push_of_a_request_whose_answer_was_lost_pushes_one_job(void **state) {
@@ -570,6 +631,40 @@ static void push_of_a_request_whose_answer_was_lost_pushes_one_job(void **state)
   cutter_stop(c);
 }
 
+static void pop_of_a_request_whose_answer_was_lost_gets_the_same_jobs(void **state) {
+  fixture *f = *state;
+  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  redmoon_client *through;
+  assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, NULL), 0);
+  redmoon_queue *queue = queue_of(through, LONG_MS), *elsewhere = queue_of(f->client, LONG_MS);
+  for (int i = 0; i < 5; i++) push_text(queue, "x");
+  redmoon_pop_options request = {LONG_MS, 0, "worker-3"};
+  redmoon_job *jobs[3], *again[3];
+  size_t got = 0;
+  redmoon_error err;
+  cutter_lose(c, 1); /* repeated by the client itself */
+  if (redmoon_queue_pop_many(queue, &request, 3, jobs, &got, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(got, 3);
+  assert_int_equal(cutter_left(c), 0);
+  assert_int_equal(counts_of(queue).leased, 3);
+  ack(jobs[0]);
+  if (redmoon_queue_pop_many(elsewhere, &request, 3, again, &got, &err) != 0) fail_msg("%s", err.message);
+  assert_int_equal(got, 2);
+  for (int i = 0; i < 2; i++) {
+    assert_string_equal(redmoon_job_id(again[i]), redmoon_job_id(jobs[i + 1]));
+    assert_true(redmoon_job_epoch(again[i]) == redmoon_job_epoch(jobs[i + 1]));
+    ack(again[i]);
+    redmoon_job_free(jobs[i + 1]);
+  }
+  assert_int_equal(redmoon_queue_pop_many(elsewhere, &request, 3, again, &got, &err), REDMOON_ELOST);
+  assert_int_equal(err.outcome, REDMOON_ANSWERED);
+  assert_int_equal(counts_of(queue).ready, 2);
+  redmoon_queue_free(queue);
+  redmoon_queue_free(elsewhere);
+  redmoon_client_close(through);
+  cutter_stop(c);
+}
+
 static void end_of_a_job_whose_answer_was_lost_is_no_loss(void **state) {
   fixture *f = *state;
   cutter *c = cutter_start(redmoon_embedded_url(f->server));
@@ -585,17 +680,97 @@ static void end_of_a_job_whose_answer_was_lost_is_no_loss(void **state) {
   assert_int_equal(redmoon_job_nack(nacked, &later, NULL, NULL), 0);
   cutter_lose(c, 1);
   assert_int_equal(redmoon_job_release(released, NULL), 0);
+  push_text(queue, "many");
+  redmoon_job *many[2] = {pop(queue), pop(queue)};
+  int lost[2] = {1, 1};
+  cutter_lose(c, 1);
+  assert_int_equal(redmoon_queue_ack_many(queue, many, 2, lost, 0, NULL, NULL, NULL), 0);
+  assert_int_equal(lost[0] + lost[1], 0);
+  for (int i = 0; i < 2; i++) redmoon_job_free(many[i]);
   assert_int_equal(cutter_left(c), 0);
   redmoon_queue_counts counts = counts_of(queue);
-  assert_int_equal(counts.finished, 1);
+  assert_int_equal(counts.finished, 3);
   assert_int_equal(counts.delayed, 1);
-  assert_int_equal(counts.ready, 1);
+  assert_int_equal(counts.ready, 0);
   redmoon_job_free(acked);
   redmoon_job_free(nacked);
   redmoon_job_free(released);
   redmoon_queue_free(queue);
   redmoon_client_close(through);
   cutter_stop(c);
+}
+
+/* Replicas. */
+
+static redmoon_queue *replicated_queue(redmoon_client *client) {
+  redmoon_queue_options options = REDMOON_QUEUE_OPTIONS_INIT;
+  options.lease_ms = LONG_MS;
+  options.min_replicas = 1;
+  redmoon_queue *queue = NULL;
+  assert_int_equal(redmoon_queue_new(client, "n", 1, &options, &queue, NULL), 0);
+  return queue;
+}
+
+static void too_few_replicas_are_told_and_what_was_written_stays(void **state) {
+  fixture *f = *state;
+  redmoon_queue *queue = replicated_queue(f->client);
+  redmoon_queue_item item = item_of("x");
+  redmoon_queue_pushed pushed;
+  redmoon_error err;
+  assert_int_equal(redmoon_queue_push(queue, &item, NULL, &pushed, &err), REDMOON_EUNAVAILABLE);
+  assert_int_equal(err.outcome, REDMOON_ANSWERED);
+  assert_non_null(strstr(err.message, "it has reached 0 replicas in time, and min_replicas is 1"));
+  redmoon_job *job = pop(queue), *next = NULL;
+  assert_string_equal(redmoon_job_id(job), pushed.id);
+  redmoon_queue *plain = queue_of(f->client, LONG_MS);
+  push_text(plain, "y");
+  redmoon_queue_free(plain);
+  assert_int_equal(redmoon_job_ack_next(job, NULL, &next, &err), REDMOON_EUNAVAILABLE);
+  assert_non_null(next);
+  assert_int_equal(redmoon_job_ack(next, NULL, &err), REDMOON_EUNAVAILABLE);
+  assert_int_equal(counts_of(queue).finished, 2);
+  redmoon_job_free(job);
+  redmoon_job_free(next);
+  redmoon_queue_free(queue);
+}
+
+/* The answer to the ack is lost, and the connection that repeats it has written nothing: it waits all the same. */
+static void what_was_acknowledged_is_on_a_replica(void **state) {
+  (void)state;
+  redis_server *primary = redis_server_start(&(redis_server_options){.tcp = true});
+  char port[16];
+  snprintf(port, sizeof port, "%d", redis_server_port(primary));
+  const char *args[] = {"--replicaof", "127.0.0.1", port, "--repl-diskless-load", "disabled", NULL};
+  redis_server *replica = redis_server_start(&(redis_server_options){.args = args});
+  redmoon_client *client, *through;
+  assert_int_equal(redmoon_client_open(redis_server_url(primary), NULL, &client, NULL), 0);
+  while (ask_integer(client, "WAIT", "1", "100", NULL) < 1) continue;
+  cutter *c = cutter_start(redis_server_url(primary));
+  assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, NULL), 0);
+  redmoon_queue *queue = replicated_queue(client), *lossy = replicated_queue(through);
+  redmoon_queue_item item = item_of("x");
+  redmoon_queue_pushed pushed;
+  redmoon_error err;
+  cutter_lose(c, 1);
+  if (redmoon_queue_push(lossy, &item, "r", &pushed, &err) != 0) fail_msg("%s", err.message);
+  redmoon_job *job = pop(lossy);
+  assert_int_equal(kill(redis_server_pid(replica), SIGSTOP), 0); /* it lags */
+  cutter_lose(c, 1);
+  assert_int_equal(redmoon_job_ack(job, NULL, &err), REDMOON_EUNAVAILABLE);
+  assert_int_equal(kill(redis_server_pid(replica), SIGCONT), 0);
+  redmoon_job_free(job);
+  push(queue, &item);
+  ack(pop(queue));
+  char *there = redis_server_ask(replica, NULL, "HGET redmoon:{n}:queue.state finished");
+  assert_string_equal(there, "2");
+  free(there);
+  redmoon_queue_free(queue);
+  redmoon_queue_free(lossy);
+  redmoon_client_close(client);
+  redmoon_client_close(through);
+  cutter_stop(c);
+  redis_server_stop(replica);
+  redis_server_stop(primary);
 }
 
 static void bad_options_are_refused_with_what_is_accepted(void **state) {
@@ -605,13 +780,14 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
     redmoon_queue_options options;
     const char *message;
   } bad[] = {
-      {{99, 1, 1, 1, 1, 1, 0}, "queue option lease (ms): 99 is not accepted; give 100 to 86400000"},
-      {{1000, 0, 1, 1, 1, 1, 0}, "queue option max_attempts: 0 is not accepted; give 1 to 1000000"},
-      {{1000, 1, 0, 1, 1, 1, 0}, "queue option max_crashes: 0"},
-      {{1000, 1, 1, -1, 1, 1, 0}, "queue option backoff min (ms): -1"},
-      {{1000, 1, 1, 5, 4, 1, 0}, "queue option backoff max (ms): 4 is not accepted; give 5 to 315360000000"},
-      {{1000, 1, 1, 1, 1, 0, 0}, "queue option max_payload: 0"},
-      {{1000, 1, 1, 1, 1, 1, -1}, "queue option retention (ms): -1"},
+      {{99, 1, 1, 1, 1, 1, 0, 0}, "queue option lease (ms): 99 is not accepted; give 100 to 86400000"},
+      {{1000, 0, 1, 1, 1, 1, 0, 0}, "queue option max_attempts: 0 is not accepted; give 1 to 1000000"},
+      {{1000, 1, 0, 1, 1, 1, 0, 0}, "queue option max_crashes: 0"},
+      {{1000, 1, 1, -1, 1, 1, 0, 0}, "queue option backoff min (ms): -1"},
+      {{1000, 1, 1, 5, 4, 1, 0, 0}, "queue option backoff max (ms): 4 is not accepted; give 5 to 315360000000"},
+      {{1000, 1, 1, 1, 1, 0, 0, 0}, "queue option max_payload: 0"},
+      {{1000, 1, 1, 1, 1, 1, -1, 0}, "queue option retention (ms): -1"},
+      {{1000, 1, 1, 1, 1, 1, 0, 1001}, "queue option min_replicas: 1001 is not accepted; give 0 to 1000"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     redmoon_queue *queue = NULL;
@@ -647,9 +823,9 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
   assert_int_equal(redmoon_queue_push(queue, &heavy, NULL, &pushed, &err), 0);
   assert_int_equal(redmoon_queue_push(queue, &heavy, "a b", &pushed, &err), REDMOON_ECONFIG);
   assert_int_equal(redmoon_queue_push_many(queue, &heavy, 0, NULL, &pushed, &err), REDMOON_ECONFIG);
-  redmoon_pop_options pops[] = {{-1, 0}, {86400001, 0}, {0, 2}};
+  redmoon_pop_options pops[] = {{-1, 0, NULL}, {86400001, 0, NULL}, {0, 2, NULL}, {0, 0, "a b"}};
   redmoon_job *job = NULL;
-  for (size_t i = 0; i < 3; i++) assert_int_equal(redmoon_queue_pop(queue, &pops[i], &job, &err), REDMOON_ECONFIG);
+  for (size_t i = 0; i < 4; i++) assert_int_equal(redmoon_queue_pop(queue, &pops[i], &job, &err), REDMOON_ECONFIG);
   job = pop(queue);
   redmoon_ack_options ack_bad = {NULL, 0, -1}, ack_large = {large, sizeof large, 1000};
   assert_int_equal(redmoon_job_ack(job, &ack_bad, &err), REDMOON_ECONFIG);
@@ -673,6 +849,7 @@ int main(void) {
       TEST(failures_are_delayed_until_there_were_too_many),
       TEST(result_and_progress_are_seen_for_their_time),
       TEST(ack_takes_the_next_job_along),
+      TEST(many_jobs_are_acknowledged_and_the_next_taken_at_once),
       TEST(released_job_keeps_its_place_and_its_attempts),
       TEST(lease_is_renewed_while_the_worker_computes),
       TEST(removed_and_purged_jobs_are_gone),
@@ -682,8 +859,12 @@ int main(void) {
       TEST(wait_can_be_cancelled),
       TEST(shutdown_of_the_client_ends_a_wait),
       TEST(each_job_wakes_a_worker_that_waits),
+      TEST(who_keeps_the_time_sets_the_marker_itself),
       TEST(push_of_a_request_whose_answer_was_lost_pushes_one_job),
+      TEST(pop_of_a_request_whose_answer_was_lost_gets_the_same_jobs),
       TEST(end_of_a_job_whose_answer_was_lost_is_no_loss),
+      TEST(too_few_replicas_are_told_and_what_was_written_stays),
+      TEST(what_was_acknowledged_is_on_a_replica),
       TEST(bad_options_are_refused_with_what_is_accepted),
   };
   return cmocka_run_group_tests(tests, embedded_fixture_start, embedded_fixture_stop);

@@ -180,7 +180,7 @@ static void kill_those_whose_time_is_over(conductor *c) {
 static void push_some(conductor *c) {
   redmoon_queue_item items[BATCH];
   redmoon_queue_pushed pushed[BATCH];
-  char ids[BATCH][16], request[24];
+  char ids[BATCH][24], request[32];
   size_t count = 0;
   for (; count < BATCH && c->pushed + (long)count < c->p->jobs; count++) {
     snprintf(ids[count], sizeof ids[count], "%ld", c->pushed + (long)count);

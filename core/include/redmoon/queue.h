@@ -33,9 +33,14 @@ typedef struct redmoon_queue_options {
   int64_t max_backoff_ms; /**< 3,600,000; but never by more than this, min_backoff_ms to 10 years */
   int64_t max_payload;    /**< 262,144; a larger payload or result is refused before anything is sent, up to 512 MiB */
   int64_t retention_ms;   /**< 0; how long the result of a done job is kept, up to 366 days */
+  int64_t min_replicas;   /**< 0; so many replicas must have what a push or an ack has written, up to 1,000: too few in a
+                               second is REDMOON_EUNAVAILABLE, and it stays written all the same */
 } redmoon_queue_options;
 #define REDMOON_QUEUE_OPTIONS_INIT                                                                                 \
-  { REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET }
+  {                                                                                                                \
+    REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,       \
+        REDMOON_UNSET                                                                                              \
+  }
 
 /** A job to be. */
 typedef struct redmoon_queue_item {
@@ -60,9 +65,11 @@ typedef struct redmoon_queue_pushed {
 typedef struct redmoon_pop_options {
   int64_t timeout_ms; /**< 0; how long to wait for a job, up to 24 h.  A wait holds a connection of the pool */
   int64_t renew;      /**< 0; 1: the client's keeper thread prolongs the lease for as long as the job is not ended */
+  const char *request_id; /**< NULL; 1 to 128 of A-Z a-z 0-9 . _ -: a repetition in 10 minutes gets the same jobs, with
+                               leases that begin anew, and no others; and so it may be sent again after a failure */
 } redmoon_pop_options;
 #define REDMOON_POP_OPTIONS_INIT                                                                                   \
-  { REDMOON_UNSET, REDMOON_UNSET }
+  { REDMOON_UNSET, REDMOON_UNSET, NULL }
 
 typedef struct redmoon_ack_options {
   const void *result; /**< NULL; kept for the retention */
@@ -129,7 +136,7 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_new(redmoon_client *client, con
 REDMOON_API void redmoon_queue_free(redmoon_queue *queue);
 
 /** Pushes a job.  REDMOON_ECONFLICT when one has its id or its unique key already; *out says which, and is written then,
- *  too.  `request_id`: NULL, or 1 to 128 of A-Z a-z 0-9 . _ -: a repetition in 10 minutes gets the same answer and pushes
+ *  too, as it is with REDMOON_EUNAVAILABLE for want of replicas.  `request_id`: NULL, or 1 to 128 of A-Z a-z 0-9 . _ -: a repetition in 10 minutes gets the same answer and pushes
  *  nothing; and so it may be sent again after a failure. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_push(redmoon_queue *queue, const redmoon_queue_item *item,
                                                       const char *request_id, redmoon_queue_pushed *out,
@@ -147,7 +154,8 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_push_many_start(redmoon_queue *
                                                                  redmoon_error *err);
 
 /** Takes a job: *job is owned by the caller (redmoon_job_free), NULL when there was none in time.  When the answer was lost
- *  (outcome UNKNOWN) a job may have been taken; it comes back when its lease is over. */
+ *  (outcome UNKNOWN) a job may have been taken; it comes back when its lease is over, or to the same request_id.
+ *  REDMOON_ELOST when what that request was given is leased to it no more. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_pop(redmoon_queue *queue, const redmoon_pop_options *options,
                                                      redmoon_job **job, redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_pop_start(redmoon_queue *queue, const redmoon_pop_options *options,
@@ -170,7 +178,7 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack(redmoon_job *job, const redmo
 REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack_start(redmoon_job *job, const redmoon_ack_options *options,
                                                          redmoon_op **op, redmoon_error *err);
 /** It is done, and the next one is taken in the same round trip: *next is NULL when none was ready.  It is renewed if this
- *  one was. */
+ *  one was.  With REDMOON_EUNAVAILABLE for want of replicas *next is written, too. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack_next(redmoon_job *job, const redmoon_ack_options *options,
                                                         redmoon_job **next, redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_job_ack_next_start(redmoon_job *job, const redmoon_ack_options *options,
@@ -200,6 +208,17 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_extend_many(redmoon_queue *queu
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_extend_many_start(redmoon_queue *queue, redmoon_job *const *jobs,
                                                                    size_t count, int64_t lease_ms, int *lost,
                                                                    redmoon_op **op, redmoon_error *err);
+/** 1 to REDMOON_QUEUE_MANY_MAX jobs of this queue are done, in one step: lost[i] is 1 if jobs[i] was another's, and is not.
+ *  Then up to `most` (0 to REDMOON_QUEUE_MANY_MAX) that are ready are taken: next[0] to next[*got - 1] are the caller's; with
+ *  REDMOON_EUNAVAILABLE for want of replicas, too.  `next` and `got` may be NULL when `most` is 0.  They are renewed if one
+ *  of the former was.  With the queue's retention, results are empty. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_ack_many(redmoon_queue *queue, redmoon_job *const *jobs, size_t count,
+                                                          int *lost, size_t most, redmoon_job **next, size_t *got,
+                                                          redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_ack_many_start(redmoon_queue *queue, redmoon_job *const *jobs,
+                                                                size_t count, int *lost, size_t most,
+                                                                redmoon_job **next, size_t *got, redmoon_op **op,
+                                                                redmoon_error *err);
 REDMOON_API const char *redmoon_job_id(const redmoon_job *job);
 /** Never NULL; lives as long as the job. */
 REDMOON_API const void *redmoon_job_payload(const redmoon_job *job, size_t *len);

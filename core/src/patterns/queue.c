@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "engine/replicas.h"
 #include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
@@ -48,6 +49,7 @@ static void resolve(redmoon_queue_options *options) {
   if (longest_ms == REDMOON_UNSET) options->max_backoff_ms = rm_max64(options->max_backoff_ms, options->min_backoff_ms);
   options->max_payload = rm_queue_given(options->max_payload, 262144);
   options->retention_ms = rm_queue_given(options->retention_ms, 0);
+  options->min_replicas = rm_queue_given(options->min_replicas, 0);
 }
 
 static int check_options(const redmoon_queue_options *options, redmoon_error *err) {
@@ -58,7 +60,8 @@ static int check_options(const redmoon_queue_options *options, redmoon_error *er
   if (status == 0)
     status = rm_queue_check_option("backoff max (ms)", options->max_backoff_ms, options->min_backoff_ms, ten_years_ms, err);
   if (status == 0) status = rm_queue_check_option("max_payload", options->max_payload, 1, MAX_PAYLOAD, err);
-  return status == 0 ? rm_queue_check_option("retention (ms)", options->retention_ms, 0, year_ms, err) : status;
+  if (status == 0) status = rm_queue_check_option("retention (ms)", options->retention_ms, 0, year_ms, err);
+  return status == 0 ? rm_queue_check_option("min_replicas", options->min_replicas, 0, RM_REPLICAS_MAX, err) : status;
 }
 
 /* The handle. */
@@ -120,6 +123,11 @@ int redmoon_queue_new(redmoon_client *client, const void *name, size_t name_len,
 }
 
 /* Requests and answers. */
+
+int rm_queue_request_key(const redmoon_queue *queue, const char *part, const char *request_id, redmoon_bytes *key,
+                         redmoon_error *err) {
+  return rm_request_key_build(rm_client_key_prefix(queue->client), queue->name, queue->name_len, part, request_id, key, err);
+}
 
 size_t rm_queue_keys(const redmoon_queue *queue, const char *letters, redmoon_bytes keys[QUEUE_KEYS + 1]) {
   size_t count = 0;
@@ -189,7 +197,9 @@ int rm_queue_call_start(rm_queue_call *call, const rm_builtin *script, const cha
                         size_t arg_count, unsigned flags, rm_decode_fn decode, redmoon_op **op, redmoon_error *err) {
   redmoon_bytes keys[QUEUE_KEYS + 1];
   const redmoon_script_args all = {keys, rm_queue_keys(call->queue, letters, keys), args, arg_count};
-  return rm_builtin_start(call->queue->client, script, &all, flags, decode, rm_queue_call_drop, call, op, err);
+  const rm_replicas replicas = {"queue", call->replicated ? call->queue->options.min_replicas : 0};
+  return rm_replicated_start(call->queue->client, script, &all, flags, &replicas, decode, rm_queue_call_drop, call, op,
+                             err);
 }
 
 /* Push. */
@@ -276,8 +286,7 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
   size_t key_count = rm_queue_keys(queue, "jsrdow", keys);
   redmoon_bytes request = {NULL, 0};
   if (status == 0 && request_id != NULL) {
-    status = rm_request_key_build(rm_client_key_prefix(queue->client), queue->name, queue->name_len, PART, request_id,
-                                  &request, err);
+    status = rm_queue_request_key(queue, PART, request_id, &request, err);
     keys[key_count++] = request;
   }
   rm_queue_call *call = status == 0 ? rm_queue_call_new(queue, NULL, out, err) : NULL;
@@ -288,8 +297,9 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
   call->value = (int64_t)count;
   call->more = one ? out : NULL;
   const redmoon_script_args all = {keys, key_count, args, count * ITEM_ARGS};
-  status = rm_builtin_start(queue->client, &rm_script_queue_push, &all, request_id != NULL ? RM_CALL_REPEATABLE : 0,
-                            decode_push, rm_queue_call_drop, call, op, err);
+  const rm_replicas replicas = {"queue", queue->options.min_replicas};
+  status = rm_replicated_start(queue->client, &rm_script_queue_push, &all, request_id != NULL ? RM_CALL_REPEATABLE : 0,
+                               &replicas, decode_push, rm_queue_call_drop, call, op, err);
   rm_key_free(&request);
   return status;
 }

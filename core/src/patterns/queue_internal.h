@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /** The queue, between its files: queue.c (handle, options, push), queue_pop.c (pop, and its wait), queue_job.c (what a
- *  worker says of its job, and the renewal of its lease), queue_leases.c (of many jobs),
+ *  worker says of its job, and the renewal of its lease), queue_many.c (of many jobs at once),
  *  queue_op.c (operations of several requests), queue_admin.c and queue_sweep.c (looking after it). */
 #ifndef RM_PATTERNS_QUEUE_INTERNAL_H
 #define RM_PATTERNS_QUEUE_INTERNAL_H
@@ -36,6 +36,9 @@ typedef struct rm_queue_text {
 
 redmoon_queue *rm_queue_ref(redmoon_queue *queue);
 void rm_queue_unref(redmoon_queue *queue);
+/** Key under which the answer to a request is kept, of `part`: "queue" of a push, "queue.pop" of a pop. */
+int rm_queue_request_key(const redmoon_queue *queue, const char *part, const char *request_id, redmoon_bytes *key,
+                         redmoon_error *err);
 /** The keys that `letters` name. Returns how many. */
 size_t rm_queue_keys(const redmoon_queue *queue, const char *letters, redmoon_bytes keys[QUEUE_KEYS + 1]);
 redmoon_bytes rm_queue_number(rm_queue_text *text, int64_t number);
@@ -61,12 +64,14 @@ typedef struct rm_queue_op_class {
   /** The answer to the last request, no error: RM_WAIT when another one was begun, RM_DONE, or negative with op.error. */
   int (*answered)(rm_queue_op *self, const redmoon_reply *reply, int64_t now_us);
   int (*finish)(rm_queue_op *self, redmoon_error *err);
+  int (*step)(rm_queue_op *self, int64_t now_us); /* instead of rm_call_step; NULL: that */
   void (*drop)(rm_queue_op *self); /* frees what it holds beyond rm_queue_op; NULL: nothing */
 } rm_queue_op_class;
 struct rm_queue_op {
   rm_call call; /* first: its op is this one's */
   const rm_queue_op_class *class;
   redmoon_queue *queue; /* a reference */
+  redmoon_bytes request; /* key of the request's answer, behind the others; ptr NULL: none */
   bool changed;         /* an earlier request may have changed something */
 };
 /** Zeroed memory of `size` bytes, whose first member is an rm_queue_op; NULL: no memory. */
@@ -83,7 +88,8 @@ typedef struct rm_queue_call {
   redmoon_job *job;     /* a reference; NULL: of the queue */
   void *out, *more;
   int64_t value, began_us;
-  bool ends; /* the job's lease is given up by it */
+  bool ends;       /* the job's lease is given up by it */
+  bool replicated; /* the option min_replicas holds for it */
   const char *verb;
 } rm_queue_call;
 /** Takes a reference; NULL: no memory. */
@@ -120,6 +126,8 @@ void rm_job_unref(redmoon_job *job);
 int rm_jobs_decode(redmoon_queue *queue, const redmoon_reply *reply, size_t first, int64_t began_us, redmoon_job **jobs,
                    size_t max, size_t *count, redmoon_error *err);
 void rm_job_mark_lost(redmoon_job *job);
+/** Of an end that the server refuses: whether that repeats one that was executed. */
+bool rm_job_ended_before(const redmoon_job *job, const rm_answer *answer);
 /** The server was asked at `began_us` for a lease of so many ms from then on, and gave it. */
 void rm_job_prolong(redmoon_job *job, int64_t began_us, int64_t lease_ms);
 /** The keeper begins to renew it. */

@@ -133,10 +133,12 @@ static int lost(redmoon_job *job, int64_t code, redmoon_error *err) {
 
 /* An end that is refused may be the repetition of one that was executed: inside the lease nobody else can have ended it,
  * but for somebody who removed it. */
+bool rm_job_ended_before(const redmoon_job *job, const rm_answer *answer) {
+  return (answer->repeated || atomic_load(&job->maybe_ended)) && rm_clock_boot_us() < atomic_load(&job->until_us);
+}
+
 static bool ended_before(const rm_queue_call *call, const rm_answer *answer) {
-  const redmoon_job *job = call->job;
-  return call->ends && (answer->repeated || atomic_load(&job->maybe_ended)) &&
-         rm_clock_boot_us() < atomic_load(&job->until_us);
+  return call->ends && rm_job_ended_before(call->job, answer);
 }
 
 /* 0 and the code, or how the call failed. */
@@ -227,6 +229,7 @@ static int ack_start(redmoon_job *job, const redmoon_ack_options *options, redmo
                                 {options->result, options->result_len},
                                 rm_queue_string(next != NULL ? "1" : "0"),
                                 rm_queue_number(&texts[2], queue->options.lease_ms)};
+  call->replicated = true;
   /* Repeated, it would take a second job: one that nobody has until its lease is over. */
   unsigned flags = next == NULL ? RM_CALL_REPEATABLE : 0;
   return rm_queue_call_start(call, &rm_script_queue_ack, "jsrdlxow", args, 6, flags,

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "patterns/keys.h"
 
 static int answered(rm_queue_op *self, int64_t now_us) {
   redmoon_error *err = &self->call.op.error;
@@ -20,7 +21,7 @@ static int step(redmoon_op *op, int64_t now_us) {
   rm_queue_op *self = (rm_queue_op *)op;
   int status;
   do {
-    status = rm_call_step(op, now_us);
+    status = self->class->step != NULL ? self->class->step(self, now_us) : rm_call_step(op, now_us);
     if (status == RM_WAIT || status < 0) return status;
     now_us = rm_clock_now_us(); /* the step may have blocked */
     status = answered(self, now_us);
@@ -36,6 +37,7 @@ static int finish(redmoon_op *op, redmoon_error *err) {
 static void destroy(redmoon_op *op) {
   rm_queue_op *self = (rm_queue_op *)op;
   if (self->class->drop != NULL) self->class->drop(self);
+  rm_key_free(&self->request);
   rm_call_fini(&self->call);
   rm_queue_unref(self->queue);
   rm_free(self);
@@ -61,7 +63,9 @@ void *rm_queue_op_new(redmoon_queue *queue, const rm_queue_op_class *class, size
 int rm_queue_op_script(rm_queue_op *self, const rm_builtin *script, const char *letters, const redmoon_bytes *args,
                        size_t arg_count, unsigned flags, redmoon_error *err) {
   redmoon_bytes keys[QUEUE_KEYS + 1];
-  const redmoon_script_args all = {keys, rm_queue_keys(self->queue, letters, keys), args, arg_count};
+  size_t key_count = rm_queue_keys(self->queue, letters, keys);
+  if (self->request.ptr != NULL) keys[key_count++] = self->request;
+  const redmoon_script_args all = {keys, key_count, args, arg_count};
   rm_call_reset(&self->call);
   return rm_builtin_format(&self->call, script, &all, flags, err);
 }

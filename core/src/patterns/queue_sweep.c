@@ -57,7 +57,7 @@ static int redriven(rm_queue_op *base, const redmoon_reply *reply, int64_t now_u
 }
 
 int redmoon_queue_redrive_start(redmoon_queue *queue, int64_t count, int64_t *moved, redmoon_op **op, redmoon_error *err) {
-  static const rm_queue_op_class class = {redriven, sweep_finish, NULL};
+  static const rm_queue_op_class class = {redriven, sweep_finish, NULL, NULL};
   *op = NULL;
   rm_error_clear(err);
   int status = rm_queue_check_option("count", rm_queue_given(count, 1), 1, INT64_MAX, err);
@@ -106,7 +106,7 @@ static int purged(rm_queue_op *base, const redmoon_reply *reply, int64_t now_us)
 
 int redmoon_queue_purge_start(redmoon_queue *queue, redmoon_job_state state, int64_t *removed, redmoon_op **op,
                               redmoon_error *err) {
-  static const rm_queue_op_class class = {purged, sweep_finish, NULL};
+  static const rm_queue_op_class class = {purged, sweep_finish, NULL, NULL};
   *op = NULL;
   rm_error_clear(err);
   if (purge_keys(state) == NULL)
@@ -203,7 +203,7 @@ static int check_finish(rm_queue_op *base, redmoon_error *err) {
 static void check_drop(rm_queue_op *base) { redmoon_queue_report_free(((check_op *)base)->report); }
 
 int redmoon_queue_check_start(redmoon_queue *queue, redmoon_queue_report **out, redmoon_op **op, redmoon_error *err) {
-  static const rm_queue_op_class class = {checked, check_finish, check_drop};
+  static const rm_queue_op_class class = {checked, check_finish, NULL, check_drop};
   *op = NULL;
   *out = NULL;
   rm_error_clear(err);

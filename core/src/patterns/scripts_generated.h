@@ -23,6 +23,7 @@ extern const rm_builtin rm_script_lock_release;
 extern const rm_builtin rm_script_permit_extend;
 extern const rm_builtin rm_script_permit_release;
 extern const rm_builtin rm_script_queue_ack;
+extern const rm_builtin rm_script_queue_ack_many;
 extern const rm_builtin rm_script_queue_check;
 extern const rm_builtin rm_script_queue_dead;
 extern const rm_builtin rm_script_queue_extend;

@@ -112,6 +112,33 @@ local function expire(self, now)
   end
 end
 
+-- What a request was given: those jobs of it that are still leased to it, with leases that begin anew.
+local function given_again(self, now, given, lease)
+  local answer = {1, M.LOOK, 0}
+  for i = 1, #given, 2 do
+    local job = self.jobs[given[i]]
+    if job and job.state == "leased" and job.epoch == given[i + 1] then
+      job.at = math.max(job.at, now + lease * 1000)
+      for _, value in ipairs {job.id, job.epoch, job.failures + job.crashes + 1, job.payload} do
+        answer[#answer + 1] = value
+      end
+    end
+  end
+  return answer[4] and answer or {-1}
+end
+
+function M:request(now, count, lease, waits, keeps, request)
+  local given = self.requests[request]
+  if given then return given_again(self, now, given, lease) end
+  local answer = self:pop(now, count, lease, waits, keeps)
+  if answer[4] then
+    given = {}
+    for i = 4, #answer, 4 do given[#given + 1], given[#given + 2] = answer[i], answer[i + 1] end
+    self.requests[request] = given
+  end
+  return answer
+end
+
 function M:pop(now, count, lease, waits, keeps, answer)
   answer = answer or {1}
   if keeps then self.keep = 0 end
@@ -165,6 +192,30 @@ function M:ack(now, id, epoch, retention, result, count, lease)
   end
   if count == 0 then return {1} end
   return self:pop(now, count, lease, false, false)
+end
+
+-- list: ids and epochs
+function M:ack_many(now, retention, count, lease, list)
+  local answer, ended = {1}, {}
+  for i = 1, #list, 2 do
+    local job, refusal = leased(self, list[i], list[i + 1])
+    local there = self.jobs[list[i]]
+    if job then ended[job] = true end
+    local again = there and there.state == "done" and there.epoch == list[i + 1]
+    answer[#answer + 1] = (job or again) and 1 or refusal[1]
+  end
+  for job in pairs(ended) do
+    self.finished = self.finished + 1
+    if retention > 0 then
+      if self.unique[job.unique] == job then self.unique[job.unique] = nil end
+      job.state, job.at, job.payload, job.why, job.note = "done", now + retention * 1000, "", "", nil
+    else
+      forget(self, job)
+    end
+  end
+  if next(ended) and retention > 0 then expire(self, now) end
+  if count == 0 then return answer end
+  return self:pop(now, count, lease, false, false, answer)
 end
 
 function M:nack(now, id, epoch, delay, why, fatal)
