@@ -236,6 +236,8 @@ describe("redmoon audit", function()
       assert.matches("missing option '%-%-match'", fix("--ttl", "1h").err)
       assert.matches("missing option '%-%-ttl'", fix("--match", "x").err)
       assert.matches("%-%-ttl: a duration .* got '0'", fix("--match", "x", "--ttl", "0").err)
+      assert.equal("redmoon: audit fix takes no option '--min-ttl'\n",
+        fix("--match", "x", "--ttl", "1h", "--min-ttl", "1m").err)
       local result = fix("--match", "tmp:*", "--ttl", "1h", "--apply", "--yes")
       assert.equal(2, result.status)
       assert.matches("%-%-undo%-log", result.err)

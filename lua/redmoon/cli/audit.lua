@@ -99,8 +99,19 @@ local function status_of(report, is_strict)
   return failure.FINE
 end
 
+-- The parser takes them before and behind `fix` and `undo`, too, where they would mean nothing.
+local function refuse_options(args)
+  for _, name in ipairs { "depth", "separator", "sample", "top", "require-ttl", "min-ttl", "max-ttl", "processes", "resume",
+    "strict", "json", "prometheus" } do
+    if args[(name:gsub("-", "_"))] then failure.raise("audit %s takes no option '--%s'", args.action, name) end
+  end
+end
+
 function M.run(args)
-  if args.action then return fix.run(args) end
+  if args.action then
+    refuse_options(args)
+    return fix.run(args)
+  end
   local client <close> = connection.open(args, { client_name = "redmoon-audit" })
   local state = states.new(args.resume)
   local report, message, detail = interrupt.guard(count, client, args, state)
