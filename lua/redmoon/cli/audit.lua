@@ -101,8 +101,8 @@ end
 
 -- The parser takes them before and behind `fix` and `undo`, too, where they would mean nothing.
 local function refuse_options(args)
-  for _, name in ipairs { "depth", "separator", "sample", "top", "require-ttl", "min-ttl", "max-ttl", "processes", "resume",
-    "strict", "json", "prometheus" } do
+  for _, name in ipairs { "depth", "separator", "sample", "top", "require-ttl", "min-ttl", "max-ttl", "processes",
+    "resume", "strict", "json", "prometheus" } do
     if args[(name:gsub("-", "_"))] then failure.raise("audit %s takes no option '--%s'", args.action, name) end
   end
 end
