@@ -217,7 +217,7 @@
 ---@field count? integer default 1000; keys for each page, 1 to 10000
 ---@field max_rate? integer keys per second, 1 to 10000000
 ---@field processes? integer default 1; how many processes have a pool like this client's: for a warning
----@field on_progress? fun(progress: redmoon.audit_progress, save: fun(): string): boolean? called between two pages; `save()` gives the state so far, for `resume`, and is good during the call only; false stops; what it raises ends the audit and goes on to the caller
+---@field on_progress? fun(progress: redmoon.audit_progress, save: fun(): string): boolean? called after each page; `save()` gives the state so far, for `resume`, and is good during the call only; false stops; what it raises ends the audit and goes on to the caller
 ---@field resume? string a state: what `save()`, `report.state` or a failure's `detail.state` gave. Options from match to seed are the state's; one that is given and differs raises
 
 ---Of the keys of one prefix, of several, or of all.
@@ -290,7 +290,7 @@
 ---@field count? integer default 1000; keys for each page, 1 to 1000
 ---@field max_rate? integer keys looked at per second, 1 to 10000000
 ---@field on_fixed? fun(fixed: redmoon.audit_fixed) called for each key, instead of `keys` in the result
----@field on_progress? fun(counts: redmoon.audit_fix_counts): boolean? called between two pages; false stops
+---@field on_progress? fun(counts: redmoon.audit_fix_counts): boolean? called after each page; false stops
 
 ---@class redmoon.audit_fix_result : redmoon.audit_fix_counts
 ---@field complete boolean to the end

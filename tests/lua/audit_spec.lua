@@ -229,6 +229,31 @@ describe("an audit", function()
     client:close()
   end)
 
+  it("of a cluster's node counts keys to tell how far it is", function()
+    local server = assert(helper.embedded { "--cluster-enabled", "yes" })
+    local client = assert(server:connect())
+    for slot = 0, 16383, 1024 do
+      local slots = {}
+      for i = slot, slot + 1023 do slots[#slots + 1] = i end
+      assert(client:cluster("ADDSLOTS", table.unpack(slots)))
+    end
+    helper.eventually(client, "the cluster is up", function()
+      return client:cluster("INFO"):find("cluster_state:ok", 1, true)
+    end)
+    assert(client:pipeline(function(p) for i = 1, 3000 do p:set("user:" .. i, "v") end end))
+    local last, pages = 0, 0
+    local report = assert(client:audit { count = 100, on_progress = function(progress)
+      pages = pages + 1
+      assert.is_true(progress.share >= last and (progress.share <= 0.99 or progress.keys == 3000))
+      assert.is_true(math.abs(progress.share - progress.keys / 3000) < 0.02)
+      last = progress.share
+    end })
+    assert.is_true(pages > 5)
+    assert.are.equal(3000, report.total.keys)
+    client:close()
+    server:close()
+  end)
+
   it("goes on when its client is closed in its midst", function()
     local client = helper.client()
     fill(client)

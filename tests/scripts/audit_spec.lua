@@ -100,6 +100,11 @@ describe("audit_fix and audit_undo", function()
     for _, count in pairs(done) do assert.is_true(count > steps / 100) end
   end)
 
+  it("undo leaves a key alone that has no lifetime at the very moment when it would end", function()
+    redis:call("SET", "k", "v")
+    assert.are.same({KEPT}, (observed(undo, "k", "1700000000000", "1700000000000000")))
+  end)
+
   it("bad input is refused before anything is written", function()
     redis:call("SET", "k", "v")
     redis:call("SET", "t", "v", "PX", "50000000")

@@ -31,7 +31,7 @@ typedef struct redmoon_audit_progress {
   int64_t pause_ms;   /**< between two pages, because the server has slowed down; 0: none */
 } redmoon_audit_progress;
 
-/** Called between two pages, on the thread that steps, without locks held.  A return of other than 0 stops the run. */
+/** Called after each page, on the thread that steps, without locks held.  A return of other than 0 stops the run. */
 typedef int (*redmoon_audit_progress_fn)(void *ctx, const redmoon_audit_progress *progress);
 
 /** Those marked (*) determine the report: an audit that is resumed has them from its state, and one that is given and

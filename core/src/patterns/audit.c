@@ -292,7 +292,7 @@ static int pause(audit_op *self, int64_t now_us) {
 /* Whether the caller wants more; asked after each page of a run. */
 static bool goes_on(const audit_op *self) {
   const redmoon_audit *audit = self->audit;
-  if (self->state != AT_PAUSE || audit->on_progress == NULL) return true;
+  if (audit->on_progress == NULL) return true;
   redmoon_audit_progress progress;
   redmoon_audit_progress_get(audit, &progress);
   return audit->on_progress(audit->ctx, &progress) == 0;
