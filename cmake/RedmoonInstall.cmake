@@ -36,6 +36,7 @@ if(REDMOON_LUA)
   if(NOT REDMOON_ROCK) # LuaRocks installs programs itself
     redmoon_install_program()
   endif()
+  install(FILES ${redmoon_lua_loops} DESTINATION ${redmoon_lua_moddir}/redmoon/loops)
 endif()
 if(REDMOON_ROCK)
   return()

@@ -34,6 +34,15 @@
 ---@field verify? boolean default true
 ---@field min_version? "1.2"|"1.3"
 
+---An event loop of your own; see docs/event-loops.md.
+---@class redmoon.Loop
+---@field wait fun(fd: integer, events: "r", seconds?: number)
+---@field forget? fun(fd: integer)
+---@field running? fun(): boolean
+---@field sleep? fun(seconds: number)
+---@field spawn? fun(fn: function, ...: any)
+---@field timers? boolean
+
 ---@class redmoon.options
 ---@field username? string
 ---@field password? string
@@ -57,7 +66,7 @@
 ---@field tls? redmoon.tls_options
 ---@field default_ttl? number|false lifetime for client:set without one
 ---@field key_prefix? string default "redmoon": first part of the keys of all patterns
----@field loop? "blocking"
+---@field loop? "blocking"|"cqueues"|"luv"|"copas"|redmoon.Loop
 ---@field multiplex? boolean
 ---@field max_reply_size? integer default 512 MiB
 ---@field read_from? "primary"
