@@ -102,10 +102,10 @@ static redisReply *run(const rm_builtin *script, int argc, const char **argv, bo
 }
 
 static void lock(bool full) {
-  const char *acquire[] = {0, 0, "2", "redmoon:{bench}:lock", "redmoon:{bench}:fence", "0123456789abcdef0123456789abcdef",
-                           "10000", "1", "0"};
+  const char *acquire[] = {0, 0, "3", "redmoon:{bench}:lock", "redmoon:{bench}:fence", "redmoon:{bench}:lock.beats",
+                           "0123456789abcdef0123456789abcdef", "10000", "1", "0"};
   const char *release[] = {0, 0, "1", "redmoon:{bench}:lock", "0123456789abcdef0123456789abcdef", "1"};
-  freeReplyObject(run(&rm_script_lock_acquire, 9, acquire, full));
+  freeReplyObject(run(&rm_script_lock_acquire, 10, acquire, full));
   freeReplyObject(run(&rm_script_lock_release, 6, release, full));
 }
 

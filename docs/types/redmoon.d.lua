@@ -93,6 +93,7 @@
 ---@class redmoon.lock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 ---@field wait? number default 0: LOCKED at once; how long to wait for another holder
+---@field fair? boolean those who wait with it get the lock in the order in which they asked first
 ---@field renew? boolean the client's keeper thread prolongs the lease until the release
 ---@field max_hold? number it is not prolonged beyond this long after it was acquired
 ---@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
@@ -1031,7 +1032,7 @@ function client:counter(name, options) end
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
 ---@return string? message
----@return string? code LOCKED when another holds it; UNAVAILABLE for too few replicas, or no thread to renew with
+---@return string? code LOCKED when another holds it, or waits for its turn; UNAVAILABLE for too few replicas, or no thread to renew with
 ---@return redmoon.detail? detail
 function client:lock(name, options) end
 ---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.

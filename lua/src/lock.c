@@ -24,6 +24,7 @@ static const char watched_key; /* registry: the state's watched locks, a table w
 static const rm_option lock_options[] = {
     {"ttl", RM_OPTION_DURATION, FIELD(ttl_ms), 10, 86400000, 10000, TTL_ACCEPTS},
     {"wait", RM_OPTION_DURATION, FIELD(wait_ms), 0, 86400000, 0, "seconds from 0 to 86400"},
+    {"fair", RM_OPTION_BOOL, FIELD(fair), 0, 1, 0, "true or false"},
     {"renew", RM_OPTION_BOOL, FIELD(renew), 0, 1, 0, "true or false"},
     {"max_hold", RM_OPTION_DURATION, FIELD(max_hold_ms), 10, INT64_C(31622400000), 0, "seconds from ttl to 31622400"},
     {"on_lost", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a function"},

@@ -4,6 +4,7 @@ local LOCK_HELD = 0 -- another token holds it
 local LOCK_GONE = -1 -- nobody holds it
 local LOCK_MORE = 2 -- the owner holds it more than once: acquired again, or released and still held
 local LOCK_SPENT = -2 -- it has been held for as long as it may
+local LOCK_QUEUED = 3 -- nobody holds it, but others wait for their turn
 local RATE_ALLOWED = 1 -- the units were taken (peek: would be)
 local RATE_DENIED = 0 -- they were not, and nothing was written
 local COUNT_OK = 1 -- all of it was counted (get: read)

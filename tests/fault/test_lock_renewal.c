@@ -80,7 +80,7 @@ static bool handle(fake_peer *peer, const fake_command *command, fake_bytes *rep
   char text[80];
   if (strcmp(sha1, rm_script_lock_extend.sha1) == 0) return extend(peer, g, command, reply);
   if (strcmp(sha1, rm_script_lock_acquire.sha1) == 0) {
-    int64_t ttl_ms = strtoll(arg_at(command, 6), NULL, 10);
+    int64_t ttl_ms = strtoll(arg_at(command, 7), NULL, 10);
     atomic_store(&g->lease_ends_us, rm_clock_boot_us() + ttl_ms * 1000);
     snprintf(text, sizeof text, "*4\r\n:1\r\n:7\r\n:%lld\r\n:1\r\n", (long long)ttl_ms);
     fake_append_text(reply, text);

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "engine/op.h"
 #include "support/ask.h"
 #include "support/lossy_proxy.h"
 #include "support/redis_server.h"
@@ -82,6 +83,33 @@ static void a_lock_is_had_and_given_back(void **state) {
     if (redmoon_lock_release(lock, &err) != 0) fail_msg("release %d: %s", i, err.message);
     redmoon_lock_free(lock);
     assert_int_equal(ask_integer(f->direct, "EXISTS", "redmoon:{x}:lock", NULL), 0);
+  }
+}
+
+/* One holds it, without loss, while another waits: that one gets one ticket, and then the lock, whatever is lost. */
+static void a_turn_is_waited_for_and_had_once(void **state) {
+  fixture *f = *state;
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  options.fair = 1;
+  options.wait_ms = 600000;
+  redmoon_error err;
+  for (int i = 0; i < CALLS / 3; i++) {
+    redmoon_lock *first, *second;
+    redmoon_op *op;
+    if (redmoon_lock_acquire(f->direct, "x", 1, &options, &first, &err) != 0) fail_msg("turn %d: %s", i, err.message);
+    assert_int_equal(redmoon_lock_acquire_start(f->client, "x", 1, &options, &second, &op, &err), 0);
+    while (ask_integer(f->direct, "ZCARD", "redmoon:{x}:lock.queue", NULL) == 0) assert_int_equal(redmoon_op_step(op), 0);
+    assert_int_equal(ask_integer(f->direct, "ZCARD", "redmoon:{x}:lock.queue", NULL), 1);
+    assert_int_equal(redmoon_lock_release(first, &err), 0);
+    rm_drive(op);
+    if (redmoon_op_finish(op, &err) != 0) fail_msg("turn %d: %s", i, err.message);
+    assert_true(redmoon_lock_fence(second) > redmoon_lock_fence(first));
+    assert_int_equal(redmoon_lock_holds(second), 1);
+    if (redmoon_lock_release(second, &err) != 0) fail_msg("release %d: %s", i, err.message);
+    redmoon_lock_free(first);
+    redmoon_lock_free(second);
+    assert_int_equal(ask_integer(f->direct, "EXISTS", "redmoon:{x}:lock", "redmoon:{x}:lock.queue",
+                                 "redmoon:{x}:lock.beats", NULL), 0);
   }
 }
 
@@ -217,6 +245,8 @@ int main(void) {
       TEST(a_counter_counts_each_request_once),
       TEST(a_lock_is_had_and_given_back),
       TEST(a_job_is_pushed_and_ended_once),
+
+      TEST(a_turn_is_waited_for_and_had_once),
       TEST(a_limiter_takes_what_it_allowed_once),
       TEST(a_permit_is_had_and_given_back),
       TEST(a_record_is_added_to_once),

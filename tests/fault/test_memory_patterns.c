@@ -47,11 +47,12 @@ static int lock(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* Renewed, asked for by id, waited for by a rival, and held twice. */
+/* Renewed, asked for by id, waited for by a rival, in turn, and held twice. */
 static int lock_with_all(world *w, redmoon_error *err) {
   redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
   options.renew = 1;
   options.max_hold_ms = 60000;
+  options.fair = 1;
   char id[sizeof w->tag];
   snprintf(id, sizeof id, "%s", w->tag);
   for (char *at = strchr(id, ':'); at != NULL; at = strchr(at, ':')) *at = '-';
@@ -65,6 +66,7 @@ static int lock_with_all(world *w, redmoon_error *err) {
   redmoon_lock_options again = REDMOON_LOCK_OPTIONS_INIT, waits = REDMOON_LOCK_OPTIONS_INIT;
   again.token = redmoon_lock_token(outer);
   waits.wait_ms = 15;
+  waits.fair = 1;
   redmoon_error release_err, other;
   rc = redmoon_lock_acquire(w->client, w->tag, strlen(w->tag), &waits, &rival, err);
   assert_true(rc == REDMOON_ELOCKED || rc == REDMOON_ENOMEM);
@@ -82,9 +84,11 @@ static int lock_with_all(world *w, redmoon_error *err) {
 
 static void check_lock(world *w, int status, const redmoon_error *err) {
   (void)err;
-  char name[64];
+  char name[64], queue[64], beats[64];
   snprintf(name, sizeof name, "redmoon:{%s}:lock", w->tag);
-  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, NULL), 0);
+  snprintf(queue, sizeof queue, "redmoon:{%s}:lock.queue", w->tag);
+  snprintf(beats, sizeof beats, "redmoon:{%s}:lock.beats", w->tag);
+  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, queue, beats, NULL), 0);
 }
 
 static int limiter(world *w, redmoon_error *err) {

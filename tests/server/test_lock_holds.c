@@ -392,14 +392,15 @@ static void bad_options_are_refused_with_the_accepted_range(void **state) {
     redmoon_lock_options options;
     const char *says;
   } bad[] = {
-      {{10000, -1, 0, 0, 0, NULL, NULL}, "lock option wait: -1 ms is not accepted; give 0 to 86400000 ms"},
-      {{10000, 86400001, 0, 0, 0, NULL, NULL}, "lock option wait"},
-      {{10000, 0, 2, 0, 0, NULL, NULL}, "lock option renew: 2 is not accepted; give 0 to 1"},
-      {{10000, 0, 0, 9999, 0, NULL, NULL}, "lock option max_hold: 9999 ms is not accepted; give 10000 to"},
-      {{10000, 0, 0, INT64_MAX, 0, NULL, NULL}, "lock option max_hold"},
-      {{10000, 0, 0, 0, -1, NULL, NULL}, "lock option min_replicas: -1 is not accepted; give 0 to 1000"},
-      {{10000, 0, 0, 0, 0, "abc", NULL}, "lock option token: not accepted (3 bytes); give the token of a lock"},
-      {{10000, 0, 0, 0, 0, NULL, "a b"}, "request_id: not accepted"},
+      {{10000, -1, 0, 0, 0, NULL, NULL, 0}, "lock option wait: -1 ms is not accepted; give 0 to 86400000 ms"},
+      {{10000, 86400001, 0, 0, 0, NULL, NULL, 0}, "lock option wait"},
+      {{10000, 0, 2, 0, 0, NULL, NULL, 0}, "lock option renew: 2 is not accepted; give 0 to 1"},
+      {{10000, 0, 0, 9999, 0, NULL, NULL, 0}, "lock option max_hold: 9999 ms is not accepted; give 10000 to"},
+      {{10000, 0, 0, INT64_MAX, 0, NULL, NULL, 0}, "lock option max_hold"},
+      {{10000, 0, 0, 0, 0, NULL, NULL, 2}, "lock option fair: 2 is not accepted; give 0 to 1"},
+      {{10000, 0, 0, 0, -1, NULL, NULL, 0}, "lock option min_replicas: -1 is not accepted; give 0 to 1000"},
+      {{10000, 0, 0, 0, 0, "abc", NULL, 0}, "lock option token: not accepted (3 bytes); give the token of a lock"},
+      {{10000, 0, 0, 0, 0, NULL, "a b", 0}, "request_id: not accepted"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     assert_int_equal(redmoon_lock_acquire(f->client, "n", 1, &bad[i].options, &lock, &err), REDMOON_ECONFIG);

@@ -36,18 +36,12 @@ void rm_keeper_forked(rm_keeper *keeper) {
   init(keeper);
 }
 
-static void add_wants(struct pollfd *fd, const rm_wants *wants) {
-  *fd = (struct pollfd){.fd = wants->fd};
-  if ((wants->events & REDMOON_WANT_READ) != 0) fd->events |= POLLIN;
-  if ((wants->events & REDMOON_WANT_WRITE) != 0) fd->events |= POLLOUT;
-}
-
 /* Waits for `wants`, a wake-up, the shutdown, or the operations of renewals. */
 static void wait_for(rm_core *core, const rm_wants *wants) {
   rm_keeper *keeper = &core->keeper;
   struct pollfd fds[3 + RM_RENEWALS_AT_ONCE] = {{.fd = keeper->wake.fd, .events = POLLIN},
-                                                {.fd = core->closing.fd, .events = POLLIN}};
-  add_wants(&fds[2], wants);
+                                                {.fd = core->closing.fd, .events = POLLIN},
+                                                rm_poll_wants(wants)};
   nfds_t count = 3 + (nfds_t)rm_renewals_wants(core, fds + 3);
   if (poll(fds, count, rm_poll_timeout_ms(rm_clock_now_us(), wants->until_us)) > 0 && fds[0].revents != 0)
     rm_event_clear(&keeper->wake);

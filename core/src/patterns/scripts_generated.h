@@ -15,6 +15,7 @@ extern const rm_builtin rm_script_counter_increment;
 extern const rm_builtin rm_script_counter_reset;
 extern const rm_builtin rm_script_fence_guard;
 extern const rm_builtin rm_script_lock_acquire;
+extern const rm_builtin rm_script_lock_acquire_fair;
 extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
 extern const rm_builtin rm_script_permit_extend;

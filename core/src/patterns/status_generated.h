@@ -9,6 +9,7 @@ enum {
   RM_STATUS_LOCK_GONE = -1, /* nobody holds it */
   RM_STATUS_LOCK_MORE = 2, /* the owner holds it more than once: acquired again, or released and still held */
   RM_STATUS_LOCK_SPENT = -2, /* it has been held for as long as it may */
+  RM_STATUS_LOCK_QUEUED = 3, /* nobody holds it, but others wait for their turn */
   RM_STATUS_RATE_ALLOWED = 1, /* the units were taken (peek: would be) */
   RM_STATUS_RATE_DENIED = 0, /* they were not, and nothing was written */
   RM_STATUS_COUNT_OK = 1, /* all of it was counted (get: read) */
