@@ -245,7 +245,6 @@ int main(void) {
       TEST(a_counter_counts_each_request_once),
       TEST(a_lock_is_had_and_given_back),
       TEST(a_job_is_pushed_and_ended_once),
-
       TEST(a_turn_is_waited_for_and_had_once),
       TEST(a_limiter_takes_what_it_allowed_once),
       TEST(a_permit_is_had_and_given_back),
