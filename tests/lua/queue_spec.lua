@@ -397,13 +397,14 @@ describe("queue:work", function()
     end
     stand_still(true)
     local hook
+    queue = client:queue("q", { lease = 2 })
     local counts = assert(queue:work(function(job)
       ran = ran + 1
       if job.payload == "x" then return end
       stand_still(true) -- so the end of this one is refused, until the hook has run
       hook = client:on("retry", function() stand_still(false) end)
     end, {
-      stop = when_all_is_done,
+      stop = function() return ran > 2 or when_all_is_done() end,
       on_error = function(_, code)
         told[#told + 1] = code
         stand_still(false)
