@@ -22,10 +22,10 @@ local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local done, wake, request, args = KEYS[5], KEYS[6], KEYS[7], ARGV
 local LAST = 4398046511103 -- seq, so that a score holds it
 
-local items = queue_items(args)
+local ids, kinds = queue_items(args)
 local seq, pushed, keep = unpack(redis.call("HMGET", state, "seq", "pushed", "keep"))
 seq, pushed, keep = tonumber(seq or 0), tonumber(pushed or 0), tonumber(keep or 0)
-if not items or seq + #items > LAST then
+if not ids or seq + #ids > LAST then
   return redis.error_reply("ERR queue_push: ARGV is 1 to 500 times id, payload, priority 0 to 1023, delay in ms, "
     .. "max attempts, max crashes, unique key; and a queue has 2^42 places")
 end
@@ -34,22 +34,25 @@ if answered then
   written_again(request)
   return answered
 end
-local states, answer, due = queue_places(jobs, done, items, now), {QUEUE_OK}, math.huge
-local fields, now_ready, later = {}, {}, {}
-for i, item in ipairs(items) do
-  answer[2 * i], answer[2 * i + 1] = states[i][1], states[i][2]
-  if states[i][1] == QUEUE_OK then
+local answer, records = queue_places(jobs, done, ids, kinds, now)
+local fields, now_ready, later, due, n = {}, {}, {}, math.huge, 0
+for i, id in ipairs(ids) do
+  if answer[2 * i] == QUEUE_OK then
+    local kind, list, score = kinds[i], now_ready, nil
     seq, pushed = seq + 1, pushed + 1
-    local record, at = {item.priority, seq, 0, 0, item.attempts, item.crashes, 0, item.unique}, now + item.delay * 1000
-    local own = {"j" .. item.id, cmsgpack.pack(record), "p" .. item.id, item.payload}
-    for _, text in ipairs(own) do fields[#fields + 1] = text end
-    if item.unique ~= "" then fields[#fields + 1], fields[#fields + 2] = "u" .. item.unique, item.id end
-    local list = item.delay > 0 and later or now_ready
-    list[#list + 1], list[#list + 2] = item.delay > 0 and queue_text(at) or queue_score(record), item.id
-    if item.delay > 0 then due = math.min(due, at) end
+    fields[n + 1], fields[n + 2] = records[i], kind.before .. cmsgpack.pack(seq) .. kind.behind
+    fields[n + 3], fields[n + 4] = "p" .. id, args[7 * i - 5]
+    n = n + 4
+    if kind.unique ~= "" then
+      fields[n + 1], fields[n + 2] = "u" .. kind.unique, id
+      n = n + 2
+    end
+    if kind.delay > 0 then list, score, due = later, now + kind.delay * 1000, math.min(due, now + kind.delay * 1000) end
+    list[#list + 1] = queue_text(score or kind.score + seq)
+    list[#list + 1] = id
   end
 end
-for i = 1, #fields, 900 do redis.call("HSET", jobs, unpack(fields, i, math.min(i + 899, #fields))) end
+for i = 1, n, 900 do redis.call("HSET", jobs, unpack(fields, i, math.min(i + 899, n))) end
 if #now_ready > 0 then redis.call("ZADD", ready, unpack(now_ready)) end
 if #later > 0 then redis.call("ZADD", delayed, unpack(later)) end
 redis.call("HSET", state, "seq", queue_text(seq), "pushed", queue_text(pushed))

@@ -1,22 +1,29 @@
--- queue_items: jobs to be pushed, and which of them may be.
+-- queue_items: jobs to be pushed, and which of them may be.  Written for many of them in one call.
 local QUEUE_FIELDS, QUEUE_MOST = 7, 500 -- arguments of a job, and jobs in one call
 
--- A list of jobs, or nil when an argument is not acceptable.
+-- What jobs of the same options have in common, read from the arguments behind `at`; nil if one is not acceptable.
+local function queue_kind(args, at)
+  local priority, delay = queue_whole(args[at + 3], 0, 1023), queue_whole(args[at + 4], 0, 315360000000)
+  local attempts, crashes = queue_whole(args[at + 5], 1, 1000000), queue_whole(args[at + 6], 1, 1000000)
+  local unique = args[at + 7]
+  if not (priority and delay and attempts and crashes) or #unique > 256 then return nil end
+  -- A record is a packed list of 8: so it begins and so it ends, around seq.
+  local before, behind = "\152" .. cmsgpack.pack(priority), cmsgpack.pack(0, 0, attempts, crashes, 0, unique)
+  return {delay = delay, unique = unique, before = before, behind = behind, score = (1023 - priority) * 4398046511104}
+end
+
+-- Ids and kinds of all jobs; nil when an argument is not acceptable.
 local function queue_items(args)
-  local count, items = #args / QUEUE_FIELDS, {}
+  local count, ids, kinds, kind = #args / QUEUE_FIELDS, {}, {}, nil
   if count % 1 ~= 0 or count < 1 or count > QUEUE_MOST then return nil end
   for i = 1, count do
-    local at = (i - 1) * QUEUE_FIELDS
-    local item = {id = args[at + 1], payload = args[at + 2], unique = args[at + 7]}
-    item.priority, item.delay = queue_whole(args[at + 3], 0, 1023), queue_whole(args[at + 4], 0, 315360000000)
-    item.attempts, item.crashes = queue_whole(args[at + 5], 1, 1000000), queue_whole(args[at + 6], 1, 1000000)
-    if not (item.priority and item.delay and item.attempts and item.crashes) or #item.id < 1 or #item.id > 128
-      or #item.unique > 256 then
-      return nil
-    end
-    items[i] = item
+    local at, same = (i - 1) * QUEUE_FIELDS, kind ~= nil
+    for option = at + 3, at + QUEUE_FIELDS do same = same and args[option] == args[option - QUEUE_FIELDS] end
+    if not same then kind = queue_kind(args, at) end
+    ids[i], kinds[i] = args[at + 1], kind
+    if not kind or #ids[i] < 1 or #ids[i] > 128 then return nil end
   end
-  return items
+  return ids, kinds
 end
 
 -- Whether a job has the id.  A result whose time is over is dropped: its id is free again.
@@ -28,19 +35,28 @@ local function queue_taken(jobs, done, id, now)
   return false
 end
 
--- The state of each item: QUEUE_OK, QUEUE_TAKEN or QUEUE_HELD, and the id of its own or of the job that has its key.
-local function queue_places(jobs, done, items, now)
-  local fields, states = {}, {}
-  for i, item in ipairs(items) do
-    fields[2 * i - 1], fields[2 * i] = "j" .. item.id, "u" .. item.unique
+-- The answer: state and id of each, QUEUE_OK, QUEUE_TAKEN or QUEUE_HELD, and its own or that of the job that has its key.
+-- Also the fields of all records.
+local function queue_places(jobs, done, ids, kinds, now)
+  local count, fields, at, own = #ids, {}, {}, {}
+  for i = 1, count do fields[i] = "j" .. ids[i] end
+  for i = 1, count do
+    if kinds[i].unique ~= "" then
+      at[i] = #fields + 1
+      fields[at[i]] = "u" .. kinds[i].unique
+    end
   end
-  local found, own = redis.call("HMGET", jobs, unpack(fields)), {}
-  for i, item in ipairs(items) do
-    local id, unique = fields[2 * i - 1], fields[2 * i]
-    local holder = unique ~= "u" and (found[2 * i] or own[unique])
-    if own[id] or found[2 * i - 1] and queue_taken(jobs, done, item.id, now) then states[i] = {QUEUE_TAKEN, item.id}
-    elseif holder then states[i] = {QUEUE_HELD, holder}
-    else states[i], own[id], own[unique] = {QUEUE_OK, item.id}, true, item.id end
+  local found, answer = redis.call("HMGET", jobs, unpack(fields)), {QUEUE_OK}
+  for i = 1, count do
+    local id, state, says = ids[i], QUEUE_OK, ids[i]
+    local holder = at[i] and (found[at[i]] or own[fields[at[i]]])
+    if own[fields[i]] or found[i] and queue_taken(jobs, done, id, now) then state = QUEUE_TAKEN
+    elseif holder then state, says = QUEUE_HELD, holder
+    else
+      own[fields[i]] = id
+      if at[i] then own[fields[at[i]]] = id end
+    end
+    answer[2 * i], answer[2 * i + 1] = state, says
   end
-  return states
+  return answer, fields
 end

@@ -388,6 +388,34 @@ describe("queue:work", function()
     assert.same({ done = 1, failed = 0, lost = 1, released = 0 }, counts)
   end)
 
+  it("goes on when the server takes no writes for a while, and says once more what it may not have heard", function()
+    queue:push("x")
+    queue:push("y")
+    local told, ran = {}, 0
+    local function stand_still(yes)
+      assert(client:call("REPLICAOF", yes and "127.0.0.1" or "NO", yes and "1" or "ONE"))
+    end
+    stand_still(true)
+    local hook
+    queue = client:queue("q", { lease = 2 })
+    local counts = assert(queue:work(function(job)
+      ran = ran + 1
+      if job.payload == "x" then return end
+      stand_still(true) -- so the end of this one is refused, until the hook has run
+      hook = client:on("retry", function() stand_still(false) end)
+    end, {
+      stop = function() return ran > 2 or when_all_is_done() end,
+      on_error = function(_, code)
+        told[#told + 1] = code
+        stand_still(false)
+      end,
+    }))
+    assert.same({ "READONLY" }, told)
+    assert.same({ done = 2, failed = 0, lost = 0, released = 0 }, counts)
+    assert.equal(2, ran)
+    hook:close()
+  end)
+
   it("ends when jobs cannot be had", function()
     client:set("redmoon:{q}:queue.ready", "no set")
     helper.assert_failure("WRONGTYPE", queue:work(function() end))

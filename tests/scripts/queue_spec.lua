@@ -9,7 +9,8 @@ local Model = require "queue_model"
 local SECOND = 1000000
 local START = 1760000000 * SECOND
 local SCRIPTS = {push = true, pop = true, ack = true, ack_many = true, nack = true, release = false, extend = true,
-  progress = false, stats = true, pause = false, dead = false, redrive = false, peek = true, remove = true, purge = false, check = false}
+  progress = false, stats = true, pause = false, dead = false, redrive = false, peek = true, remove = true, purge = false,
+  check = false}
 local KEYS = {
   push = "jobs state ready delayed done wake", pop = "jobs state ready delayed leased dead done wake",
   ack = "jobs state ready delayed leased dead done wake", ack_many = "jobs state ready delayed leased dead done wake",
@@ -197,8 +198,8 @@ describe("queue", function()
   end
 
   local DICE = {}
-  for verb, weight in pairs {push = 30, pop = 30, ack = 12, ack_many = 5, nack = 10, release = 4, extend = 5, progress = 2, stats = 4,
-    pause = 3, dead = 2, redrive = 2, peek = 5, remove = 2, purge = 1, wake = 10} do
+  for verb, weight in pairs {push = 30, pop = 30, ack = 12, ack_many = 5, nack = 10, release = 4, extend = 5,
+    progress = 2, stats = 4, pause = 3, dead = 2, redrive = 2, peek = 5, remove = 2, purge = 1, wake = 10} do
     for _ = 1, weight do DICE[#DICE + 1] = verb end
   end
   table.sort(DICE)
