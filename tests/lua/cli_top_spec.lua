@@ -43,6 +43,8 @@ describe("redmoon top", function()
     assert.is_nil(result.out:find("\27", 1, true))
     assert.is_nil(top("--pages", "0").out:find("rate limit", 1, true))
     assert.matches("no locks, limits or other objects of 'shop:'", top("--prefix", "shop").out)
+    local of_url = cli.run { "top", "--url", url() .. "?key_prefix=my%20shop", "--interval", "0.05" }
+    assert.matches("no locks, limits or other objects of 'my shop:'", of_url.out)
     assert.truthy(lock and other and job)
   end)
 

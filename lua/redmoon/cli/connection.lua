@@ -31,6 +31,13 @@ end
 -- The URL of a client, which holds no secrets.
 function M.url(client) return tostring(client):match("%((.*)%)$") end
 
+-- An option in the query of the URL that was given, decoded; nil for none.
+function M.url_option(args, name)
+  local given = args.url or os.getenv("REDIS_URL") or ""
+  local text = given:match("[?&]" .. name .. "=([^&]*)")
+  return text and text:gsub("%%(%x%x)", function(digits) return string.char(tonumber(digits, 16)) end) or nil
+end
+
 -- INFO as a table: field -> text.
 function M.info(client, ...)
   local text, message = client:info(...)

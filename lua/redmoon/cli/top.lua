@@ -118,8 +118,7 @@ end
 
 function M.run(args)
   local client <close> = connection.open(args, { client_name = "redmoon-top" })
-  local given = args.url or os.getenv("REDIS_URL") or ""
-  local prefix = args.prefix or given:match("[?&]key_prefix=([^&]*)") or "redmoon"
+  local prefix = args.prefix or connection.url_option(args, "key_prefix") or "redmoon"
   local is_live = not args.json and terminal.is_terminal(terminal.STDOUT) and os.getenv("TERM") ~= "dumb"
   args.pages = args.pages or is_live and 5 or 100
   local walk = args.pages > 0 and objects.new(client, prefix) or nil

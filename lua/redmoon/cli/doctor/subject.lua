@@ -12,11 +12,11 @@ local M = {}
 -- args: of the subcommand; client: its server has answered.
 function M.new(args, client)
   local self = setmetatable({
-    client = client, url = connection.url(client), given_url = args.url or os.getenv("REDIS_URL") or "",
+    client = client, url = connection.url(client), tls_verify = connection.url_option(args, "tls_verify"),
     processes = args.processes, min_replicas = args.min_replicas, user = args.user, settings = {},
   }, subject)
-  self.pool_size = args.pool_size or math.tointeger(tonumber(self.given_url:match("[?&]pool_size=(%d+)"))) or 20
-  self.prefix = self.given_url:match("[?&]key_prefix=([^&]*)") or "redmoon"
+  self.pool_size = args.pool_size or math.tointeger(tonumber(connection.url_option(args, "pool_size"))) or 20
+  self.prefix = connection.url_option(args, "key_prefix") or "redmoon"
   self.info, self.why_no_info = connection.info(client)
   self.info = self.info or {}
   self.is_told = args.uses ~= nil
