@@ -62,6 +62,8 @@ static void tag_is_one_name_whatever_is_in_it(void **state) {
   assert_cut("redmoon:~user:{42}:lock", 2, "redmoon:~user", NULL);
   assert_cut("redmoon:~user:{42}:lock", 3, "redmoon:~user:{*}:lock", NULL);
   assert_cut("redmoon:{q}:api.gcra+req.8f1", 2, "redmoon:{*}:api.gcra+req.*", NULL);
+  assert_cut("redmoon:{h}:web.session.0cvXwZ5j0CWx8dFRCSFBEA", 2, "redmoon:{*}:web.session.*", NULL);
+  assert_cut("redmoon:{h}:web.sessions", 2, "redmoon:{*}:web.sessions", NULL);
   assert_cut("a{}b:c", 1, "a{}b", NULL); /* no tag */
   assert_cut("a{b:c", 1, "a{b", NULL);
   assert_cut("a:b+req.c:d", 2, "a:b+req.c", NULL); /* without a tag it is nobody's request */

@@ -39,15 +39,18 @@ static void put(cutter *c, const char *text, size_t len) {
   c->out->prefix_len += len;
 }
 
-/* Each request has a key of its own beside that of its object (rm_request_key_build): they are of one kind. */
+/* Each request has a key of its own beside that of its object (rm_request_key_build), and each session one beside the
+ * others of its subject (sessions.c): they are of one kind. */
 static void put_part(cutter *c, size_t from, size_t to) {
-  static const char mark[] = "+req.";
-  size_t len = sizeof mark - 1;
-  for (size_t at = from; has_tag(c) && at + len <= to; at++) {
-    if (memcmp(c->key + at, mark, len) != 0) continue;
-    put(c, c->key + from, at + len - from);
-    put(c, "*", 1);
-    return;
+  static const char *const marks[] = {"+req.", ".session."};
+  for (size_t at = from; has_tag(c) && at < to; at++) {
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+      size_t len = strlen(marks[i]);
+      if (len > to - at || memcmp(c->key + at, marks[i], len) != 0) continue;
+      put(c, c->key + from, at + len - from);
+      put(c, "*", 1);
+      return;
+    }
   }
   put(c, c->key + from, to - from);
 }
