@@ -157,6 +157,7 @@ static int cache_delete(lua_State *L) {
 }
 
 static void drop_result(void *out) { redmoon_cache_result_fini(out); }
+_Static_assert(sizeof(redmoon_cache_result) <= RM_LUA_OUT, "a result lies behind its task");
 
 /* There is nothing. */
 static int push_none(lua_State *L) {
@@ -174,7 +175,7 @@ static int discarded(lua_State *L, rm_lua_task *task, int status) {
 static int discard(lua_State *L, rm_lua_cache *c, rm_lua_task *task) {
   if (c->cache == NULL) return push_none(L); /* it was closed meanwhile */
   const redmoon_bytes *key = rm_lua_cache_key(L, 2);
-  const redmoon_cache_result *result = (const redmoon_cache_result *)task->out;
+  const redmoon_cache_result *result = rm_lua_out(task);
   task->tail = discarded;
   int started = redmoon_cache_discard_start(c->cache, key->ptr, key->len, result->version, result->version_len, &task->op,
                                             &task->err);
@@ -183,7 +184,7 @@ static int discard(lua_State *L, rm_lua_cache *c, rm_lua_task *task) {
 
 static int peeked(lua_State *L, rm_lua_task *task, int status) {
   rm_lua_cache *c = lua_touserdata(L, 1);
-  const redmoon_cache_result *result = (const redmoon_cache_result *)task->out;
+  const redmoon_cache_result *result = rm_lua_out(task);
   if (status == 0 && result->found)
     status = rm_lua_codec_decode(L, c->codec, 1, RM_LUA_CACHE_CODEC, result->value, result->len, &task->err);
   else if (status == 0)
@@ -201,7 +202,7 @@ static int cache_peek(lua_State *L) {
   rm_lua_cache *c = rm_lua_cache_check(L);
   const redmoon_bytes *key = rm_lua_cache_key(L, 2);
   rm_lua_task *task = rm_lua_task_take(L, &c->link, peeked);
-  redmoon_cache_result *result = (redmoon_cache_result *)task->out;
+  redmoon_cache_result *result = rm_lua_out(task);
   task->drop = drop_result;
   return rm_lua_task_run_or_raise(
       L, task, redmoon_cache_peek_start(c->cache, key->ptr, key->len, result, &task->op, &task->err));
