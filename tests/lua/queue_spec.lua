@@ -100,7 +100,7 @@ helper.over_each_way(describe, "a queue", function(way)
   it("waits for a job that is pushed, due, or given up by its worker", function()
     local queue = client:queue("q", { lease = 0.1 })
     local next = other:queue("q")
-    assert(queue:push("late", { delay = 0.05 }))
+    assert(queue:push("late", { delay = 0.5 }))
     assert.is_nil((queue:pop()))
     assert.equal("late", queue:pop(60).payload) -- and is not heard of again
     local job = assert(next:pop(60))
@@ -363,10 +363,42 @@ describe("queue:work", function()
     local ran = 0
     local counts = assert(queue:work(function() ran = ran + 1 end,
       { concurrency = 6, stop = function() return ran == 2 end }))
-    assert.same({ done = 2, failed = 0, lost = 0, released = 4 }, counts)
+    local next = os.getenv "REDMOON_TEST_LOOP" and 1 or 0 -- in a loop the first one that was done took one along
+    assert.same({ done = 2, failed = 0, lost = 0, released = 4 + next }, counts)
     assert.equal(8, queue:stats().ready)
-    assert.equal(3, queue:pop().payload)
+    local first = queue:pop().payload
+    assert.is_true(next == 1 or first == 3) -- loops have orders of their own
   end)
+
+  if os.getenv "REDMOON_TEST_LOOP" then
+    it("runs jobs beside one another in an event loop", function()
+      for i = 1, 30 do queue:push(i) end
+      local begun, most, running = 0, 0, 0
+      local counts = assert(queue:work(function(job)
+        begun, running = begun + 1, running + 1
+        most = math.max(most, running)
+        while begun < 5 do client:ping() end -- until others have begun
+        if job.payload == 7 and job.attempt == 1 then error("once") end
+        for _ = 1, 5 do client:ping() end
+        running = running - 1
+      end, { concurrency = 5, stop = when_all_is_done }))
+      assert.same({ done = 30, failed = 1, lost = 0, released = 0 }, counts)
+      assert.equal(31, begun)
+      assert.is_true(most >= 5 and most <= 6) -- the one that raised did not count down
+      assert.same({}, queue:check().wrong)
+    end)
+
+    it("raises what stop raises, after all that runs has ended", function()
+      for i = 1, 5 do queue:push(i) end
+      local asked = 0
+      helper.assert_raises("no more", function()
+        queue:work(function() client:ping() end, { concurrency = 3, stop = function()
+          asked = asked + 1
+          if asked > 3 then error("no more", 0) end
+        end })
+      end)
+    end)
+  end
 
   it("buries a job whose payload cannot be decoded", function()
     client:queue("q", { codec = "string" }):push("{ no json")
@@ -398,7 +430,7 @@ describe("queue:work", function()
     end
     stand_still(true)
     local hook
-    queue = client:queue("q", { lease = 2 })
+    queue = client:queue("q", { lease = 10 })
     local counts = assert(queue:work(function(job)
       ran = ran + 1
       if job.payload == "x" then return end
