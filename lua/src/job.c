@@ -107,9 +107,9 @@ static int job_ack(lua_State *L) {
   return rm_lua_task_run_or_raise(L, task, redmoon_job_ack_start(j->job, &options, &task->op, &task->err));
 }
 
-/* task->out: the next box's place on the stack */
+/* rm_lua_out(task): the next box's place on the stack */
 static int ended_next(lua_State *L, rm_lua_task *task, int status) {
-  int place = *(const int *)task->out;
+  int place = *(const int *)rm_lua_out(task);
   rm_lua_job *j = lua_touserdata(L, 1), *next = lua_touserdata(L, place);
   bool taken = next->job != NULL;
   j->ended = j->ended || status == 0 || status == REDMOON_ELOST || taken;
@@ -135,7 +135,7 @@ static int job_ack_next(lua_State *L) {
   rm_lua_job *next = rm_lua_job_new(L, 1, &j->link, j->codec);
   int place = lua_gettop(L);
   rm_lua_task *task = rm_lua_task_take(L, &j->link, ended_next);
-  *(int *)task->out = place;
+  *(int *)rm_lua_out(task) = place;
   return rm_lua_task_run_or_raise(
       L, task, redmoon_job_ack_next_start(j->job, &options, &next->job, &task->op, &task->err));
 }
@@ -143,7 +143,7 @@ static int job_ack_next(lua_State *L) {
 static int nacked(lua_State *L, rm_lua_task *task, int status) {
   int count = ended(L, task, status);
   if (count > 1) return count;
-  lua_pushboolean(L, *(const int *)task->out);
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
   return 2;
 }
 
@@ -155,7 +155,7 @@ static int job_nack(lua_State *L) {
   rm_lua_read_options(L, 2, nack_table, sizeof nack_table / sizeof nack_table[0], &options);
   if (!lua_isnil(L, 2) && lua_getfield(L, 2, "error") != LUA_TNIL) options.error = luaL_tolstring(L, -1, NULL);
   rm_lua_task *task = rm_lua_task_take(L, &j->link, nacked);
-  int *dead = (int *)task->out;
+  int *dead = (int *)rm_lua_out(task);
   return rm_lua_task_run_or_raise(L, task, redmoon_job_nack_start(j->job, &options, dead, &task->op, &task->err));
 }
 

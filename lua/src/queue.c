@@ -119,7 +119,7 @@ int rm_lua_client_queue(lua_State *L) {
 /* Push. */
 
 static int pushed_one(lua_State *L, rm_lua_task *task, int status) {
-  const redmoon_queue_pushed *pushed = (const redmoon_queue_pushed *)task->out;
+  const redmoon_queue_pushed *pushed = (const redmoon_queue_pushed *)rm_lua_out(task);
   if (status == 0) {
     lua_pushstring(L, pushed->id);
     return 1;
@@ -146,7 +146,7 @@ static int queue_push(lua_State *L) {
   luaL_argcheck(L, q->queue != NULL, 1, "the queue is closed"); /* by the codec's function */
   options.item.payload = lua_tolstring(L, -1, &options.item.len);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed_one);
-  redmoon_queue_pushed *out = (redmoon_queue_pushed *)task->out;
+  redmoon_queue_pushed *out = (redmoon_queue_pushed *)rm_lua_out(task);
   return rm_lua_task_run_or_raise(
       L, task, redmoon_queue_push_start(q->queue, &options.item, options.request_id, out, &task->op, &task->err));
 }
@@ -193,7 +193,7 @@ typedef struct many_pushed {
 } many_pushed;
 
 static int pushed_many(lua_State *L, rm_lua_task *task, int status) {
-  const many_pushed *many = (const many_pushed *)task->out;
+  const many_pushed *many = (const many_pushed *)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   push_pushed(L, many->pushed, many->count);
   return 1;
@@ -220,7 +220,7 @@ static int queue_push_many(lua_State *L) {
   for (size_t i = 0; i < count; i++) read_item(L, q, kept, i, &items[i]);
   luaL_argcheck(L, q->queue != NULL, 1, "the queue is closed"); /* by the codec's function */
   rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed_many);
-  *(many_pushed *)task->out = (many_pushed){pushed, count};
+  *(many_pushed *)rm_lua_out(task) = (many_pushed){pushed, count};
   return rm_lua_task_run_or_raise(L, task, redmoon_queue_push_many_start(q->queue, items, count, options.request_id, pushed,
                                                                          &task->op, &task->err));
 }
@@ -236,9 +236,9 @@ static redmoon_pop_options read_pop(lua_State *L, int index) {
   return options;
 }
 
-/* task->out: the box's place on the stack */
+/* rm_lua_out(task): the box's place on the stack */
 static int popped(lua_State *L, rm_lua_task *task, int status) {
-  int place = *(const int *)task->out;
+  int place = *(const int *)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   lua_pushvalue(L, place);
   rm_lua_job_got(L, lua_touserdata(L, place));
@@ -252,7 +252,7 @@ static int queue_pop(lua_State *L) {
   rm_lua_job *job = rm_lua_job_new(L, 1, &q->link, q->codec);
   int place = lua_gettop(L);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, popped);
-  *(int *)task->out = place;
+  *(int *)rm_lua_out(task) = place;
   return rm_lua_task_run_or_raise(L, task,
                                   redmoon_queue_pop_start(q->queue, &options, &job->job, &task->op, &task->err));
 }
@@ -291,7 +291,7 @@ static void push_jobs(lua_State *L, const rm_lua_link *link, jobs *all) {
 
 static int popped_many(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  push_jobs(L, &task->link, *(jobs *const *)task->out);
+  push_jobs(L, &task->link, *(jobs *const *)rm_lua_out(task));
   return 1;
 }
 
@@ -303,7 +303,7 @@ static int queue_pop_many(lua_State *L) {
   redmoon_pop_options options = read_pop(L, 3);
   jobs *all = jobs_new(L, (size_t)count);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, popped_many);
-  *(jobs **)task->out = all;
+  *(jobs **)rm_lua_out(task) = all;
   return rm_lua_task_run_or_raise(L, task, redmoon_queue_pop_many_start(q->queue, &options, (size_t)count, all->list,
                                                                         &all->got, &task->op, &task->err));
 }
@@ -347,7 +347,7 @@ static void push_lost(lua_State *L, const many *m, bool ends) {
 
 static int extended_many(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  push_lost(L, (const many *)task->out, false);
+  push_lost(L, (const many *)rm_lua_out(task), false);
   return 1;
 }
 
@@ -362,13 +362,13 @@ static int queue_extend_many(lua_State *L) {
     return 1;
   }
   rm_lua_task *task = rm_lua_task_take(L, &q->link, extended_many);
-  *(many *)task->out = m;
+  *(many *)rm_lua_out(task) = m;
   return rm_lua_task_run(
       L, task, redmoon_queue_extend_many_start(q->queue, m.list, m.count, lease_ms, m.lost, &task->op, &task->err));
 }
 
 static int acked_many(lua_State *L, rm_lua_task *task, int status) {
-  const many *m = (const many *)task->out;
+  const many *m = (const many *)rm_lua_out(task);
   if (status == 0) {
     push_lost(L, m, true);
     push_jobs(L, &task->link, m->next);
@@ -392,7 +392,7 @@ static int queue_ack_many(lua_State *L) {
   if (m.count == 0) return rm_lua_raise(L, "ack_many: no jobs");
   m.next = jobs_new(L, (size_t)most);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, acked_many);
-  *(many *)task->out = m;
+  *(many *)rm_lua_out(task) = m;
   return rm_lua_task_run(L, task, redmoon_queue_ack_many_start(q->queue, m.list, m.count, m.lost, (size_t)most,
                                                                m.next->list, &m.next->got, &task->op, &task->err));
 }

@@ -14,7 +14,7 @@ static void set_integer(lua_State *L, const char *name, int64_t value) {
 
 static int counted(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_queue_counts *counts = (const redmoon_queue_counts *)task->out;
+  const redmoon_queue_counts *counts = (const redmoon_queue_counts *)rm_lua_out(task);
   lua_createtable(L, 0, 10);
   set_integer(L, "ready", counts->ready);
   set_integer(L, "delayed", counts->delayed);
@@ -35,7 +35,7 @@ static int counted(lua_State *L, rm_lua_task *task, int status) {
 static int queue_stats(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, counted);
-  redmoon_queue_counts *out = (redmoon_queue_counts *)task->out;
+  redmoon_queue_counts *out = (redmoon_queue_counts *)rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_queue_stats_start(q->queue, out, &task->op, &task->err));
 }
 
@@ -81,12 +81,12 @@ static void push_info(lua_State *L, const rm_lua_queue *q, const redmoon_job_inf
   }
 }
 
-/* task->out: the list */
+/* rm_lua_out(task): the list */
 static void drop_list(void *out) { redmoon_job_list_free(*(redmoon_job_list **)out); }
 
 static int listed(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_job_list *list = *(redmoon_job_list *const *)task->out;
+  const redmoon_job_list *list = *(redmoon_job_list *const *)rm_lua_out(task);
   lua_createtable(L, (int)list->count, 0);
   for (size_t i = 0; i < list->count; i++) {
     push_info(L, lua_touserdata(L, 1), &list->jobs[i]);
@@ -102,7 +102,7 @@ static int queue_dead(lua_State *L) {
   int64_t count = luaL_optinteger(L, 2, 100), first = luaL_optinteger(L, 3, 0);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, listed);
   task->drop = drop_list;
-  redmoon_job_list **out = (redmoon_job_list **)task->out;
+  redmoon_job_list **out = (redmoon_job_list **)rm_lua_out(task);
   return rm_lua_task_run_or_raise(L, task,
                                   redmoon_queue_dead_start(q->queue, first, count, out, &task->op, &task->err));
 }
@@ -116,7 +116,7 @@ static const char *check_id(lua_State *L) {
 
 static int peeked(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_job_list *list = *(redmoon_job_list *const *)task->out;
+  const redmoon_job_list *list = *(redmoon_job_list *const *)rm_lua_out(task);
   if (list->count == 0) {
     lua_pushnil(L);
     return 1;
@@ -138,13 +138,13 @@ static int queue_peek(lua_State *L) {
   const char *id = check_id(L);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, peeked);
   task->drop = drop_list;
-  redmoon_job_list **out = (redmoon_job_list **)task->out;
+  redmoon_job_list **out = (redmoon_job_list **)rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_queue_peek_start(q->queue, id, out, &task->op, &task->err));
 }
 
 static int an_integer(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushinteger(L, (lua_Integer) * (const int64_t *)task->out);
+  lua_pushinteger(L, (lua_Integer) * (const int64_t *)rm_lua_out(task));
   return 1;
 }
 
@@ -153,13 +153,13 @@ static int queue_redrive(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
   int64_t count = lua_isnoneornil(L, 2) ? REDMOON_UNSET : luaL_checkinteger(L, 2);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, an_integer);
-  int64_t *moved = (int64_t *)task->out;
+  int64_t *moved = (int64_t *)rm_lua_out(task);
   return rm_lua_task_run_or_raise(L, task, redmoon_queue_redrive_start(q->queue, count, moved, &task->op, &task->err));
 }
 
 static int a_boolean(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushboolean(L, *(const int *)task->out);
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
   return 1;
 }
 
@@ -169,7 +169,7 @@ static int queue_remove(lua_State *L) {
   const char *id = check_id(L);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, a_boolean);
   return rm_lua_task_run(L, task,
-                         redmoon_queue_remove_start(q->queue, id, (int *)task->out, &task->op, &task->err));
+                         redmoon_queue_remove_start(q->queue, id, (int *)rm_lua_out(task), &task->op, &task->err));
 }
 
 /* queue:purge(state) -> how many were removed */
@@ -179,17 +179,17 @@ static int queue_purge(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
   size_t which = rm_lua_check_name(L, 2, names, 4, "state to purge");
   rm_lua_task *task = rm_lua_task_take(L, &q->link, an_integer);
-  int64_t *removed = (int64_t *)task->out;
+  int64_t *removed = (int64_t *)rm_lua_out(task);
   return rm_lua_task_run(L, task,
                          redmoon_queue_purge_start(q->queue, states[which], removed, &task->op, &task->err));
 }
 
-/* task->out: the report */
+/* rm_lua_out(task): the report */
 static void drop_report(void *out) { redmoon_queue_report_free(*(redmoon_queue_report **)out); }
 
 static int checked(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_queue_report *report = *(redmoon_queue_report *const *)task->out;
+  const redmoon_queue_report *report = *(redmoon_queue_report *const *)rm_lua_out(task);
   lua_createtable(L, 0, 2);
   set_integer(L, "jobs", report->jobs);
   lua_createtable(L, (int)report->count, 0);
@@ -210,7 +210,7 @@ static int queue_check(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, checked);
   task->drop = drop_report;
-  redmoon_queue_report **out = (redmoon_queue_report **)task->out;
+  redmoon_queue_report **out = (redmoon_queue_report **)rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_queue_check_start(q->queue, out, &task->op, &task->err));
 }
 
