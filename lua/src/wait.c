@@ -121,6 +121,12 @@ int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status) {
   return 1;
 }
 
+int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushinteger(L, (lua_Integer) * (const int64_t *)task->out);
+  return 1;
+}
+
 static int resume(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   rm_lua_task *task = (rm_lua_task *)ctx;
