@@ -203,6 +203,108 @@
 ---@class redmoon.request_options
 ---@field request_id? string makes a repetition harmless
 
+---@class redmoon.audit_progress
+---@field keys integer counted
+---@field pages integer
+---@field left? integer estimate; nil: the server does not say how many keys it has
+---@field elapsed number of this run
+---@field rate number keys scanned per second, in this run
+---@field share number estimate of what is done, 0 to 1
+---@field pause number between two pages, because the server has slowed down; 0: none
+
+---@class redmoon.audit_options
+---@field match? string glob; default: all keys
+---@field depth? integer default 1; segments of a prefix, 1 to 8
+---@field separator? string default ":"; one byte
+---@field sample? number default 0.01; share of keys whose memory is asked for, 0 to 1; of each prefix 30 in any case, unless it is 0
+---@field top? integer default 100; prefixes in the report, 1 to 10000; the rest are `other`
+---@field min_ttl? number a TTL below it is a violation
+---@field max_ttl? number a TTL above it is a violation
+---@field require_ttl? boolean default false; true: a key without TTL is a violation
+---@field filter_size? integer bytes of memory against keys that SCAN gives twice, 1024 to 2^30; 0: none; default: 10 for each key the server has, 256 KiB to 32 MiB
+---@field seed? integer default 0; which keys are sampled
+---@field count? integer default 1000; keys for each page, 1 to 10000
+---@field max_rate? integer keys per second, 1 to 10000000
+---@field processes? integer default 1; how many processes have a pool like this client's: for a warning
+---@field on_progress? fun(progress: redmoon.audit_progress, save: fun(): string): boolean? called after each page; `save()` gives the state so far, for `resume`, and is good during the call only; false stops; what it raises ends the audit and goes on to the caller
+---@field resume? string a state: what `save()`, `report.state` or a failure's `detail.state` gave. Options from match to seed are the state's; one that is given and differs raises
+
+---Of the keys of one prefix, of several, or of all.
+---@class redmoon.audit_group
+---@field prefix? string "" for keys without a separator; nil in `other` and `total`
+---@field keys integer that were there when they were looked at, each once
+---@field keys_missed integer at most so many more of its keys are counted in `other`; 0 unless there were very many prefixes
+---@field no_ttl integer keys that live for ever
+---@field below_min integer TTLs below min_ttl
+---@field above_max integer TTLs above max_ttl
+---@field sampled integer keys whose memory the estimate is made of
+---@field bytes? number estimate of their memory; nil: nothing was sampled
+---@field bytes_low? number 99.9 % interval
+---@field bytes_high? number nil: unknown
+---@field ttl_p50? number of the keys with TTL; within the bucket of the true value; nil: no key has one
+---@field ttl_p99? number
+---@field ttl_min? number exact
+---@field ttl_max? number
+---@field ttl_histogram { from: number, to: number, keys: integer }[] buckets from one power of two (in ms) to the next, without the empty ones at either end
+---@field types table<"string"|"list"|"set"|"zset"|"hash"|"stream"|"other", integer> only those that occur
+---@field max_cliff number largest share of its keys that expires within one 10-s bucket of the server's clock, 0 to 1
+---@field max_cliff_error number it may be larger by so much
+---@field max_cliff_keys integer
+---@field max_cliff_at? number Unix time at which that bucket begins; nil: no key has a TTL
+
+---@class redmoon.audit_warning
+---@field level "note"|"warning"|"violation"
+---@field code "ttl_missing"|"ttl_below_min"|"ttl_above_max"|"eviction_policy"|"memory_unlimited"|"maxclients"|"expiry_cliff"|"split_hash"|"node_changed"|"partial"|"key_errors"|"repeats_unchecked"|"info_refused"|"memory_refused"
+---@field message string fit to show
+---@field prefix? string nil: of no prefix
+---@field keys? integer how many it is about
+
+---@class redmoon.audit_report
+---@field complete boolean to the end
+---@field prefixes redmoon.audit_group[] those with most keys first
+---@field other? redmoon.audit_group the keys of all other prefixes; nil: there are none
+---@field total redmoon.audit_group
+---@field warnings redmoon.audit_warning[] violations first, then warnings, then notes
+---@field server { keys?: integer, keys_end?: integer, expires?: integer, version?: string, role?: string, maxmemory?: integer, used_memory?: integer, maxmemory_policy?: string, maxclients?: integer, connected_clients?: integer } its own count at the beginning and at the end, and what it says of itself
+---@field pool_size integer of this client
+---@field pages integer
+---@field gone integer keys that were gone when they were looked at
+---@field errors integer keys that could not be looked at
+---@field first_error? string
+---@field repeats integer keys that SCAN gave again, and that were not counted again
+---@field repeats_false integer at most so many of those were new
+---@field unfiltered integer keys counted after the filter was full
+---@field prefixes_folded integer how often a prefix was moved to `other` for want of room
+---@field state? string of one that was stopped: goes into `resume`
+
+---@class redmoon.audit_fixed
+---@field key string
+---@field ttl number
+---@field expires? number Unix time, by the server's clock; nil in a dry run, and when the answer was lost (`unknown`)
+---@field unknown? boolean the answer was lost: it may have got a TTL
+
+---@class redmoon.audit_fix_counts
+---@field seen integer keys that matched
+---@field fixed integer that got a TTL; in a dry run, that would get one
+---@field own integer without TTL, left alone because they are of this client's key_prefix
+---@field raced integer got a TTL from elsewhere, or went, before ours came
+---@field errors integer the server refused
+---@field share number estimate of what is done, 0 to 1
+
+---@class redmoon.audit_fix_options
+---@field match string glob. Keys of this client's key_prefix are left alone
+---@field ttl number 1 to 31622400
+---@field jitter? number default 0.1; each key gets up to this share of the TTL more, 0 to 1
+---@field dry_run? boolean default true
+---@field count? integer default 1000; keys for each page, 1 to 1000
+---@field max_rate? integer keys looked at per second, 1 to 10000000
+---@field on_fixed? fun(fixed: redmoon.audit_fixed) called for each key, instead of `keys` in the result
+---@field on_progress? fun(counts: redmoon.audit_fix_counts): boolean? called after each page; false stops
+
+---@class redmoon.audit_fix_result : redmoon.audit_fix_counts
+---@field complete boolean to the end
+---@field keys? redmoon.audit_fixed[] without on_fixed: the undo list
+
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
 ---@field server? string the program; else redis-server or valkey-server of $PATH
@@ -921,6 +1023,28 @@ function client:sscan(key, options) end
 ---@param options? redmoon.scan_options
 ---@return redmoon.scan
 function client:zscan(key, options) end
+---Which keys live for ever, how long the others have left, what they weigh. Reads only.
+---@param options? redmoon.audit_options
+---@return redmoon.audit_report?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `state`: what was counted before, for `resume`
+function client:audit(options) end
+---Gives keys that match and have no TTL one; shows what it would do, unless dry_run is false.
+---@param options redmoon.audit_fix_options
+---@return redmoon.audit_fix_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `result`: what was done before
+function client:audit_fix(options) end
+---Takes a TTL that audit_fix gave away again, if the key still has it.
+---@param key redmoon.argument
+---@param expires number as of redmoon.audit_fixed
+---@return boolean? undone false: the key is gone or has another TTL
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:audit_undo(key, expires) end
 ---@return redmoon.stats?
 ---@return string? message
 ---@return string? code

@@ -73,6 +73,8 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_shared *shared = open_shared(L);
   rm_lua_error_open(L);
   rm_lua_op_open(L);
+  rm_lua_audit_open(L);
+  rm_lua_audit_fix_open(L);
   rm_lua_wait_open(L, shared);
   rm_lua_blocklist_open(L);
   rm_lua_client_open(L, shared);

@@ -4,8 +4,24 @@
 local helper = require "tests.lua.helper"
 local redmoon = require "redmoon"
 
+local admin
+
 -- What a user of each pattern does; a title without one is a failure.
 local use = {}
+
+use["Audit"] = function(client)
+  assert(admin:set("redmoon:kept", "v"))
+  local report = assert(client:audit { match = "redmoon:*", sample = 1 })
+  assert(report.complete and report.errors == 0 and report.total.no_ttl >= 1)
+  assert(report.total.bytes > 0 and report.server.keys > 0)
+end
+
+use["Audit, fix and undo"] = function(client)
+  assert(admin:set("redmoon:kept", "v"))
+  local done = assert(client:audit_fix { match = "redmoon:kept", ttl = 60, dry_run = false })
+  assert(done.fixed == 1 and done.errors == 0)
+  assert(client:audit_undo(done.keys[1].key, done.keys[1].expires))
+end
 
 use["Blocklist"] = function(client)
   local list = assert(client:blocklist("b"))
@@ -160,8 +176,6 @@ local function words(text)
 end
 
 describe("the rule of", function()
-  local admin
-
   setup(function() admin = helper.client() end)
   teardown(function() admin:close() end)
 

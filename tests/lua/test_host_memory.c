@@ -42,6 +42,11 @@ static const char *const steps[] = {
     "for i = 1, 30 do assert(client:sadd('s', i)) end  local n = 0  for _ in assert(client:sscan('s')) do n = n + "
     "1 end  assert(n "
     ">= 30)",
+    "local saved  local r = assert(client:audit{match = 'h*', require_ttl = true, on_progress = function(_, save) saved = save() "
+    "end})\n"
+    "assert(r.complete and assert(client:audit{resume = saved}).total.keys == r.total.keys)\n"
+    "local f = assert(client:audit_fix{match = 'hun*', ttl = 50, dry_run = false})\n"
+    "for _, k in ipairs(f.keys) do assert(client:audit_undo(k.key, k.expires)) end",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
     "local s <close> = assert(client:semaphore('s', {permits = 1}))\n"
     "local permit <close> = assert(s:acquire(1, {request_id = tostring(math.random(1 << 60))}))\n"

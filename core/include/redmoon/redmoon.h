@@ -6,6 +6,7 @@
 #ifndef REDMOON_REDMOON_H
 #define REDMOON_REDMOON_H
 
+#include <redmoon/audit.h>
 #include <redmoon/blocklist.h>
 #include <redmoon/client.h>
 #include <redmoon/command.h>

@@ -5,6 +5,8 @@
 
 #include "engine/script.h"
 
+extern const rm_builtin rm_script_audit_fix;
+extern const rm_builtin rm_script_audit_undo;
 extern const rm_builtin rm_script_blocklist_bump;
 extern const rm_builtin rm_script_blocklist_cutoff;
 extern const rm_builtin rm_script_blocklist_end_family;
