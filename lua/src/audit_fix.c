@@ -206,7 +206,7 @@ int rm_lua_client_audit_fix(lua_State *L) {
 
 static int undone(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushboolean(L, *(int *)(void *)task->out);
+  lua_pushboolean(L, *(int *)rm_lua_out(task));
   return 1;
 }
 
@@ -222,7 +222,7 @@ int rm_lua_client_audit_undo(lua_State *L) {
   rm_lua_args_add(L, key, 2, 2);
   rm_lua_task *task = rm_lua_task_take(L, &client->link, undone);
   int started = redmoon_audit_undo_start(client->link.client, key->bytes[0].ptr, key->bytes[0].len,
-                                         (int64_t)floor(expires * 1e3 + 0.5), (int *)(void *)task->out, &task->op,
+                                         (int64_t)floor(expires * 1e3 + 0.5), rm_lua_out(task), &task->op,
                                          &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }

@@ -144,7 +144,7 @@ int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started);
 void rm_lua_task_put(lua_State *L, rm_lua_task *task);
 /** A tail: true, or nil, message, code, detail. */
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status);
-/** A tail: the int64_t that was written to task->out, or nil, message, code, detail. */
+/** A tail: the int64_t that was written to rm_lua_out, or nil, message, code, detail. */
 int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status);
 void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared);
 

@@ -75,7 +75,7 @@ static int list_queue_push(lua_State *L) {
   size_t len;
   const char *payload = lua_tolstring(L, -1, &len);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, rm_lua_task_integer);
-  int started = redmoon_list_queue_push_start(q->queue, payload, len, (int64_t *)task->out, &task->op, &task->err);
+  int started = redmoon_list_queue_push_start(q->queue, payload, len, rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }
 
@@ -96,7 +96,7 @@ static int push_item(lua_State *L, const list_queue *q, const redmoon_reply *ite
 static void drop_item(void *out) { redmoon_reply_free(*(redmoon_reply **)out); }
 
 static int popped(lua_State *L, rm_lua_task *task, int status) {
-  const redmoon_reply *item = *(redmoon_reply **)task->out;
+  const redmoon_reply *item = *(redmoon_reply **)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   if (item != NULL) return push_item(L, lua_touserdata(L, 1), item);
   lua_pushnil(L);
@@ -110,7 +110,7 @@ static int list_queue_pop(lua_State *L) {
   rm_lua_task *task = rm_lua_task_take(L, &q->link, popped);
   task->drop = drop_item;
   int started =
-      redmoon_list_queue_pop_start(q->queue, timeout_ms, (redmoon_reply **)task->out, &task->op, &task->err);
+      redmoon_list_queue_pop_start(q->queue, timeout_ms, rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }
 
@@ -119,7 +119,7 @@ static int list_queue_length(lua_State *L) {
   list_queue *q = check(L);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, rm_lua_task_integer);
   return rm_lua_task_run(L, task,
-                         redmoon_list_queue_length_start(q->queue, (int64_t *)task->out, &task->op, &task->err));
+                         redmoon_list_queue_length_start(q->queue, rm_lua_out(task), &task->op, &task->err));
 }
 
 static int list_queue_gc(lua_State *L) {

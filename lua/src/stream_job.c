@@ -112,12 +112,12 @@ static int job_extend(lua_State *L) {
   return rm_lua_task_run_or_raise(L, task, redmoon_stream_job_extend_start(box->job, lease_ms, &task->op, &task->err));
 }
 
-/* task->out: whether it is dead now */
+/* rm_lua_out: whether it is dead now */
 static int failed(lua_State *L, rm_lua_task *task, int status) {
   note_end(L, status);
   if (status < 0) return rm_lua_fail(L, &task->err);
   lua_pushboolean(L, 1);
-  lua_pushboolean(L, *(const int *)task->out);
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
   return 2;
 }
 
@@ -130,7 +130,7 @@ static int job_nack(lua_State *L) {
   if (!lua_isnil(L, 2) && lua_getfield(L, 2, "error") != LUA_TNIL) options.error = luaL_tolstring(L, -1, NULL);
   luaL_argcheck(L, box->job != NULL, 1, "the job is closed"); /* by a __tostring of the error */
   rm_lua_task *task = rm_lua_task_take(L, &box->link, failed);
-  int started = redmoon_stream_job_nack_start(box->job, &options, (int *)task->out, &task->op, &task->err);
+  int started = redmoon_stream_job_nack_start(box->job, &options, rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 

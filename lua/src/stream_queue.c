@@ -90,7 +90,7 @@ static int encode(lua_State *L, stream_queue *q, int index, redmoon_bytes *out, 
 
 static int pushed(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushstring(L, (const char *)task->out);
+  lua_pushstring(L, rm_lua_out(task));
   return 1;
 }
 
@@ -106,7 +106,7 @@ static int stream_queue_push(lua_State *L) {
   if (encode(L, q, 2, &payload, &err) < 0) return rm_lua_fail(L, &err);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed);
   int started = redmoon_stream_queue_push_start(q->queue, payload.ptr, payload.len, options.request_id,
-                                                (char *)task->out, &task->op, &task->err);
+                                                rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -132,14 +132,14 @@ static redmoon_bytes *encode_all(lua_State *L, stream_queue *q, size_t count, in
   return payloads;
 }
 
-/* task->out: ids to come, which the stack keeps */
+/* rm_lua_out: ids to come, which the stack keeps */
 typedef struct pushed_out {
   size_t count;
   char (*ids)[REDMOON_STREAM_ID_SIZE];
 } pushed_out;
 
 static int pushed_many(lua_State *L, rm_lua_task *task, int status) {
-  const pushed_out *out = (const pushed_out *)task->out;
+  const pushed_out *out = rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   lua_createtable(L, (int)out->count, 0);
   for (size_t i = 0; i < out->count; i++) {
@@ -167,7 +167,7 @@ static int stream_queue_push_many(lua_State *L) {
   if (payloads == NULL) return failed;
   char(*ids)[REDMOON_STREAM_ID_SIZE] = lua_newuserdatauv(L, count * sizeof *ids, 0);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed_many);
-  *(pushed_out *)task->out = (pushed_out){count, ids};
+  *(pushed_out *)rm_lua_out(task) = (pushed_out){count, ids};
   int started = redmoon_stream_queue_push_many_start(q->queue, payloads, count, options.request_id, ids, &task->op,
                                                      &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
@@ -249,7 +249,7 @@ static int stream_queue_pop_many(lua_State *L) {
 /* Looking after it. */
 
 static int counted(lua_State *L, rm_lua_task *task, int status) {
-  const redmoon_stream_queue_counts *counts = (const redmoon_stream_queue_counts *)task->out;
+  const redmoon_stream_queue_counts *counts = rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   const struct {
     const char *name;
@@ -268,7 +268,7 @@ static int counted(lua_State *L, rm_lua_task *task, int status) {
 static int stream_queue_stats(lua_State *L) {
   stream_queue *q = check(L);
   rm_lua_task *task = rm_lua_task_take(L, &q->link, counted);
-  int started = redmoon_stream_queue_stats_start(q->queue, (redmoon_stream_queue_counts *)task->out, &task->op,
+  int started = redmoon_stream_queue_stats_start(q->queue, rm_lua_out(task), &task->op,
                                                  &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
@@ -296,7 +296,7 @@ static void push_dead(lua_State *L, const stream_queue *q, const redmoon_stream_
 static void drop_list(void *out) { redmoon_stream_dead_list_free(*(redmoon_stream_dead_list **)out); }
 
 static int listed(lua_State *L, rm_lua_task *task, int status) {
-  const redmoon_stream_dead_list *list = *(redmoon_stream_dead_list **)task->out;
+  const redmoon_stream_dead_list *list = *(redmoon_stream_dead_list **)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   lua_createtable(L, (int)list->count, 0);
   for (size_t i = 0; i < list->count; i++) {
@@ -315,24 +315,24 @@ static int stream_queue_dead(lua_State *L) {
   rm_lua_task *task = rm_lua_task_take(L, &q->link, listed);
   task->drop = drop_list;
   int started =
-      redmoon_stream_queue_dead_start(q->queue, n, (redmoon_stream_dead_list **)task->out, &task->op, &task->err);
+      redmoon_stream_queue_dead_start(q->queue, n, rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
-/* task->out */
+/* rm_lua_out */
 typedef struct redrive_out {
   int64_t left, most, moved, more; /* to be moved yet, at most now, so far, just now */
 } redrive_out;
 
 static int redrive(const stream_queue *q, rm_lua_task *task) {
-  redrive_out *out = (redrive_out *)task->out;
+  redrive_out *out = rm_lua_out(task);
   out->most = out->left < MANY ? out->left : MANY;
   return redmoon_stream_queue_redrive_start(q->queue, out->most, &out->more, &task->op, &task->err);
 }
 
 static int redriven(lua_State *L, rm_lua_task *task, int status) {
   const stream_queue *q = lua_touserdata(L, 1);
-  redrive_out *out = (redrive_out *)task->out;
+  redrive_out *out = rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   out->moved += out->more;
   out->left -= out->more;
@@ -350,7 +350,7 @@ static int stream_queue_redrive(lua_State *L) {
   lua_Integer n = luaL_optinteger(L, 2, LUA_MAXINTEGER);
   luaL_argcheck(L, n >= 1, 2, "a number of jobs is an integer from 1 on");
   rm_lua_task *task = rm_lua_task_take(L, &q->link, redriven);
-  ((redrive_out *)task->out)->left = n;
+  ((redrive_out *)rm_lua_out(task))->left = n;
   return rm_lua_task_run_or_raise(L, task, redrive(q, task));
 }
 

@@ -123,7 +123,8 @@ int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status) {
 
 int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushinteger(L, (lua_Integer) * (const int64_t *)task->out);
+  const int64_t *value = rm_lua_out(task);
+  lua_pushinteger(L, (lua_Integer)*value);
   return 1;
 }
 
