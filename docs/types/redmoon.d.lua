@@ -43,6 +43,15 @@
 ---@field spawn? fun(fn: function, ...: any)
 ---@field timers? boolean
 
+---An event loop of your own; see docs/event-loops.md.
+---@class redmoon.Loop
+---@field wait fun(fd: integer, events: "r", seconds?: number)
+---@field forget? fun(fd: integer)
+---@field running? fun(): boolean
+---@field sleep? fun(seconds: number)
+---@field spawn? fun(fn: function, ...: any)
+---@field timers? boolean
+
 ---@class redmoon.options
 ---@field username? string
 ---@field password? string
@@ -334,6 +343,7 @@
 ---@field delay number of a retry: the back-off before the next attempt
 ---@field attempt integer
 ---@field error? redmoon.error
+---@field steps? { resolve: number, dial: number, tls: number, handshake: number } of a connect that succeeded: its duration
 
 ---@class redmoon.hook
 local hook = {}
@@ -605,6 +615,235 @@ function stream_queue:dead(count) end
 function stream_queue:redrive(n) end
 ---@return true
 function stream_queue:close() end
+
+---The plain list that programs in other languages use as a queue. At most once.
+---@class redmoon.list_queue
+local list_queue = {}
+---@param value any what the codec takes
+---@return integer? length items in the list afterwards
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:push(value) end
+---The oldest item, or nil. What cannot be decoded is CODEC with `detail.payload`, because it is nowhere else any more.
+---@param timeout? number default 0: do not wait; to 31622400
+---@return any? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:pop(timeout) end
+---@return integer? length
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:length() end
+---@return true
+function list_queue:close() end
+
+---What queue:pop() gives: a job under a lease. Its calls end with LOST when the lease passed to another worker.
+---@class redmoon.job
+---@field id string
+---@field payload any nil when it cannot be decoded
+---@field raw string the payload as it was sent
+---@field attempt integer 1 for the first run; runs that were released do not count
+---@field epoch integer rises with every lease of the queue and never comes again
+---@field ended boolean whether this object ended it
+local job = {}
+---It is done.
+---@param options? { result?: any, retention?: number } seconds for which the result is kept: else as the queue says
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:ack(options) end
+---It is done, and the next one is taken in the same round trip; nil when none is ready.
+---@param options? { result?: any, retention?: number }
+---@return redmoon.job?
+---@return string? message
+---@return string? code LOST; UNAVAILABLE when replicas lack it: the next job is detail.job then
+---@return redmoon.detail? detail
+function job:ack_next(options) end
+---It failed.
+---@param options? { delay?: number, error?: any, fatal?: boolean } delay: seconds until it runs again, else by the backoff
+---@return true?
+---@return boolean|string dead whether it will not run again; or a message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:nack(options) end
+---Prolongs the lease, never shortens it.
+---@param lease? number default: the queue's
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:extend(lease) end
+---Gives it back, as if it had not been taken.
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:release() end
+---@param value any what the codec takes; queue:peek shows it
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:progress(value) end
+---By the local clock, no round trip.
+---@return boolean
+function job:held() end
+---@return number seconds
+function job:remaining() end
+---A job that was not ended is given back; at the end of a scope that ends by an error it has failed by that.
+---@return true
+function job:close() end
+
+---@class redmoon.job_info
+---@field id string
+---@field state "ready"|"delayed"|"leased"|"dead"|"done"
+---@field payload any
+---@field progress? any
+---@field result? any
+---@field error? string why it failed last
+---@field unique? string
+---@field priority integer
+---@field failures integer
+---@field crashes integer leases that ended before it was done
+---@field epoch integer of its last lease; 0: none yet
+---@field max_attempts? integer of queue:peek
+---@field max_crashes? integer of queue:peek
+---@field after? number of queue:peek: seconds until it is due, its lease is over or its result is gone; dead: since, negative
+---@field died_at? number of queue:dead: Unix time by the server's clock
+
+---@class redmoon.queue_options
+---@field lease? number default 30; 0.1 to 86400
+---@field max_attempts? integer default 10: so many runs may fail
+---@field max_crashes? integer default 3: so many leases may end before the job is done
+---@field backoff? { min?: number, max?: number } default 1 and 3600: the delay after a failure is random, up to min, doubled with each
+---@field retention? number default 0: how long the result of a done job is kept
+---@field max_payload? integer default 262144 bytes
+---@field min_replicas? integer default 0: so many replicas must have what a push or an ack has written, else UNAVAILABLE
+---@field codec? redmoon.codec default "json"
+
+---@class redmoon.push_options
+---@field delay? number seconds; it is ready after that, never before
+---@field priority? integer default 0; to 1023: higher ones go first
+---@field id? string refused while a job has it
+---@field unique? string refused while a job that is not done or dead has the same
+---@field max_attempts? integer
+---@field max_crashes? integer
+
+---Jobs that are handed out under leases: each runs at least once.
+---@class redmoon.queue
+local queue = {}
+---@param payload any what the codec takes
+---@param options? redmoon.push_options|{ request_id?: string }
+---@return string? id
+---@return string? message
+---@return string? code CONFLICT when the id or the unique key is taken: detail.id says by which job; UNAVAILABLE: it is pushed, but replicas lack it
+---@return redmoon.detail? detail
+function queue:push(payload, options) end
+---@param items (redmoon.push_options|{ payload: any })[] up to 500
+---@param options? { request_id?: string }
+---@return (string|redmoon.error)[]? ids an error where there was a conflict
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:push_many(items, options) end
+---@param timeout? number default 0: do not wait; to 86400
+---@param options? { renew?: boolean, request_id?: string } renew: the keeper thread prolongs the lease until the job is ended
+---@return redmoon.job?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:pop(timeout, options) end
+---@param count integer 1 to 500
+---@param timeout? number for the first of them
+---@param options? { renew?: boolean, request_id?: string }
+---@return redmoon.job[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:pop_many(count, timeout, options) end
+---@param jobs redmoon.job[]
+---@param lease? number default: the queue's
+---@return redmoon.job[]? lost
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:extend_many(jobs, lease) end
+---They are done; and up to `count` next ones are taken in the same round trip.
+---@param jobs redmoon.job[]
+---@param count? integer default 0
+---@return redmoon.job[]? lost
+---@return redmoon.job[]|string next or a message
+---@return string? code UNAVAILABLE when replicas lack it: the next jobs are detail.jobs then
+---@return redmoon.detail? detail
+function queue:ack_many(jobs, count) end
+---Runs jobs until `stop` says so. A handler that raises, or returns nil and a message, has failed by that.
+---@param handler fun(job: redmoon.job): any, any
+---@param options? { concurrency?: integer, stop?: fun(): boolean, on_error?: fun(message: string, code: string, detail: redmoon.detail, id?: string) }
+---@return { done: integer, failed: integer, lost: integer, released: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:work(handler, options) end
+---@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:stats() end
+---No job is handed out until queue:resume().
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:pause() end
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:resume() end
+---Those that died first in front.
+---@param count? integer default 100, to 500
+---@param first? integer default 0: how many to leave out
+---@return redmoon.job_info[]?
+---@return integer|string total there are in all; or a message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:dead(count, first) end
+---@param count? integer default: all
+---@return integer? moved
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:redrive(count) end
+---@param id string
+---@return redmoon.job_info?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:peek(id) end
+---@param id string
+---@return boolean? removed
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:remove(id) end
+---@param state "ready"|"delayed"|"dead"|"done"
+---@return integer? removed
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:purge(state) end
+---Whether each job is in exactly one place.
+---@return { jobs: integer, wrong: { id: string, what: string }[] }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:check() end
+---@return true
+function queue:close() end
 
 ---@class redmoon.semaphore
 local semaphore = {}
@@ -1085,6 +1324,20 @@ function client:lock(name, options) end
 ---@param ... any
 ---@return any
 function client:with_lock(name, options, fn, ...) end
+---@param name string the list's key as it is, 1 to 512 bytes
+---@param options? { codec?: redmoon.codec } default "string"
+---@return redmoon.list_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:list_queue(name, options) end
+---@param name string 1 to 512 bytes
+---@param options? redmoon.queue_options
+---@return redmoon.queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:queue(name, options) end
 ---@param name string the list's key as it is, 1 to 512 bytes
 ---@param options? { codec?: redmoon.codec } default "string"
 ---@return redmoon.list_queue?

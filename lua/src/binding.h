@@ -348,6 +348,7 @@ int rm_lua_client_zscan(lua_State *L);
 int rm_lua_client_counter(lua_State *L);
 int rm_lua_client_list_queue(lua_State *L);
 int rm_lua_client_lock(lua_State *L);
+int rm_lua_client_queue(lua_State *L);
 int rm_lua_client_rate_limiter(lua_State *L);
 int rm_lua_client_records(lua_State *L);
 int rm_lua_client_sessions(lua_State *L);
@@ -361,6 +362,8 @@ int rm_lua_client_on(lua_State *L);
 int rm_lua_new_jti(lua_State *L);
 int rm_lua_script_new(lua_State *L);
 int rm_lua_embedded_start(lua_State *L);
+/** queue_sleep(queue, seconds): lets time pass, until the client is shut down at the latest. */
+int rm_lua_queue_sleep(lua_State *L);
 int rm_lua_rate_limits(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */
@@ -373,8 +376,11 @@ void rm_lua_script_open(lua_State *L);
 void rm_lua_scan_open(lua_State *L);
 void rm_lua_counter_open(lua_State *L);
 void rm_lua_list_queue_open(lua_State *L);
+void rm_lua_job_open(lua_State *L);
 void rm_lua_lock_open(lua_State *L);
 void rm_lua_permit_open(lua_State *L);
+/** Leaves the table of methods, for those written in Lua. [-0, +1] */
+void rm_lua_queue_open(lua_State *L);
 void rm_lua_rate_limiter_open(lua_State *L);
 void rm_lua_records_open(lua_State *L);
 void rm_lua_sessions_open(lua_State *L);
@@ -383,6 +389,8 @@ void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_stream_queue_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
+/** Pushes the table of functions that the command-line tool needs. [-0, +1] */
+void rm_lua_system_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */
 void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared);
 

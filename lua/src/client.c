@@ -206,6 +206,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"metrics", rm_lua_client_metrics},
                                      {"on", rm_lua_client_on},
                                      {"pipeline", rm_lua_client_pipeline},
+                                     {"queue", rm_lua_client_queue},
                                      {"rate_limiter", rm_lua_client_rate_limiter},
                                      {"records", rm_lua_client_records},
                                      {"run", rm_lua_client_run},

@@ -291,6 +291,36 @@ static void a_fix_lists_every_key_that_it_changed(void **state) {
   redmoon_audit_fix_free(fix);
 }
 
+static void a_job_is_pushed_and_ended_once(void **state) {
+  fixture *f = *state;
+  redmoon_queue *queue;
+  redmoon_error err;
+  assert_int_equal(redmoon_queue_new(f->client, "x", 1, NULL, &queue, &err), 0);
+  redmoon_queue_item item = REDMOON_QUEUE_ITEM_INIT;
+  redmoon_queue_pushed pushed;
+  redmoon_queue_counts counts;
+  int taken = 0;
+  for (int i = 0; i < CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    if (redmoon_queue_push(queue, &item, id, &pushed, &err) != 0) fail_msg("push %d: %s", i, err.message);
+    redmoon_job *job = NULL;
+    if (redmoon_queue_pop(queue, NULL, &job, &err) != 0) { /* the job comes back when its lease is over */
+      assert_int_equal(err.outcome, REDMOON_UNKNOWN);
+      continue;
+    }
+    assert_string_equal(redmoon_job_id(job), pushed.id);
+    if (redmoon_job_ack(job, NULL, &err) != 0) fail_msg("ack %d: %s", i, err.message);
+    redmoon_job_free(job);
+    taken++;
+  }
+  assert_int_equal(redmoon_queue_stats(queue, &counts, &err), 0);
+  assert_int_equal(counts.pushed, CALLS);
+  assert_int_equal(counts.finished, taken);
+  assert_int_equal(counts.leased, CALLS - taken);
+  redmoon_queue_free(queue);
+}
+
 /* The control: without anything that makes a repetition harmless, calls end unknown, and nobody knows the count. */
 static void without_an_id_answers_are_missed(void **state) {
   fixture *f = *state;
@@ -318,6 +348,7 @@ int main(void) {
       TEST(a_counter_counts_each_request_once),
       TEST(a_fix_lists_every_key_that_it_changed),
       TEST(a_lock_is_had_and_given_back),
+      TEST(a_job_is_pushed_and_ended_once),
       TEST(a_turn_is_waited_for_and_had_once),
       TEST(a_limiter_takes_what_it_allowed_once),
       TEST(a_permit_is_had_and_given_back),

@@ -574,6 +574,42 @@ static void check_stream_queue(world *w, int status, const redmoon_error *err) {
   assert_true(status == 0 ? left == 2 : left <= 3);
 }
 
+/* Push two, pop both, waiting for the second; w->took counts them. */
+static int list_queue(world *w, redmoon_error *err) {
+  redmoon_list_queue *queue = NULL;
+  w->took = -1;
+  int rc = redmoon_list_queue_new(w->client, w->tag, strlen(w->tag), &queue, err);
+  if (rc != 0) {
+    assert_null(queue);
+    return rc;
+  }
+  int64_t length = 0;
+  w->took = 0;
+  for (int step = 0; rc == 0 && step < 5; step++) {
+    redmoon_reply *item = NULL;
+    if (step < 2) rc = redmoon_list_queue_push(queue, "payload", 7, &length, err);
+    else if (step == 2) rc = redmoon_list_queue_length(queue, &length, err);
+    else rc = redmoon_list_queue_pop(queue, step == 3 ? 0 : 60000, &item, err);
+    if (rc == 0) assert_int_equal(step < 3 ? length == (step == 0 ? 1 : 2) : item != NULL, 1);
+    redmoon_reply_free(item);
+    if (rc == 0) w->took++;
+  }
+  redmoon_list_queue_free(queue);
+  return rc;
+}
+
+/* What is left is what was pushed and not popped; the call that failed was done or was not. */
+static void check_list_queue(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[] = {0, 1, 2, 2, 1, 0};
+  int took = w->took < 0 ? 0 : w->took;
+  assert_int_equal(status == 0, took == 5);
+  int64_t length = ask_integer(w->client, "LLEN", w->tag, NULL);
+  bool next_not_done = took == 5 || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  if (next_not_done ? length != after[took] : length != after[took] && length != after[took + 1])
+    fail_msg("list queue: after %d of 5 calls, the next %s, there are %lld items", took,
+             redmoon_outcome_name(err->outcome), (long long)length);
+}
+
 /* Keys of a tag, asked of a connection that is not gated. */
 static void make_keys(world *w, const char *what) {
   char command[120];
@@ -689,6 +725,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"records", records, check_records, false},
       {"semaphore", semaphore, check_semaphore, false},
       {"read-write lock", rwlock, check_rwlock, false},
+      {"list queue", list_queue, check_list_queue, false},
       {"list queue", list_queue, check_list_queue, false},
       {"stream queue", stream_queue, check_stream_queue, false},
       {"lock", lock, check_lock, false},

@@ -51,6 +51,12 @@ static const char *const steps[] = {
     "local s <close> = assert(client:semaphore('s', {permits = 1}))\n"
     "local permit <close> = assert(s:acquire(1, {request_id = tostring(math.random(1 << 60))}))\n"
     "assert(permit:extend())  assert(assert(s:stats()).in_use == 1)  assert(permit:release())",
+    "local q <close> = assert(client:queue('m', {retention = 1}))\n"
+    "assert(q:push({1}, {unique = tostring(math.random(1 << 60))}))  assert(#assert(q:push_many{{payload = 1}, {payload = 2}}) == 2)\n"
+    "local job <close> = assert(q:pop())  assert(job:extend(5))  assert(job:progress(1))  local next <close> = assert(job:ack_next{result = 2})\n"
+    "assert(next:nack{fatal = true, error = 'why'})  assert(#assert(q:dead()) > 0)  assert(#assert(q:extend_many{}) == 0)\n"
+    "for _, one in ipairs(assert(q:pop_many(2))) do assert(one:ack()) end  assert(assert(q:stats()).pushed > 2)\n"
+    "assert(assert(q:peek(next.id)).state == 'dead')  assert(q:purge('ready'))  assert(q:purge('dead'))  assert(#assert(q:check()).wrong == 0)",
     "local rw <close> = assert(client:rwlock('rw'))  local writer <close> = assert(rw:write())\n"
     "assert(client:fence_guard('rw', writer.fence))",
     "assert(client:with_lock('w', {ttl = 5}, function(lock) return lock:held() end))",

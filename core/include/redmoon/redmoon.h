@@ -19,6 +19,7 @@
 #include <redmoon/op.h>
 #include <redmoon/options.h>
 #include <redmoon/permit.h>
+#include <redmoon/queue.h>
 #include <redmoon/rate_limiter.h>
 #include <redmoon/records.h>
 #include <redmoon/reply.h>
