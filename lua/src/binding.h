@@ -135,6 +135,8 @@ enum { RM_LUA_OUT = 256 };
 static inline void *rm_lua_out(rm_lua_task *task) { return task + 1; }
 /** A task of the object with this link.  Pushes it, or, for a call that blocks, the state's own and nothing. [-0, +0|1] */
 rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
+/** The same, but never the state's own: for a tail that calls functions of the user, which may raise. [-0, +1] */
+rm_lua_task *rm_lua_task_take_own(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
 /** Waits for what a `_start` began in task->op and task->err, and returns what the tail returns; `started` is what the
  *  `_start` returned.  What the take pushed is on top.  The last thing that a function does. */
 int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started);
