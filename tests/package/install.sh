@@ -185,6 +185,7 @@ check "examples/quickstart.c builds and runs" example quickstart $(pkg-config --
 # shellcheck disable=SC2046
 check "examples/host.c builds and runs" example host $(pkg-config --cflags --libs redmoon-lua lua5.4) -lpthread
 check "examples/tour.lua runs" env -u REDIS_URL lua5.4 "$src/examples/tour.lua"
+check "examples/user_service.lua loses nothing" env -u REDIS_URL lua5.4 "$src/examples/user_service.lua" 2
 
 # The code of the documents, against a private server: what they show with redis://localhost gets its URL.
 document=$work/document
