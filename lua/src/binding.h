@@ -138,6 +138,8 @@ enum { RM_LUA_OUT = 256 };
 static inline void *rm_lua_out(rm_lua_task *task) { return task + 1; }
 /** A task of the object with this link.  Pushes it, or, for a call that blocks, the state's own and nothing. [-0, +0|1] */
 rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
+/** The same, but never the state's own: for a tail that calls functions of the user, which may raise. [-0, +1] */
+rm_lua_task *rm_lua_task_take_own(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
 /** Waits for what a `_start` began in task->op and task->err, and returns what the tail returns; `started` is what the
  *  `_start` returned.  What the take pushed is on top.  The last thing that a function does. */
 int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started);
@@ -147,6 +149,8 @@ int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started);
 void rm_lua_task_put(lua_State *L, rm_lua_task *task);
 /** A tail: true, or nil, message, code, detail. */
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status);
+/** A tail: the int64_t that was written to rm_lua_out, or nil, message, code, detail. */
+int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status);
 void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared);
 
 /** Tail of every call: hands queued events and lost locks to their functions and returns `count`, the results on top of the stack.

@@ -91,10 +91,7 @@ static rm_lua_task *new_task(lua_State *L) {
   return task;
 }
 
-rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
-  rm_lua_task *task = link->shared->task;
-  if (link->loop != NULL || task->busy) task = new_task(L);
-  else memset(rm_lua_out(task), 0, RM_LUA_OUT);
+static rm_lua_task *begin_task(rm_lua_task *task, const rm_lua_link *link, rm_lua_tail tail) {
   task->tail = tail;
   task->link = *link;
   task->busy = true;
@@ -103,6 +100,17 @@ rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail
     task->holds = true;
   }
   return task;
+}
+
+rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
+  rm_lua_task *task = link->shared->task;
+  if (link->loop != NULL || task->busy) return rm_lua_task_take_own(L, link, tail);
+  memset(rm_lua_out(task), 0, RM_LUA_OUT);
+  return begin_task(task, link, tail);
+}
+
+rm_lua_task *rm_lua_task_take_own(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
+  return begin_task(new_task(L), link, tail);
 }
 
 void rm_lua_task_put(lua_State *L, rm_lua_task *task) {
@@ -119,6 +127,13 @@ static int end(lua_State *L, rm_lua_task *task, int count) {
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
   lua_pushboolean(L, 1);
+  return 1;
+}
+
+int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const int64_t *value = rm_lua_out(task);
+  lua_pushinteger(L, (lua_Integer)*value);
   return 1;
 }
 
