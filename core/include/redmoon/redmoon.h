@@ -25,6 +25,7 @@
 #include <redmoon/script.h>
 #include <redmoon/sessions.h>
 #include <redmoon/semaphore.h>
+#include <redmoon/subscription.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 
