@@ -208,6 +208,7 @@
 ---@field idle integer
 ---@field in_use integer
 ---@field waiting integer
+---@field subscriptions integer open now, each with a connection beside the pool
 ---@field dials integer
 ---@field dial_failures integer
 ---@field closed { idle: integer, lifetime: integer, peer: integer, dirty: integer, error: integer, failover: integer }
@@ -353,6 +354,75 @@ function permit:release() end
 ---Releases it, whatever became of it.
 ---@return true
 function permit:close() end
+
+---What a subscription yields.
+---@class redmoon.message
+---@field kind "message"
+---@field channel string
+---@field payload string
+---@field pattern? string that it matched
+---@field shard? true it came through a shard channel
+
+---A loss that has happened, or may have: it comes before the next message.
+---@class redmoon.gap
+---@field kind "gap"
+---@field reconnects integer connections that were lost; how many messages with them nobody knows
+---@field dropped integer messages that arrived and found no room: an exact count
+---@field down_time number
+
+---@class redmoon.subscription_set
+---@field channels? string[]
+---@field patterns? string[] globs
+---@field shards? string[] shard channels (Redis >= 7.0)
+
+---@class redmoon.subscribe_options : redmoon.subscription_set
+---@field buffer? integer messages that wait to be fetched, default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15; a link that is silent for twice as long is given up
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.subscription_stats
+---@field received integer
+---@field delivered integer
+---@field dropped integer
+---@field blocked integer how often reading was stopped, overflow "block"
+---@field gaps integer
+---@field reconnects integer
+---@field buffered integer
+---@field channels integer
+---@field patterns integer
+---@field shards integer
+---@field connected boolean
+
+---@class redmoon.subscription
+local subscription = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.message|redmoon.gap|nil
+---@return string? message
+---@return string? code "TOO_LARGE": the buffer was full, overflow "close"; a server's code: it does not let us back
+---@return redmoon.detail? detail
+function subscription:receive(timeout) end
+---Ends with the subscription; raises when that ended by itself.
+---@return fun(): redmoon.message|redmoon.gap|nil
+function subscription:messages() end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:add(set) end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:remove(set) end
+---@return redmoon.subscription_stats
+function subscription:stats() end
+---@return true
+function subscription:close() end
 
 ---@class redmoon.semaphore
 local semaphore = {}
@@ -818,6 +888,12 @@ function client:with_lock(name, options, fn, ...) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:semaphore(name, options) end
+---@param options redmoon.subscribe_options
+---@return redmoon.subscription?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:subscribe(options) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?

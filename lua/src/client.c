@@ -183,6 +183,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"semaphore", rm_lua_client_semaphore},
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
+                                     {"subscribe", rm_lua_client_subscribe},
                                      {"with", client_with},
                                      {"zscan", rm_lua_client_zscan},
                                      {NULL, NULL}};

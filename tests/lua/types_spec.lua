@@ -65,6 +65,7 @@ describe("the definitions for the language server", function()
       sessions = client:sessions("s", { fields = { n = "integer" }, ttl = 1, secret = ("k"):rep(16) }),
       rwlock = assert(client:rwlock("l")),
       semaphore = assert(client:semaphore("s", { permits = 1 })),
+      subscription = assert(client:subscribe {}),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }

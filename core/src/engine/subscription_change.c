@@ -139,7 +139,11 @@ static int begin(redmoon_subscription *sub, rm_change *change) {
   int rc = 0;
   for (int kind = 0; kind < RM_KINDS && rc == 0 && live; kind++)
     rc = rm_sub_ask(sub, 2 * kind + !change->add, &change->names[kind], change, false, &change->left);
-  if (rc == 0 && change->left == 0 && !change->covered) finish(sub, change);
+  if (rc != 0) { /* some of it may be formatted: the connection goes, and this with it */
+    take_back(sub, change);
+    rm_fail_nomem(&change->error);
+  }
+  if (rc != 0 || (change->left == 0 && !change->covered)) finish(sub, change);
   return rc;
 }
 
