@@ -74,7 +74,9 @@ static redmoon_subscription_set read_set(lua_State *L, int index) {
 
 int rm_lua_client_subscribe(lua_State *L) {
   rm_lua_client *client = rm_lua_client_check(L, 1);
-  luaL_checktype(L, 2, LUA_TTABLE);
+  if (!lua_istable(L, 2))
+    return rm_lua_raise(L, "subscribe takes a table {channels=, patterns=, shards=, buffer=, overflow=}, not a %s",
+                        luaL_typename(L, 2));
   lua_settop(L, 2);
   redmoon_subscription_options options = REDMOON_SUBSCRIPTION_OPTIONS_INIT;
   rm_lua_read_options(L, 2, subscribe_options, OPTIONS, &options);

@@ -87,3 +87,11 @@ int64_t publish(redmoon_client *client, const char *channel, const char *payload
     fail_msg("%s", err.message);
   return receivers;
 }
+
+void await_nobody(redmoon_client *client, const char *channel) {
+  for (int i = 0; i < PATIENCE_MS; i++) {
+    if (publish(client, channel, "x") == 0) return;
+    poll(NULL, 0, 1);
+  }
+  fail_msg("somebody still gets what is published to %s", channel);
+}

@@ -25,5 +25,7 @@ void await_count(redmoon_subscription *subscription, redmoon_subscription_counts
 void await_connected(redmoon_subscription *subscription);
 /** Publishes; returns the receivers. */
 int64_t publish(redmoon_client *client, const char *channel, const char *payload);
+/** Publishes until nobody gets it: a server learns of a closed connection in its own time. */
+void await_nobody(redmoon_client *client, const char *channel);
 
 #endif
