@@ -79,6 +79,7 @@ static void lose(redmoon_subscription *sub, rm_close_reason reason, const redmoo
   sub->confirmed = false;
   back_off(sub, now_us);
   rm_changes_link_lost(sub);
+  if (why->status == REDMOON_ENOMEM) rm_changes_fail(sub, why); /* whoever waits is told at once */
   bool hopeless = !sub->established && sub->failures > sub->client->settings.max_retries;
   if (is_final(why) || hopeless) {
     redmoon_error end = *why;
