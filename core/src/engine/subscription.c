@@ -55,11 +55,12 @@ static int read_options(redmoon_subscription *sub, const redmoon_subscription_op
   if (rc == 0) rc = check_range("min_backoff", &o.min_backoff_ms, 50, 1, 60000, " ms", err);
   if (rc == 0)
     rc = check_range("max_backoff", &o.max_backoff_ms, rm_max64(5000, o.min_backoff_ms), o.min_backoff_ms, 600000, " ms", err);
+  if (rc < 0) return rc;
   sub->buffer.limit = (size_t)o.buffer;
   sub->ping_us = o.ping_interval_ms * 1000;
   sub->min_backoff_us = o.min_backoff_ms * 1000;
   sub->max_backoff_us = o.max_backoff_ms * 1000;
-  return rc;
+  return 0;
 }
 
 /* Life. */

@@ -131,7 +131,8 @@ int rm_sub_ask(redmoon_subscription *sub, int verb, const rm_names *names, rm_ch
                size_t *commands);
 
 /* subscription_reply.c */
-/** Takes the whole frames that were received.  0, or negative with `err`: the connection is of no use. */
+/** Takes the whole frames that were received.  0: all of them; 1: the buffer is full, there may be more; or negative with
+ *  `err`: the connection is of no use. */
 int rm_sub_take_frames(redmoon_subscription *sub, int64_t now_us, redmoon_error *err);
 /** With the lock: the link is whole, if nothing is left to be restored. */
 void rm_sub_restored(redmoon_subscription *sub, int64_t now_us);

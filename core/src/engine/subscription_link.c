@@ -177,11 +177,22 @@ static bool is_ended(redmoon_subscription *sub) {
   return ended;
 }
 
+/* Takes what was received, as far as there is room; somebody may make room meanwhile.  0: all; 1: the buffer is full, or it
+ * has ended; or negative. */
+static int take_frames(redmoon_subscription *sub, int64_t now_us, redmoon_error *err) {
+  for (;;) {
+    int rc = rm_sub_take_frames(sub, now_us, err);
+    if (rc < 0) return rc;
+    if (is_blocked(sub) || is_ended(sub)) return 1;
+    if (rc == 0) return 0;
+  }
+}
+
 /* RM_DONE: nothing more is there; RM_WAIT: there may be, but it is others' turn, or the buffer is full. */
 static int receive_some(redmoon_subscription *sub, int64_t now_us, int *events, redmoon_error *err) {
-  int rc = rm_sub_take_frames(sub, now_us, err); /* what was left when the buffer was full */
-  for (int i = 0; rc == 0 && i < RECEIVES_OF_A_STEP; i++) {
-    if (is_blocked(sub) || is_ended(sub)) return RM_WAIT;
+  int rc = take_frames(sub, now_us, err); /* what was left when the buffer was full */
+  for (int i = 0; i < RECEIVES_OF_A_STEP; i++) {
+    if (rc != 0) return rc > 0 ? RM_WAIT : rc;
     ssize_t n = rm_conn_receive(sub->conn, false, err);
     if (n == RM_IO_AGAIN_READ || n == RM_IO_AGAIN_WRITE) {
       *events |= n == RM_IO_AGAIN_READ ? REDMOON_WANT_READ : REDMOON_WANT_WRITE;
@@ -191,9 +202,9 @@ static int receive_some(redmoon_subscription *sub, int64_t now_us, int *events, 
       return rm_fail_phase(err, REDMOON_EIO, REDMOON_PHASE_RECEIVE, "%s closed the connection", sub->conn->address);
     if (n < 0) return err->status;
     sub->heard_us = now_us;
-    rc = rm_sub_take_frames(sub, now_us, err);
+    rc = take_frames(sub, now_us, err);
   }
-  return rc;
+  return rc > 0 ? RM_WAIT : rc;
 }
 
 /* Asks for a sign of life after an interval of silence; negative when another one has passed since.  What counts is that

@@ -207,7 +207,7 @@ static bool take_message(const redmoon_reply *frame, rm_message_list *list, bool
 int rm_sub_take_frames(redmoon_subscription *sub, int64_t now_us, redmoon_error *err) {
   rm_message_list list = {0};
   size_t left = room(sub);
-  int rc = 0;
+  int rc = 1;
   for (; left > 0; left--) {
     redmoon_reply *frame;
     rc = rm_conn_next(sub->conn, &sub->arena, &frame, err);
@@ -225,5 +225,5 @@ int rm_sub_take_frames(redmoon_subscription *sub, int64_t now_us, redmoon_error 
   }
   hand_over(sub, &list, false, now_us);
   rm_arena_reset(&sub->arena, (size_t)256 << 10);
-  return rc < 0 ? rc : 0;
+  return rc;
 }
