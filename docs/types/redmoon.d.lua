@@ -424,6 +424,69 @@ function subscription:stats() end
 ---@return true
 function subscription:close() end
 
+---@class redmoon.topic_message
+---@field kind "message"
+---@field seq integer
+---@field payload string
+
+---@class redmoon.topic_gap
+---@field kind "gap"
+---@field from? integer the messages from..to are missing
+---@field to? integer
+---@field count? integer
+---@field unknown? true instead of these: the numbers began anew
+
+---@class redmoon.reader_options
+---@field buffer? integer default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.topic_stats
+---@field delivered integer
+---@field lost integer
+---@field gaps integer
+---@field unknown integer gaps of unknown extent
+---@field reconnects integer
+---@field buffered integer
+---@field connected boolean
+
+---@class redmoon.topic_reader
+local topic_reader = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.topic_message|redmoon.topic_gap|nil
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic_reader:receive(timeout) end
+---Ends with the reader; raises when that ended by itself.
+---@return fun(): redmoon.topic_message|redmoon.topic_gap|nil
+function topic_reader:messages() end
+---@return redmoon.topic_stats
+function topic_reader:stats() end
+---@return true
+function topic_reader:close() end
+
+---@class redmoon.topic
+local topic = {}
+---@param payload string
+---@param options? { request_id?: string }
+---@return { seq: integer, receivers: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:publish(payload, options) end
+---@param options? redmoon.reader_options
+---@return redmoon.topic_reader?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:subscribe(options) end
+---@return true
+function topic:close() end
+
 ---@class redmoon.semaphore
 local semaphore = {}
 ---@param count? integer default 1, to 1000: all or none
@@ -894,6 +957,12 @@ function client:semaphore(name, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:subscribe(options) end
+---@param name string
+---@return redmoon.topic?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:topic(name) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?

@@ -28,3 +28,4 @@ local GUARD_REFUSED = 0 -- a higher one was
 local PERMIT_OK = 1 -- taken, extended or given back (peek: would be taken)
 local PERMIT_BUSY = 0 -- others have them
 local PERMIT_GONE = -1 -- the lease is over
+local TOPIC_OK = 1 -- published, or marked

@@ -66,11 +66,13 @@ describe("the definitions for the language server", function()
       rwlock = assert(client:rwlock("l")),
       semaphore = assert(client:semaphore("s", { permits = 1 })),
       subscription = assert(client:subscribe {}),
+      topic = assert(client:topic("t")),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
+    objects.topic_reader = assert(objects.topic:subscribe())
     objects.permit = assert(objects.semaphore:acquire())
     objects.hook:close()
     for class, object in pairs(objects) do

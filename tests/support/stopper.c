@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One thread polls all pairs of sockets; a pipe tells it what to do. */
+/* One thread polls all pairs of sockets; a pipe tells it what to do, another one that it is done. */
 #include "support/stopper.h"
 
 #include <poll.h>
@@ -20,10 +20,11 @@ typedef struct pair {
 
 struct stopper {
   char dir[64], path[80], url[96], server[108];
-  int listener, orders[2];
+  int listener, orders[2], done[2];
   pair pairs[PAIRS];
   size_t count;
   pthread_t thread;
+  char bytes[BYTES];
 };
 
 static void die(const char *what) {
@@ -58,12 +59,11 @@ static void take(stopper *s) {
   s->pairs[s->count++] = (pair){client, server, false};
 }
 
-static bool forward(int from, int to) {
-  static char bytes[BYTES];
-  ssize_t n = recv(from, bytes, sizeof bytes, MSG_DONTWAIT);
+static bool forward(stopper *s, int from, int to) {
+  ssize_t n = recv(from, s->bytes, sizeof s->bytes, MSG_DONTWAIT);
   if (n <= 0) return false;
   for (ssize_t done = 0, sent; done < n; done += sent)
-    if ((sent = send(to, bytes + done, (size_t)(n - done), MSG_NOSIGNAL)) <= 0) return false;
+    if ((sent = send(to, s->bytes + done, (size_t)(n - done), MSG_NOSIGNAL)) <= 0) return false;
   return true;
 }
 
@@ -74,6 +74,7 @@ static bool obey(stopper *s) {
   if (order == 'c')
     while (s->count > 0) end_pair(s, s->count - 1);
   for (size_t i = 0; i < s->count; i++) s->pairs[i].swallowed = true;
+  if (write(s->done[1], &order, 1) != 1) die("write");
   return true;
 }
 
@@ -89,8 +90,8 @@ static void *serve(void *arg) {
     if (poll(fds, 2 + 2 * count, -1) < 0) continue;
     for (size_t i = count; i-- > 0;) {
       pair *one = &s->pairs[i];
-      bool open = fds[2 + 2 * i].revents == 0 || (!one->swallowed && forward(one->client, one->server));
-      if (open && fds[3 + 2 * i].revents != 0) open = forward(one->server, one->client);
+      bool open = fds[2 + 2 * i].revents == 0 || (!one->swallowed && forward(s, one->client, one->server));
+      if (open && fds[3 + 2 * i].revents != 0) open = forward(s, one->server, one->client);
       if (!open) end_pair(s, i);
     }
     if (fds[0].revents != 0 && !obey(s)) return NULL;
@@ -109,7 +110,7 @@ stopper *stopper_start(const char *server_path) {
   snprintf(s->server, sizeof s->server, "%s", server_path);
   s->listener = unix_socket(s->path, &address);
   if (bind(s->listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(s->listener, 64) != 0) die("listen");
-  if (pipe(s->orders) != 0) die("pipe");
+  if (pipe(s->orders) != 0 || pipe(s->done) != 0) die("pipe");
   if (pthread_create(&s->thread, NULL, serve, s) != 0) die("pthread_create");
   return s;
 }
@@ -117,7 +118,7 @@ stopper *stopper_start(const char *server_path) {
 const char *stopper_url(const stopper *s) { return s->url; }
 
 static void order(stopper *s, char what) {
-  if (write(s->orders[1], &what, 1) != 1) die("write");
+  if (write(s->orders[1], &what, 1) != 1 || read(s->done[0], &what, 1) != 1) die("order");
 }
 
 void stopper_cut(stopper *s) { order(s, 'c'); }
@@ -128,6 +129,8 @@ void stopper_stop(stopper *s) {
   pthread_join(s->thread, NULL);
   while (s->count > 0) end_pair(s, s->count - 1);
   close(s->orders[0]);
+  close(s->done[0]);
+  close(s->done[1]);
   close(s->listener);
   unlink(s->path);
   rmdir(s->dir);

@@ -2,7 +2,7 @@
 /** A proxy between clients and a server's unix socket that cuts connections, or turns into a black hole for them: they stay
  *  open, and nothing comes through any more.
  *
- *  Thread class: started and stopped by one thread; cut and swallow from any. */
+ *  Thread class: started and stopped by one thread; cut and swallow from one at a time, and done when they return. */
 #ifndef TESTS_SUPPORT_STOPPER_H
 #define TESTS_SUPPORT_STOPPER_H
 

@@ -26,6 +26,7 @@
 #include <redmoon/sessions.h>
 #include <redmoon/semaphore.h>
 #include <redmoon/subscription.h>
+#include <redmoon/topic.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

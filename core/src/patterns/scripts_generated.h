@@ -42,6 +42,8 @@ extern const rm_builtin rm_script_session_revoke_all;
 extern const rm_builtin rm_script_session_rotate;
 extern const rm_builtin rm_script_session_touch;
 extern const rm_builtin rm_script_session_write;
+extern const rm_builtin rm_script_topic_mark;
+extern const rm_builtin rm_script_topic_publish;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;

@@ -33,6 +33,7 @@ enum {
   RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
   RM_STATUS_PERMIT_BUSY = 0, /* others have them */
   RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
+  RM_STATUS_TOPIC_OK = 1, /* published, or marked */
 };
 
 #endif
