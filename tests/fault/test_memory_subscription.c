@@ -71,10 +71,45 @@ static int change(world *w, redmoon_error *err) {
   return rc;
 }
 
+/* Every message is there, or in a gap. */
+static int read_topic(world *w, redmoon_topic *topic, redmoon_error *err) {
+  redmoon_subscription_options options = quick();
+  redmoon_topic_reader *reader = NULL;
+  redmoon_topic_published published = {0};
+  int rc = redmoon_topic_subscribe(topic, &options, &reader, err);
+  if (rc == 0) rc = redmoon_topic_publish(topic, "payload", 7, "id", &published, err);
+  for (int64_t seen = 0, i = 0; rc == 0 && seen < published.seq; i++) {
+    redmoon_topic_message *message = NULL;
+    rc = redmoon_topic_receive(reader, i == 0 ? 50 : 20000, &message, err);
+    if (rc == 0 && message == NULL) {
+      if (i > 0) fail_msg("nothing came");
+      atomic_store(&w->gate.mode, GATE_OPEN); /* then the link comes back, and with it a mark */
+    } else if (rc == 0) {
+      seen = message->kind == REDMOON_GAP ? message->to : message->seq;
+    }
+    redmoon_topic_message_free(message);
+  }
+  redmoon_topic_reader_close(reader);
+  return rc;
+}
+
+static int topic(world *w, redmoon_error *err) {
+  redmoon_topic *topic = NULL;
+  int rc = redmoon_topic_new(w->client, w->tag, strlen(w->tag), &topic, err);
+  if (rc != 0) {
+    assert_null(topic);
+    return rc;
+  }
+  rc = read_topic(w, topic, err);
+  redmoon_topic_free(topic);
+  return rc;
+}
+
 static void refused_memory_fails_a_subscription_cleanly(void **state) {
   static const scenario list[] = {
       {"receive", receive, NULL, false},
       {"change", change, NULL, false},
+      {"topic", topic, NULL, false},
   };
   squeeze_list(*state, list, sizeof list / sizeof list[0]);
 }

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -178,6 +179,86 @@ static void a_link_that_is_swallowed_loses_nothing_without_a_gap(void **state) {
   lose_many(lose_in_a_hole, from_environment("REDMOON_LOSSES", 60) / 4);
 }
 
+/* Topics: delivered and missing are together what was published, exactly. */
+
+static void *run_topic_flood(void *arg) {
+  flood *f = arg;
+  redmoon_topic *topic = NULL;
+  redmoon_error failure;
+  char payload[32];
+  if (redmoon_topic_new(f->client, "t", 1, &topic, &failure) != 0) abort();
+  for (long i = 1; i <= f->count; i++) {
+    redmoon_topic_published published;
+    int len = snprintf(payload, sizeof payload, "%ld", i);
+    if (redmoon_topic_publish(topic, payload, (size_t)len, NULL, &published, &failure) != 0 || published.seq != i)
+      atomic_store(&f->failed, true);
+    atomic_store(&f->published, i);
+  }
+  redmoon_topic_free(topic);
+  return NULL;
+}
+
+static void lose_many_of_a_topic(lose_fn lose, long losses, int64_t buffer) {
+  stopper *proxy = stopper_start(redis_server_path(server));
+  redmoon_client *client = open_at(redis_server_url(server)), *listener = open_at(stopper_url(proxy));
+  redmoon_subscription_options options = quick(buffer);
+  redmoon_topic *topic = NULL;
+  redmoon_topic_reader *reader = NULL;
+  redmoon_topic_counts counts;
+  free(redis_server_ask(server, NULL, "FLUSHALL"));
+  assert_int_equal(redmoon_topic_new(listener, "t", 1, &topic, &err), 0);
+  if (redmoon_topic_subscribe(topic, &options, &reader, &err) != 0) fail_msg("%s", err.message);
+  flood f = {.client = client, .count = from_environment("REDMOON_MESSAGES", 20000)};
+  pthread_t thread;
+  long done = 0, delivered = 0, missing = 0;
+  assert_int_equal(pthread_create(&thread, NULL, run_topic_flood, &f), 0);
+  /* Nothing is published behind the last message: the marks have to tell. */
+  while (delivered + missing < f.count || done < losses) {
+    redmoon_topic_message *message = NULL;
+    if (redmoon_topic_receive(reader, 5, &message, &err) != 0) fail_msg("%s", err.message);
+    if (message != NULL && message->kind == REDMOON_MESSAGE) {
+      delivered++;
+      assert_int_equal(message->seq, delivered + missing); /* in order, none twice, none left out */
+      assert_int_equal(strtol(message->payload, NULL, 10), message->seq);
+    } else if (message != NULL) {
+      assert_int_equal(message->from, delivered + missing + 1);
+      missing += message->to - message->from + 1;
+    }
+    redmoon_topic_message_free(message);
+    redmoon_topic_reader_stats(reader, &counts);
+    bool due = done < losses && atomic_load(&f.published) >= f.count / losses * done;
+    if (!due || !counts.connected || counts.reconnects < (uint64_t)done) continue;
+    lose(proxy, client);
+    done++;
+  }
+  pthread_join(thread, NULL);
+  assert_false(atomic_load(&f.failed));
+  print_message("%ld delivered, %ld missing in %d gaps, %ld losses of the link\n", delivered, missing, (int)counts.gaps, done);
+  assert_int_equal(delivered + missing, f.count);
+  redmoon_topic_reader_stats(reader, &counts);
+  assert_int_equal(counts.delivered, delivered);
+  assert_int_equal(counts.lost, missing);
+  assert_int_equal(counts.unknown, 0);
+  redmoon_topic_reader_close(reader);
+  redmoon_topic_free(topic);
+  redmoon_client_close(listener);
+  redmoon_client_close(client);
+  stopper_stop(proxy);
+}
+
+static void a_topic_is_cut_and_nothing_is_unaccounted_for(void **state) {
+  (void)state;
+  lose_many_of_a_topic(lose_by_cut, from_environment("REDMOON_LOSSES", 60), 1000000);
+}
+static void a_topic_is_killed_while_its_buffer_is_full(void **state) {
+  (void)state;
+  lose_many_of_a_topic(lose_by_kill, from_environment("REDMOON_LOSSES", 60), 5);
+}
+static void a_topic_is_swallowed_and_nothing_is_unaccounted_for(void **state) {
+  (void)state;
+  lose_many_of_a_topic(lose_in_a_hole, from_environment("REDMOON_LOSSES", 60) / 4, 1000000);
+}
+
 static void it_is_back_after_the_server_was_away(void **state) {
   (void)state;
   redmoon_client *client = open_at(redis_server_url(server));
@@ -281,6 +362,41 @@ static void a_child_has_none_of_its_parents(void **state) {
   redmoon_client_close(client);
 }
 
+/* The parent is killed while its child lives: the server must see the end of the connection. */
+static void a_child_does_not_keep_its_dead_parents_link(void **state) {
+  (void)state;
+  int ready[2], release[2];
+  char byte;
+  assert_int_equal(pipe(ready) | pipe(release), 0);
+  pid_t parent = fork();
+  if (parent == 0) {
+    redmoon_client *client = NULL;
+    redmoon_subscription *sub = NULL;
+    if (redmoon_client_open(redis_server_url(server), NULL, &client, NULL) != 0 ||
+        redmoon_subscription_open(client, set_of("orphan", NULL, NULL), NULL, &sub, NULL) != 0)
+      _exit(1);
+    if (fork() == 0) {
+      redmoon_stats stats;
+      close(release[1]);
+      redmoon_client_stats(client, &stats); /* the first use of what was inherited */
+      if (write(ready[1], "xx", 2) != 2 || read(release[0], &byte, 1) != 0) _exit(1);
+      _exit(0);
+    }
+    _exit(read(ready[0], &byte, 1) == 1 ? 0 : 1);
+  }
+  assert_int_equal(read(ready[0], &byte, 1), 1);
+  int status;
+  assert_int_equal(waitpid(parent, &status, 0), parent);
+  assert_int_equal(status, 0);
+  redmoon_client *client = open_at(redis_server_url(server));
+  await_nobody(client, "orphan");
+  redmoon_client_close(client);
+  close(release[1]); /* the child ends */
+  close(release[0]);
+  close(ready[0]);
+  close(ready[1]);
+}
+
 /* Ends in the middle of the flood, of a dial, of a change. */
 static void *read_until_the_end(void *arg) {
   redmoon_message *message = NULL;
@@ -325,6 +441,36 @@ static void it_may_end_at_any_moment(void **state) {
   stopper_stop(proxy);
 }
 
+/* They are polled from the keeper's stack; each has a descriptor. */
+static void a_client_has_a_thousand_at_most(void **state) {
+  (void)state;
+  enum { MOST = 1000 };
+  static redmoon_subscription *subs[MOST];
+  struct rlimit limit;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max;
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  assert_true(limit.rlim_cur > MOST + 100);
+  redmoon_client *client = open_at(redis_server_url(server));
+  for (int i = 0; i < MOST; i++) subs[i] = listen_to(client, NULL, NULL);
+  redmoon_subscription *one_more = NULL;
+  assert_int_equal(redmoon_subscription_open(client, set_of("c", NULL, NULL), NULL, &one_more, &err), REDMOON_EUNAVAILABLE);
+  assert_non_null(strstr(err.message, "at most 1000 subscriptions"));
+  assert_int_equal(redmoon_subscription_add(subs[MOST - 1], set_of("c", NULL, NULL), &err), 0); /* the last one works */
+  assert_int_equal(publish(client, "c", "x"), 1);
+  expect_message(subs[MOST - 1], "c", "x");
+  redmoon_subscription_close(subs[0]);
+  one_more = listen_to(client, "d", NULL);
+  publish(client, "d", "y");
+  expect_message(one_more, "d", "y");
+  redmoon_subscription_close(one_more);
+  for (int i = 1; i < MOST; i++) redmoon_subscription_close(subs[i]);
+  redmoon_client_close(client);
+  limit.rlim_cur = before;
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 static int start(void **state) {
   (void)state;
   server = redis_server_start(NULL);
@@ -342,10 +488,15 @@ int main(void) {
       cmocka_unit_test(a_link_that_is_cut_loses_nothing_without_a_gap),
       cmocka_unit_test(a_link_that_is_killed_loses_nothing_without_a_gap),
       cmocka_unit_test(a_link_that_is_swallowed_loses_nothing_without_a_gap),
+      cmocka_unit_test(a_topic_is_cut_and_nothing_is_unaccounted_for),
+      cmocka_unit_test(a_topic_is_killed_while_its_buffer_is_full),
+      cmocka_unit_test(a_topic_is_swallowed_and_nothing_is_unaccounted_for),
       cmocka_unit_test(it_is_back_after_the_server_was_away),
       cmocka_unit_test(a_slow_reader_costs_no_more_memory_and_loses_by_count),
       cmocka_unit_test(a_child_has_none_of_its_parents),
+      cmocka_unit_test(a_child_does_not_keep_its_dead_parents_link),
       cmocka_unit_test(it_may_end_at_any_moment),
+      cmocka_unit_test(a_client_has_a_thousand_at_most),
   };
   return cmocka_run_group_tests(tests, start, stop);
 }
