@@ -1,5 +1,6 @@
 # Benchmarks: bench/peers/*.c, one program each, with the core and with plain hiredis (its blocking API) beside it.
 find_package(PkgConfig REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 if(redmoon_hiredis_sources)
   set(h ${hiredis_SOURCE_DIR})
   add_library(redmoon_plain_hiredis STATIC ${h}/alloc.c ${h}/async.c ${h}/hiredis.c ${h}/net.c ${h}/read.c ${h}/sds.c
@@ -17,7 +18,8 @@ foreach(source ${sources})
   add_executable(bench_${name} ${source})
   redmoon_compile(bench_${name})
   target_include_directories(bench_${name} PRIVATE ${PROJECT_SOURCE_DIR}/core/src ${PROJECT_SOURCE_DIR}/bench)
-  target_link_libraries(bench_${name} PRIVATE redmoon-static redmoon_plain_hiredis Threads::Threads)
+  target_link_libraries(bench_${name} PRIVATE redmoon-static redmoon_plain_hiredis PkgConfig::JANSSON
+    Threads::Threads)
   set_target_properties(bench_${name} PROPERTIES OUTPUT_NAME ${name}
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
 endforeach()

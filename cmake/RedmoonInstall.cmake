@@ -2,6 +2,7 @@
 if(REDMOON_LUA)
   install(TARGETS redmoon-core LIBRARY DESTINATION ${redmoon_lua_cmoddir}/redmoon)
   install(FILES ${redmoon_lua_modules} DESTINATION ${redmoon_lua_moddir}/redmoon)
+  install(FILES ${redmoon_lua_loops} DESTINATION ${redmoon_lua_moddir}/redmoon/loops)
 endif()
 if(REDMOON_ROCK)
   return()

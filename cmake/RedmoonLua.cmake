@@ -29,18 +29,19 @@ endif()
 # The build tree mirrors the installed one, so tests and demo run from it.
 set(redmoon_lua_tree ${PROJECT_BINARY_DIR}/lua)
 file(GLOB redmoon_lua_modules CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/lua/redmoon/*.lua)
+file(GLOB redmoon_lua_loops CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/lua/redmoon/loops/*.lua)
 list(FILTER redmoon_lua_modules EXCLUDE REGEX "\\.d\\.lua$")
-file(MAKE_DIRECTORY ${redmoon_lua_tree}/redmoon)
-foreach(module ${redmoon_lua_modules})
-  get_filename_component(name ${module} NAME)
-  file(CREATE_LINK ${module} ${redmoon_lua_tree}/redmoon/${name} SYMBOLIC)
+file(MAKE_DIRECTORY ${redmoon_lua_tree}/redmoon/loops)
+foreach(module ${redmoon_lua_modules} ${redmoon_lua_loops})
+  file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR}/lua ${module})
+  file(CREATE_LINK ${module} ${redmoon_lua_tree}/${name} SYMBOLIC)
 endforeach()
 
 set(redmoon_generated ${PROJECT_BINARY_DIR}/generated)
 add_custom_command(OUTPUT ${redmoon_generated}/lua_modules_generated.c ${redmoon_generated}/lua_modules_generated.h
   COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR}/lua/redmoon -DOUT=${redmoon_generated}
     -P ${PROJECT_SOURCE_DIR}/cmake/lua-modules.cmake
-  DEPENDS ${redmoon_lua_modules} ${PROJECT_SOURCE_DIR}/cmake/lua-modules.cmake
+  DEPENDS ${redmoon_lua_modules} ${redmoon_lua_loops} ${PROJECT_SOURCE_DIR}/cmake/lua-modules.cmake
     ${PROJECT_SOURCE_DIR}/cmake/bytes.cmake
   COMMENT "Generating lua_modules_generated.c" VERBATIM)
 add_custom_target(redmoon_lua_generated DEPENDS ${redmoon_generated}/lua_modules_generated.c)

@@ -140,6 +140,87 @@ do
   show("the second holds it, renewed in the background", lock:held())
 end
 
+-- Semaphores ----------------------------------------------------------------------------------------
+
+title("A semaphore: two downloads at a time")
+local downloads = assert(client:semaphore("downloads", { permits = 2, ttl = 5 }))
+do
+  local first <close> = assert(downloads:acquire())
+  local second = assert(downloads:acquire())
+  good(("two have a permit each, %d in use"):format(downloads:stats().in_use))
+  local _, why, refusal = downloads:acquire()
+  bad(("the third is told %s: %s"):format(refusal, why))
+  assert(second:release())
+  show("one is given back; permits in use", downloads:stats().in_use)
+  show("the other is held until its scope ends", first:held())
+end
+show("permits in use after the scope", downloads:stats().in_use)
+
+-- Read-write locks ----------------------------------------------------------------------------------
+
+title("A read-write lock: many readers, or one writer")
+local editor, visitor = assert(client:rwlock("page", { ttl = 5 })), assert(rival:rwlock("page", { ttl = 5 }))
+do
+  local mine <close> = assert(editor:read())
+  local yours <close> = assert(visitor:read())
+  good("two read at once: " .. tostring(mine:held() and yours:held()))
+  bad("meanwhile nobody may write: " .. select(3, visitor:write()))
+end
+do
+  local writing <close> = assert(visitor:write())
+  good("when they have left, one writes, with fence " .. writing.fence)
+  show("what it writes to lets its fence pass", assert(client:fence_guard("page", writing.fence)))
+  show("and refuses an older one", client:fence_guard("page", writing.fence - 1))
+end
+
+-- Records -------------------------------------------------------------------------------------------
+
+title("Records: hashes with types, and no update that gets lost")
+local people = assert(client:records("person", {
+  ttl = 60, fields = { name = "string", visits = "integer", vip = "boolean" },
+}))
+local version = assert(people:save("ann", { name = "Ann", visits = 1, vip = false }))
+show("visits, counted exactly", assert(people:increment("ann", "visits")))
+local _, _, conflict = people:update("ann", { vip = true }, { version = version })
+bad("an update of what was read before that: " .. conflict)
+local ann, newer = assert(people:load("ann"))
+assert(people:update("ann", { vip = not ann.vip }, { version = newer }))
+good(("read again and updated: %s, %d visits, vip %s"):format(ann.name, ann.visits, people:load("ann").vip))
+show("a record that is not there", people:load("bob"))
+
+-- Sessions ------------------------------------------------------------------------------------------
+
+title("Sessions: of their ids the server holds only hashes")
+local sessions = assert(client:sessions("web", {
+  ttl = 60, secret = "32 random bytes, known to no one", fields = { device = "string" },
+}))
+local phone = assert(sessions:create("user:42", { device = "phone" }))
+local laptop = assert(sessions:create("user:42", { device = "laptop" }))
+show("an id for a cookie", phone:sub(1, 8) .. "...")
+show("what it stands for", assert(sessions:load(phone)).device)
+local rotated = assert(sessions:rotate(phone))
+show("rotated: the old id is nobody's", sessions:load(phone))
+show("sessions of this user", #assert(sessions:list "user:42"))
+show("logged out everywhere else", sessions:revoke_all("user:42", rotated))
+show("the laptop's session", sessions:load(laptop))
+
+-- Blocklists ----------------------------------------------------------------------------------------
+
+title("A blocklist: signed tokens that end before they expire")
+local list = assert(client:blocklist("api", { hash_key = "a secret of 16 to 64 bytes" }))
+local now = math.tointeger(client:time()[1])
+local token = { jti = redmoon.new_jti(), sub = "user:42", iat = now }
+show("a good token, which you have verified: revoked", assert(list:check(token)).revoked)
+assert(list:revoke { jti = token.jti, exp = now + 60, reason = "logout" })
+bad("after a log-out it is: " .. list:check(token).reason)
+local bumped = assert(list:bump "user:42")
+bad("a new password: all older tokens are, by their " .. list:check({ sub = "user:42", iat = now }).reason)
+show("one that was issued since", list:check({ sub = "user:42", iat = now, ver = bumped }).revoked)
+assert(list:rotate { family = "login", new = "r1", ttl = 60 })
+assert(list:rotate { family = "login", presented = "r1", new = "r2", ttl = 60 })
+bad("a refresh token used twice: " .. list:rotate({ family = "login", presented = "r1", new = "r3", ttl = 60 }).status)
+bad("so its whole family is revoked: " .. list:check({ family = "login" }).reason)
+
 -- The pool ------------------------------------------------------------------------------------------
 
 title("The pool did all of this")

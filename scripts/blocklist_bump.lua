@@ -8,6 +8,7 @@
 -- that was issued under an older version is never taken for a newer one.
 --- @include "clock"
 --- @include "status"
+--- @include "again"
 --- @include "request"
 local subject, request = KEYS[1], KEYS[2]
 local life = tonumber(ARGV[1])
@@ -16,7 +17,10 @@ if not life or life % 1 ~= 0 or life < 1 or life > 3155760600000 then
   return redis.error_reply("ERR blocklist_bump: ARGV[1] is the longest life of a token in ms, an integer")
 end
 local answer = request_answered(request)
-if answer then return answer end
+if answer then
+  written_again(request)
+  return answer
+end
 local last = tonumber(redis.call("HGET", subject, "ver") or 0)
 if not last or last % 1 ~= 0 or last >= 9007199254740991 then
   return redis.error_reply("ERR blocklist_bump: KEYS[1] holds no version, an integer below 2^53 - 1")

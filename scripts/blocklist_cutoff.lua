@@ -8,6 +8,7 @@
 -- An earlier moment than the one stored changes nothing: the cutoff never falls, and the lifetime is never shortened.
 --- @include "clock"
 --- @include "status"
+--- @include "again"
 local subject = KEYS[1]
 local moment, life = ARGV[1], tonumber(ARGV[2])
 local CENTURY = 3155760000000
@@ -29,4 +30,5 @@ if cutoff > stored and ttl > left then
   redis.call("PEXPIRE", subject, string.format("%.0f", ttl))
   left = ttl
 end
+if cutoff <= stored then written_again(subject) end
 return {BLOCK_REVOKED, math.max(cutoff, stored), left}

@@ -4,10 +4,11 @@
 -- ARGV[1]  exp of the token in s since 1970 (integer)   ARGV[2]  leeway in ms (integer, 0 to 600000)
 -- ARGV[3]  reason (a word, or 1)
 -- Returns  {1, ms left} revoked            {2, ms left} kept: it was revoked for as long or longer already
---          {0, 0} the token has expired    {-1, 0} exp is over 100 years away; the last three write nothing
+--          {0, 0} the token has expired    {-1, 0} exp is over 100 years away; the last three change nothing
 -- The lifetime has one ms more: the server counts it from a clock in whole ms, which is behind its TIME.
 --- @include "clock"
 --- @include "status"
+--- @include "again"
 local token = KEYS[1]
 local exp, leeway, reason = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local CENTURY = 3155760000000000
@@ -21,6 +22,9 @@ if life > CENTURY then return {BLOCK_FAR, 0} end
 
 local ttl = math.ceil(life / 1000) + 1
 local left = redis.call("PTTL", token)
-if left >= ttl then return {BLOCK_KEPT, left} end
+if left >= ttl then
+  written_again(token)
+  return {BLOCK_KEPT, left}
+end
 redis.call("SET", token, reason, "PX", string.format("%.0f", ttl))
 return {BLOCK_REVOKED, ttl}

@@ -8,6 +8,7 @@
 --          {6, 0} gone: unknown, or it has expired; the last three write nothing
 -- The pair of ids is the request's own id, as every rotation has a new one: repeated, it gets the same answer.
 --- @include "status"
+--- @include "again"
 local family = KEYS[1]
 local presented, new, life = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -17,9 +18,11 @@ end
 local state = redis.call("HMGET", family, "cur", "old", "dead")
 local current, old, dead = state[1], state[2] or "", state[3]
 local left = math.max(redis.call("PTTL", family), 0)
-if dead then return {dead == presented .. new and BLOCK_REUSED or BLOCK_DEAD, left} end
+local repeated = dead == presented .. new or not dead and current == new and old == presented
+if repeated then written_again(family) end
+if dead then return {repeated and BLOCK_REUSED or BLOCK_DEAD, left} end
 if not current and presented ~= "" then return {BLOCK_GONE, 0} end
-if current == new and old == presented then return {BLOCK_ROTATED, left} end
+if repeated then return {BLOCK_ROTATED, left} end
 if current and presented == "" then return {BLOCK_TAKEN, left} end
 
 left = math.max(left, life + 1)

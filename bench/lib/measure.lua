@@ -24,7 +24,7 @@ end
 function M.usable(peers, address)
   local usable, others = {}, {}
   for _, peer in ipairs(peers) do
-    local row, why = measure("", peer, address, "get", "16")
+    local row, why = measure("", peer, address, peer.probe or "get", "16")
     if row then
       peer.version_text = output(peer.version .. " 2>/dev/null"):match("[^\n]*")
       usable[#usable + 1] = peer
@@ -51,10 +51,13 @@ local function pin(mode, server)
   return ("taskset -c %d"):format(mode == "split" and cores[#cores - 1] or last)
 end
 
-local patterns = {lock = true, rate = true, counter = true}
+local patterns = {lock = true, rate = true, counter = true, cache = true, job = true, job50 = true,
+  jobs = true}
 
 local function has(peer, work)
-  return not patterns[work] or peer.patterns == "all" or peer.patterns == work
+  if not patterns[work] then return not peer.probe end
+  local own = peer.patterns or ""
+  return own == "all" or (" " .. own .. " "):find(" " .. work .. " ", 1, true) ~= nil
 end
 
 -- for each mode, each round, each work: every peer once; who comes first rotates.

@@ -8,6 +8,7 @@
 --   counted    its instructions are counted under callgrind
 --   no_memory  it cannot tell its own peak
 --   patterns   of the works of patterns: those it has ("all", or names)
+--   probe      it has no other works; the one by which it is tried
 --   start      a command that loads the library, connects to ADDRESS and reads a key
 return function(root, build)
   local folder = root .. "/bench/peers"
@@ -25,7 +26,7 @@ return function(root, build)
       command = build .. "/bench/hiredis",
       version = "sed -n 's/^#define HIREDIS_\\(MAJOR\\|MINOR\\|PATCH\\) //p' " .. build
         .. "/hiredis-include/hiredis/hiredis.h | paste -s -d ."},
-    {name = "redmoon-c", title = "Redmoon (C)", counted = true, patterns = "all",
+    {name = "redmoon-c", title = "Redmoon (C)", counted = true, patterns = "lock rate counter",
       command = build .. "/bench/redmoon", version = commit},
     {name = "redmoon-lua", title = "Redmoon (Lua)", counted = true, patterns = "all",
       command = ("%s %s/redmoon.lua"):format(own, folder), version = commit,
@@ -44,5 +45,7 @@ return function(root, build)
       version = npm_version("ioredis")},
     {name = "node-redis", title = "node-redis",
       command = ("node %s/node_redis.mjs"):format(folder), version = npm_version("redis")},
+    {name = "bullmq", title = "BullMQ", patterns = "job job50 jobs", probe = "job",
+      command = ("node %s/bullmq.mjs"):format(folder), version = npm_version("bullmq")},
   }
 end

@@ -12,13 +12,15 @@ end
 
 -- In the order of the tables.
 local works = {"get", "set", "get64k", "pipe100", "pipe1000", "lrange", "hgetall", "mget", "lock",
-  "rate", "counter"}
+  "rate", "counter", "cache", "job", "job50", "jobs"}
 local titles = {
   get = "GET 16 B, one at a time", set = "SET 16 B, one at a time", get64k = "GET 64 KiB",
   pipe100 = "pipeline of 100 GET", pipe1000 = "pipeline of 1,000 GET",
   lrange = "LRANGE of 10,000 x 32 B",
   hgetall = "HGETALL of 1,000", mget = "MGET of 1,000",
   lock = "lock: acquire and release", rate = "rate limit, GCRA", counter = "counter in a window",
+  cache = "cache hit with JSON", job = "job: pushed, taken, done", job50 = "the same, 50 at a time",
+  jobs = "500 jobs pushed together",
 }
 
 local function cpu(row)

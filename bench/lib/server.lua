@@ -23,6 +23,8 @@ for i = 0, 999 do
 end
 for i = 1, 10000 do redis.call("RPUSH", "bench:list", value .. value) end
 redis.call("SET", "bench:big", string.rep("x", 65536))
+redis.call("SET", "bench:json", '{"id":9007199254740993,"name":"Ada Lovelace","mail":"ada@example.org",'
+  .. '"roles":["user","admin"],"score":0.75,"active":true,"address":{"city":"London","zip":"W1"}}')
 return redis.call("DBSIZE")]]
 
 -- The shell around the server waits on a pipe from here, and ends the server when that closes.
@@ -72,7 +74,7 @@ function M.start(options)
     local server = try(options.dir, options.unix and 0 or math.random(20000, 29999))
     if server then
       local keys = server.cli("eval " .. quote(load) .. " 0")
-      assert(keys == "1003", "loading the data failed: " .. keys)
+      assert(keys == "1004", "loading the data failed: " .. keys)
       return server
     end
   end

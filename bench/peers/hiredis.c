@@ -5,6 +5,7 @@
 #include "patterns/scripts_generated.h"
 
 #include <hiredis/hiredis.h>
+#include <jansson.h>
 
 static redisContext *context;
 
@@ -102,10 +103,10 @@ static redisReply *run(const rm_builtin *script, int argc, const char **argv, bo
 }
 
 static void lock(bool full) {
-  const char *acquire[] = {0, 0, "2", "redmoon:{bench}:lock", "redmoon:{bench}:fence", "0123456789abcdef0123456789abcdef",
-                           "10000", "1", "0"};
+  const char *acquire[] = {0, 0, "3", "redmoon:{bench}:lock", "redmoon:{bench}:fence", "redmoon:{bench}:lock.beats",
+                           "0123456789abcdef0123456789abcdef", "10000", "1", "0"};
   const char *release[] = {0, 0, "1", "redmoon:{bench}:lock", "0123456789abcdef0123456789abcdef", "1"};
-  freeReplyObject(run(&rm_script_lock_acquire, 9, acquire, full));
+  freeReplyObject(run(&rm_script_lock_acquire, 10, acquire, full));
   freeReplyObject(run(&rm_script_lock_release, 6, release, full));
 }
 
@@ -121,6 +122,64 @@ static void counter(bool full) {
   freeReplyObject(run(&rm_script_counter_increment, 10, argv, full));
 }
 
+/* A value of the cache: read and decoded. */
+static void cached(bool full) {
+  (void)full;
+  redisReply *reply = command(2, (const char *[]){"GET", "bench:json"});
+  json_t *value = json_loadb(reply->str, reply->len, JSON_REJECT_DUPLICATES, NULL);
+  bench_expect(value && json_integer_value(json_object_get(value, "id")) == BENCH_JSON_ID, "the stored object");
+  json_decref(value);
+  freeReplyObject(reply);
+}
+
+/* Jobs: the list, moved and removed, that programs without a queue's script use. */
+
+static void expect_integer(redisReply *reply, long long least) {
+  bench_expect(reply && reply->type == REDIS_REPLY_INTEGER && reply->integer >= least, "an integer");
+  freeReplyObject(reply);
+}
+
+static void push(size_t count) {
+  const char *argv[2 + BENCH_BULK] = {"LPUSH", "bench:jobs"};
+  for (size_t i = 0; i < count; i++) argv[2 + i] = BENCH_JOB;
+  expect_integer(command((int)count + 2, argv), (long long)count);
+}
+
+static void job(bool full) {
+  (void)full;
+  push(1);
+  redisReply *reply = command(6, (const char *[]){"BLMOVE", "bench:jobs", "bench:taken", "RIGHT", "LEFT", "0"});
+  expect_string(reply, sizeof BENCH_JOB - 1);
+  freeReplyObject(reply);
+  expect_integer(command(4, (const char *[]){"LREM", "bench:taken", "1", BENCH_JOB}), 1);
+}
+
+static redisReply *next_reply(void) {
+  void *reply = NULL;
+  if (redisGetReply(context, &reply) != REDIS_OK) bench_fail("pipeline", context->errstr);
+  return reply;
+}
+
+static void job_50(bool full) {
+  (void)full;
+  push(BENCH_MANY);
+  for (int i = 0; i < BENCH_MANY; i++)
+    redisAppendCommandArgv(context, 5, (const char *[]){"LMOVE", "bench:jobs", "bench:taken", "RIGHT", "LEFT"}, NULL);
+  for (int i = 0; i < BENCH_MANY; i++) {
+    redisReply *reply = next_reply();
+    expect_string(reply, sizeof BENCH_JOB - 1);
+    freeReplyObject(reply);
+  }
+  for (int i = 0; i < BENCH_MANY; i++)
+    redisAppendCommandArgv(context, 4, (const char *[]){"LREM", "bench:taken", "1", BENCH_JOB}, NULL);
+  for (int i = 0; i < BENCH_MANY; i++) expect_integer(next_reply(), 1);
+}
+
+static void jobs(bool full) {
+  push(BENCH_BULK);
+  if (full) expect_integer(command(2, (const char *[]){"DEL", "bench:jobs"}), 1);
+}
+
 static const bench_work works[] = {
     {"get", get, 1},
     {"set", set, 1},
@@ -133,6 +192,10 @@ static const bench_work works[] = {
     {"lock", lock, 2},
     {"rate", rate, 1},
     {"counter", counter, 1},
+    {"cache", cached, 1},
+    {"job", job, 1},
+    {"job50", job_50, BENCH_MANY},
+    {"jobs", jobs, BENCH_BULK},
 };
 
 int main(int argc, char **argv) {

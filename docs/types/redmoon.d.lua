@@ -34,6 +34,15 @@
 ---@field verify? boolean default true
 ---@field min_version? "1.2"|"1.3"
 
+---An event loop of your own; see docs/event-loops.md.
+---@class redmoon.Loop
+---@field wait fun(fd: integer, events: "r", seconds?: number)
+---@field forget? fun(fd: integer)
+---@field running? fun(): boolean
+---@field sleep? fun(seconds: number)
+---@field spawn? fun(fn: function, ...: any)
+---@field timers? boolean
+
 ---@class redmoon.options
 ---@field username? string
 ---@field password? string
@@ -57,7 +66,7 @@
 ---@field tls? redmoon.tls_options
 ---@field default_ttl? number|false lifetime for client:set without one
 ---@field key_prefix? string default "redmoon": first part of the keys of all patterns
----@field loop? "blocking"
+---@field loop? "blocking"|"cqueues"|"luv"|"copas"|redmoon.Loop
 ---@field multiplex? boolean
 ---@field max_reply_size? integer default 512 MiB
 ---@field read_from? "primary"
@@ -93,6 +102,7 @@
 ---@class redmoon.lock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 ---@field wait? number default 0: LOCKED at once; how long to wait for another holder
+---@field fair? boolean those who wait with it get the lock in the order in which they asked first
 ---@field renew? boolean the client's keeper thread prolongs the lease until the release
 ---@field max_hold? number it is not prolonged beyond this long after it was acquired
 ---@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
@@ -151,6 +161,7 @@
 ---@field leeway? number default 60, from 0 to 600: how long after exp a verifier may still accept
 ---@field max_life? number default 30 days: the longest life of any token of a subject
 ---@field on_error? "deny"|"allow"|"error" default "deny": what a check says when Redis fails
+---@field min_replicas? integer so many replicas must have what a call has written; else UNAVAILABLE, and it stays written
 
 ---@class redmoon.revocation
 ---@field jti string 1 to 1,024 bytes
@@ -354,6 +365,145 @@ function permit:release() end
 ---Releases it, whatever became of it.
 ---@return true
 function permit:close() end
+
+---The plain list that programs in other languages use as a queue. At most once.
+---@class redmoon.list_queue
+local list_queue = {}
+---@param value any what the codec takes
+---@return integer? length items in the list afterwards
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:push(value) end
+---The oldest item, or nil. What cannot be decoded is CODEC with `detail.payload`, because it is nowhere else any more.
+---@param timeout? number default 0: do not wait; to 31622400
+---@return any? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:pop(timeout) end
+---@return integer? length
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:length() end
+---@return true
+function list_queue:close() end
+
+---@class redmoon.stream_queue_options
+---@field lease? number default 30; 0.1 to 86400
+---@field max_attempts? integer default 10; a job whose runs failed or crashed so often is dead
+---@field max_payload? integer default 262144 bytes
+---@field codec? redmoon.codec default "json"
+
+---A job under a lease. `close()` and the end of its scope give it back, or after an error tell that it failed.
+---@class redmoon.stream_job
+---@field id string
+---@field payload any nil when it cannot be decoded
+---@field raw string its bytes
+---@field attempt integer 1 for the first run; what was released does not count
+---@field epoch integer rises with each time it is given out
+---@field ended boolean
+local stream_job = {}
+---@return true?
+---@return string? message
+---@return string? code LOST when the lease passed to another worker
+---@return redmoon.detail? detail
+function stream_job:ack() end
+---Acknowledges, and takes the next new job in the same round trip; nil now and then: then pop.
+---@return redmoon.stream_job?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:ack_next() end
+---@param options? { delay?: number, error?: any, fatal?: boolean } delay: up to the lease
+---@return true?
+---@return boolean|string? dead it will not run again; or the message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:nack(options) end
+---@param lease? number up to the queue's, which is the default; never shortens it
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:extend(lease) end
+---Gives it back unrun: the attempt does not count.
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:release() end
+---By the local clock; no I/O.
+---@return boolean
+function stream_job:held() end
+---@return number seconds
+function stream_job:remaining() end
+---@return true
+function stream_job:close() end
+
+---@class redmoon.dead_stream_job
+---@field id string
+---@field payload any nil when it cannot be decoded
+---@field raw string
+---@field error string
+---@field attempts integer
+---@field epoch integer
+---@field died_at number seconds of Unix time by the server's clock
+
+---First in, first out over a Redis stream, with leases.
+---@class redmoon.stream_queue
+local stream_queue = {}
+---@param payload any what the codec takes
+---@param options? redmoon.request_options
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:push(payload, options) end
+---All or none, up to 500.
+---@param items { payload: any }[]
+---@param options? redmoon.request_options
+---@return string[]? ids
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:push_many(items, options) end
+---@param timeout? number default 0: do not wait; to 86400
+---@return redmoon.stream_job?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:pop(timeout) end
+---Waits for the first one only.
+---@param n integer 1 to 500
+---@param timeout? number
+---@return redmoon.stream_job[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:pop_many(n, timeout) end
+---delayed: given back and not taken again yet.
+---@return { ready: integer, delayed: integer, leased: integer, dead: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:stats() end
+---Those that died first in front.
+---@param count? integer default 100; to 500
+---@return redmoon.dead_stream_job[]?
+---@return integer|string? total or the message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:dead(count) end
+---@param n? integer default: all
+---@return integer? moved
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:redrive(n) end
+---@return true
+function stream_queue:close() end
 
 ---What a subscription yields.
 ---@class redmoon.message
@@ -934,7 +1084,7 @@ function client:counter(name, options) end
 ---@param options? redmoon.lock_options
 ---@return redmoon.lock?
 ---@return string? message
----@return string? code LOCKED when another holds it; UNAVAILABLE for too few replicas, or no thread to renew with
+---@return string? code LOCKED when another holds it, or waits for its turn; UNAVAILABLE for too few replicas, or no thread to renew with
 ---@return redmoon.detail? detail
 function client:lock(name, options) end
 ---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.
@@ -944,6 +1094,20 @@ function client:lock(name, options) end
 ---@param ... any
 ---@return any
 function client:with_lock(name, options, fn, ...) end
+---@param name string the list's key as it is, 1 to 512 bytes
+---@param options? { codec?: redmoon.codec } default "string"
+---@return redmoon.list_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:list_queue(name, options) end
+---@param name string 1 to 512 bytes
+---@param options? redmoon.stream_queue_options
+---@return redmoon.stream_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:stream_queue(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options redmoon.semaphore_options
 ---@return redmoon.semaphore?

@@ -21,6 +21,7 @@
 #include <redmoon/lua.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Per lua_State, and references to clients. */
 
@@ -36,14 +37,17 @@ typedef struct rm_lua_shared {
   bool dispatching;   /* that goes on now */
   int watched;        /* locks whose loss is to be told */
   rm_lua_type client, pipeline, transaction;
+  struct rm_lua_task *task; /* for calls that block; the registry keeps it */
 } rm_lua_shared;
 
 typedef struct rm_lua_credentials rm_lua_credentials;
+typedef struct rm_lua_loop rm_lua_loop;
 
 /** What each object that talks to Redis holds of a client. */
 typedef struct rm_lua_link {
   redmoon_client *client;          /* a reference; NULL: closed */
   rm_lua_credentials *credentials; /* a reference; NULL: no credentials function of this state */
+  rm_lua_loop *loop;               /* a reference; NULL: calls block the thread */
   rm_lua_shared *shared;
 } rm_lua_link;
 
@@ -71,13 +75,75 @@ int rm_lua_credentials_ask(void *ctx, char username[256], char password[4096]);
 /** The state whose thread is inside the engine now (NULL: none) is replaced; returns what it was. */
 lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *L);
 
+/* loop.c: */
+
+/** An event loop from the table of its functions at `index`; raises for anything else. [-0, +0] */
+rm_lua_loop *rm_lua_loop_new(lua_State *L, int index);
+void rm_lua_loop_ref(rm_lua_loop *loop);
+void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop);
+
+/** What the loop waits for in the place of sockets. */
+typedef struct rm_lua_pollset {
+  int fd;    /* an epoll descriptor */
+  int timer; /* in it; -1: the loop has timers */
+} rm_lua_pollset;
+/** What a call holds of the loop while it waits.  Zeroed: nothing. */
+typedef struct rm_lua_waiter {
+  rm_lua_loop *loop; /* a reference */
+  rm_lua_pollset set;
+  int fd, closing; /* in it; -1: none */
+} rm_lua_waiter;
+/** Lets the loop wait for what `op` wants, which yields, and goes on in `resumed`, or returns true.  False: the caller is
+ *  outside of the loop, or there is no pollset.  May raise, as the loop's functions may. */
+bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
+                       lua_KFunction resumed, lua_KContext ctx);
+/** The wait is over; may be repeated. [-0, +0], never raises */
+void rm_lua_waiter_end(lua_State *L, rm_lua_waiter *waiter);
+/** Whoever waited is gone. [-0, +0], never raises */
+void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter);
+
 /* wait.c: */
 
-/** Drives the operation to its end: the one place where the binding waits.  Returns its status. [-0, +0], never
- * raises */
-int rm_lua_wait(lua_State *L, const rm_lua_link *link, redmoon_op *op);
-/** Waits for and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
+/** Takes the operation to its end: the one place where the binding waits.  Returns its status; or, after a yield, goes on
+ *  in `resumed` with `ctx`, which calls it again.  May raise. [-0, +0] */
+int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
+                lua_KContext ctx);
+
+/** Blocks, loop or not, and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
 int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
+/** Whether a call may wait here: it blocks, or its coroutine can yield. [-0, +0] */
+bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link);
+
+/** What a call that waits keeps over a yield. */
+typedef struct rm_lua_task rm_lua_task;
+/** Turns what the operation has written to task->out (status 0), or task->err, into the results of the call: pushes them and
+ *  returns their count; or has begun another one in task->op, and returns RM_LUA_AGAIN.  Arguments lie where they lay. */
+typedef int (*rm_lua_tail)(lua_State *L, rm_lua_task *task, int status);
+enum { RM_LUA_AGAIN = -1 };
+struct rm_lua_task {
+  redmoon_op *op;    /* what a `_start` began */
+  redmoon_error err; /* of the `_start`, then of the operation */
+  rm_lua_tail tail;
+  void (*drop)(void *out); /* frees what `out` holds at the end; NULL: nothing */
+  rm_lua_link link;
+  rm_lua_waiter waiter;
+  bool busy;  /* in use, or left by an error: the GC ends it then */
+  bool holds; /* the link's references are its own */
+  max_align_t out[256 / sizeof(max_align_t)]; /* zeroed: room for out-parameters */
+};
+/** A task of the object with this link.  Pushes it, or, for a call that blocks, the state's own and nothing. [-0, +0|1] */
+rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
+/** Waits for what a `_start` began in task->op and task->err, and returns what the tail returns; `started` is what the
+ *  `_start` returned.  What the take pushed is on top.  The last thing that a function does. */
+int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started);
+/** The same, but what the `_start` refused (REDMOON_ECONFIG) is raised. */
+int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started);
+/** Ends it without results: before a tail raises. [-0, +0], never raises */
+void rm_lua_task_put(lua_State *L, rm_lua_task *task);
+/** A tail: true, or nil, message, code, detail. */
+int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status);
+void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared);
+
 /** Tail of every call: hands queued events and lost locks to their functions and returns `count`, the results on top of the stack.
  */
 int rm_lua_end(lua_State *L, const rm_lua_link *link, int count);
@@ -167,6 +233,8 @@ size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size
 typedef struct rm_lua_op {
   rm_call call;
   rm_lua_link link;
+  rm_lua_waiter waiter;
+  bool conditional; /* a nil answer means false */
   bool busy; /* stays set when an error unwinds past rm_lua_op_put: the next call takes a new one, the GC ends this
                 one */
   bool open;
@@ -251,8 +319,8 @@ typedef struct rm_lua_permit {
 } rm_lua_permit;
 /** A box to be filled by a `_start` of C; it keeps what user value `slot` of the object at `index` keeps. [-0, +1] */
 rm_lua_permit *rm_lua_permit_new(lua_State *L, int index, int slot, const rm_lua_link *link);
-/** The box on top, once the operation has filled it; or nil, message, code, detail.  Returns the count. */
-int rm_lua_permit_run(lua_State *L, rm_lua_permit *permit, int started, redmoon_op *op, redmoon_error *err);
+/** A task for the operation that fills the box on top; its tail gives the box, or nil, message, code, detail. [-0, +1] */
+rm_lua_task *rm_lua_permit_take(lua_State *L, const rm_lua_link *link);
 
 /** Ends the hooks of the client at `index`. [-0, +0] */
 void rm_lua_hooks_close(lua_State *L, int index);
@@ -271,6 +339,7 @@ int rm_lua_client_hscan(lua_State *L);
 int rm_lua_client_sscan(lua_State *L);
 int rm_lua_client_zscan(lua_State *L);
 int rm_lua_client_counter(lua_State *L);
+int rm_lua_client_list_queue(lua_State *L);
 int rm_lua_client_lock(lua_State *L);
 int rm_lua_client_rate_limiter(lua_State *L);
 int rm_lua_client_records(lua_State *L);
@@ -279,6 +348,7 @@ int rm_lua_client_fence_guard(lua_State *L);
 int rm_lua_client_rwlock(lua_State *L);
 int rm_lua_client_semaphore(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
+int rm_lua_client_stream_queue(lua_State *L);
 int rm_lua_client_subscribe(lua_State *L);
 int rm_lua_client_topic(lua_State *L);
 int rm_lua_client_metrics(lua_State *L);
@@ -295,6 +365,7 @@ void rm_lua_pipeline_open(lua_State *L, rm_lua_shared *shared);
 void rm_lua_script_open(lua_State *L);
 void rm_lua_scan_open(lua_State *L);
 void rm_lua_counter_open(lua_State *L);
+void rm_lua_list_queue_open(lua_State *L);
 void rm_lua_lock_open(lua_State *L);
 void rm_lua_permit_open(lua_State *L);
 void rm_lua_rate_limiter_open(lua_State *L);
@@ -302,6 +373,7 @@ void rm_lua_records_open(lua_State *L);
 void rm_lua_sessions_open(lua_State *L);
 void rm_lua_rwlock_open(lua_State *L);
 void rm_lua_semaphore_open(lua_State *L);
+void rm_lua_stream_queue_open(lua_State *L);
 void rm_lua_subscription_open(lua_State *L);
 void rm_lua_topic_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define LIST_TYPE "redmoon.blocklist"
-#define LATER "is not in this version"
 #define SECONDS "whole seconds since 1970, an integer"
 #define MAX_INTEGER INT64_C(9007199254740991)
 #define CENTURY_MS INT64_C(3155760000000)
@@ -29,7 +28,8 @@ static const rm_option list_options[] = {
      "seconds from 1 to 3155760000 (100 years)"},
     {"on_error", RM_OPTION_TEXT, offsetof(redmoon_blocklist_options, on_error), 0, 0, 0,
      "\"deny\", \"allow\" or \"error\""},
-    {"min_replicas", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": a revocation is answered by the primary alone"},
+    {"min_replicas", RM_OPTION_INTEGER, offsetof(redmoon_blocklist_options, min_replicas), 0, 1000, 0,
+     "an integer from 0 to 1000"},
 };
 static const rm_option revoke_fields[] = {
     OTHER("jti"),
@@ -144,12 +144,6 @@ int rm_lua_client_blocklist(lua_State *L) {
   return 1;
 }
 
-/* Runs what a _start began; what that refused of the arguments raises.  0 or negative. [-0, +0] */
-static int run(lua_State *L, list *l, int started, redmoon_op *op, redmoon_error *err) {
-  if (started == REDMOON_ECONFIG) rm_lua_raise(L, "%s", err->message);
-  return rm_lua_run(L, &l->link, started, op, err);
-}
-
 static void set_seconds(lua_State *L, const char *field, int64_t ms) {
   lua_pushnumber(L, (lua_Number)ms / 1000.0);
   lua_setfield(L, -2, field);
@@ -165,17 +159,13 @@ static const char *revocation_word(redmoon_revocation_status status) {
 }
 
 /* {status=, ttl=}, or nil, message, code, detail */
-static int revocation(lua_State *L, list *l, int started, redmoon_op *op, const redmoon_revocation_result *result,
-                      redmoon_error *err) {
-  int status = run(L, l, started, op, err), count = 1;
-  if (status < 0) {
-    count = rm_lua_fail(L, err);
-  } else {
-    lua_createtable(L, 0, 2);
-    set_text(L, "status", revocation_word(result->status));
-    set_seconds(L, "ttl", result->ttl_ms);
-  }
-  return rm_lua_end(L, &l->link, count);
+static int revoked(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_revocation_result *result = (const redmoon_revocation_result *)task->out;
+  lua_createtable(L, 0, 2);
+  set_text(L, "status", revocation_word(result->status));
+  set_seconds(L, "ttl", result->ttl_ms);
+  return 1;
 }
 
 /* list:revoke{jti=, exp=, reason=} */
@@ -185,11 +175,10 @@ static int list_revoke(lua_State *L) {
   redmoon_revocation token = REDMOON_REVOCATION_INIT;
   rm_lua_read_options(L, 2, revoke_fields, COUNT_OF(revoke_fields), &token);
   token.jti = read_id(L, 2, "jti");
-  redmoon_revocation_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_revoke_start(l->list, &token, &result, &op, &err);
-  return revocation(L, l, started, op, &result, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, revoked);
+  int started = redmoon_blocklist_revoke_start(l->list, &token, (redmoon_revocation_result *)task->out, &task->op,
+                                               &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* list:revoke_family(family) */
@@ -197,11 +186,20 @@ static int list_revoke_family(lua_State *L) {
   list *l = check(L);
   size_t len;
   const char *family = luaL_checklstring(L, 2, &len);
-  redmoon_revocation_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_revoke_family_start(l->list, family, len, &result, &op, &err);
-  return revocation(L, l, started, op, &result, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, revoked);
+  int started = redmoon_blocklist_revoke_family_start(l->list, family, len, (redmoon_revocation_result *)task->out,
+                                                      &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
+}
+
+static int revoked_subject(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_subject_result *result = (const redmoon_subject_result *)task->out;
+  lua_createtable(L, 0, 3);
+  set_text(L, "status", revocation_word(result->status));
+  if (result->status != REDMOON_REVOCATION_EXPIRED) set_seconds(L, "cutoff", result->cutoff_ms);
+  set_seconds(L, "ttl", result->ttl_ms);
+  return 1;
 }
 
 /* list:revoke_subject(sub [, {before=}]) */
@@ -211,20 +209,16 @@ static int list_revoke_subject(lua_State *L) {
   const char *sub = luaL_checklstring(L, 2, &len);
   int64_t before_ms = REDMOON_UNSET;
   rm_lua_read_options(L, 3, before_field, COUNT_OF(before_field), &before_ms);
-  redmoon_subject_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_revoke_subject_start(l->list, sub, len, before_ms, &result, &op, &err);
-  int status = run(L, l, started, op, &err), count = 1;
-  if (status < 0) {
-    count = rm_lua_fail(L, &err);
-  } else {
-    lua_createtable(L, 0, 3);
-    set_text(L, "status", revocation_word(result.status));
-    if (result.status != REDMOON_REVOCATION_EXPIRED) set_seconds(L, "cutoff", result.cutoff_ms);
-    set_seconds(L, "ttl", result.ttl_ms);
-  }
-  return rm_lua_end(L, &l->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, revoked_subject);
+  int started = redmoon_blocklist_revoke_subject_start(l->list, sub, len, before_ms, (redmoon_subject_result *)task->out,
+                                                       &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
+}
+
+static int bumped(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushinteger(L, (lua_Integer)((const redmoon_subject_result *)task->out)->version);
+  return 1;
 }
 
 /* list:bump(sub [, {request_id=}]) -> version */
@@ -233,14 +227,10 @@ static int list_bump(lua_State *L) {
   size_t len;
   const char *sub = luaL_checklstring(L, 2, &len), *request_id = NULL;
   rm_lua_read_options(L, 3, request_field, COUNT_OF(request_field), &request_id);
-  redmoon_subject_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_bump_start(l->list, sub, len, request_id, &result, &op, &err);
-  int status = run(L, l, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else lua_pushinteger(L, (lua_Integer)result.version);
-  return rm_lua_end(L, &l->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, bumped);
+  int started = redmoon_blocklist_bump_start(l->list, sub, len, request_id, (redmoon_subject_result *)task->out, &task->op,
+                                             &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static const char *rotation_word(redmoon_rotation_status status) {
@@ -253,6 +243,17 @@ static const char *rotation_word(redmoon_rotation_status status) {
   }
 }
 
+static int rotated(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_rotation_result *result = (const redmoon_rotation_result *)task->out;
+  lua_createtable(L, 0, 3);
+  lua_pushboolean(L, result->status == REDMOON_ROTATION_DONE);
+  lua_setfield(L, -2, "rotated");
+  set_text(L, "status", rotation_word(result->status));
+  set_seconds(L, "ttl", result->ttl_ms);
+  return 1;
+}
+
 /* list:rotate{family=, presented=, new=, ttl=} */
 static int list_rotate(lua_State *L) {
   list *l = check(L);
@@ -262,21 +263,10 @@ static int list_rotate(lua_State *L) {
   rotation.family = read_id(L, 2, "family");
   rotation.presented = read_id(L, 2, "presented");
   rotation.next = read_id(L, 2, "new");
-  redmoon_rotation_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_rotate_start(l->list, &rotation, &result, &op, &err);
-  int status = run(L, l, started, op, &err), count = 1;
-  if (status < 0) {
-    count = rm_lua_fail(L, &err);
-  } else {
-    lua_createtable(L, 0, 3);
-    lua_pushboolean(L, result.status == REDMOON_ROTATION_DONE);
-    lua_setfield(L, -2, "rotated");
-    set_text(L, "status", rotation_word(result.status));
-    set_seconds(L, "ttl", result.ttl_ms);
-  }
-  return rm_lua_end(L, &l->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, rotated);
+  int started = redmoon_blocklist_rotate_start(l->list, &rotation, (redmoon_rotation_result *)task->out, &task->op,
+                                               &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* Checks. */
@@ -296,20 +286,38 @@ static void push_check(lua_State *L, const redmoon_check_result *result, const r
   }
 }
 
+static int checked(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  push_check(L, (const redmoon_check_result *)task->out, &task->err);
+  return 1;
+}
+
 /* list:check{jti=, sub=, iat=, ver=, family=} */
 static int list_check(lua_State *L) {
   list *l = check(L);
   luaL_checktype(L, 2, LUA_TTABLE);
   redmoon_claims claims;
   read_claims(L, 2, &claims);
-  redmoon_check_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_check_start(l->list, &claims, &result, &op, &err);
-  int status = run(L, l, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else push_check(L, &result, &err);
-  return rm_lua_end(L, &l->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, checked);
+  int started = redmoon_blocklist_check_start(l->list, &claims, (redmoon_check_result *)task->out, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
+}
+
+/* Results in a userdata that lies on the stack. */
+typedef struct many_checks {
+  size_t count;
+  const redmoon_check_result *results;
+} many_checks;
+
+static int checked_many(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const many_checks *many = (const many_checks *)task->out;
+  lua_createtable(L, (int)many->count, 0);
+  for (size_t i = 0; i < many->count; i++) {
+    push_check(L, &many->results[i], &task->err);
+    lua_seti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
 }
 
 /* list:check_many{claims, claims, ...} -> list of results */
@@ -326,28 +334,17 @@ static int list_check_many(lua_State *L) {
     read_claims(L, lua_gettop(L), &claims[i]);
     lua_pop(L, 1);
   }
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_check_many_start(l->list, claims, count, results, &op, &err);
-  if (run(L, l, started, op, &err) < 0) return rm_lua_end(L, &l->link, rm_lua_fail(L, &err));
-  lua_createtable(L, (int)count, 0);
-  for (size_t i = 0; i < count; i++) {
-    push_check(L, &results[i], &err);
-    lua_seti(L, -2, (lua_Integer)i + 1);
-  }
-  return rm_lua_end(L, &l->link, 1);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, checked_many);
+  *(many_checks *)task->out = (many_checks){count, results};
+  int started = redmoon_blocklist_check_many_start(l->list, claims, count, results, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* list:verify() */
 static int list_verify(lua_State *L) {
   list *l = check(L);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_blocklist_verify_start(l->list, &op, &err);
-  int status = run(L, l, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, 1);
-  return rm_lua_end(L, &l->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, rm_lua_task_done);
+  return rm_lua_task_run_or_raise(L, task, redmoon_blocklist_verify_start(l->list, &task->op, &task->err));
 }
 
 static int list_gc(lua_State *L) {

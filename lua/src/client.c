@@ -74,7 +74,9 @@ static int client_with(lua_State *L) {
   if (redmoon_client_with(client->link.client, &options, &view->link.client, &err) < 0) return rm_lua_fail(L, &err);
   view->default_ttl_ms = client->default_ttl_ms;
   view->link.credentials = client->link.credentials;
+  view->link.loop = client->link.loop;
   if (view->link.credentials != NULL) rm_lua_credentials_ref(view->link.credentials);
+  if (view->link.loop != NULL) rm_lua_loop_ref(view->link.loop);
   return 1;
 }
 
@@ -116,6 +118,31 @@ static bool dials_by_itself(const char *url, const redmoon_options *options) {
   return dials;
 }
 
+/* The option `loop`: a name stands for the module redmoon.loops.<name>. NULL: calls block. [-0, +0] */
+static rm_lua_loop *read_loop(lua_State *L, int index) {
+  static const char *const loops[] = {"blocking", "cqueues", "luv", "copas"};
+  if (!lua_istable(L, index)) return NULL;
+  rm_lua_loop *loop = NULL;
+  int type = lua_getfield(L, index, "loop");
+  if (type == LUA_TSTRING) {
+    size_t place = rm_lua_check_name(L, -1, loops, sizeof loops / sizeof loops[0], "loop");
+    if (place > 0) {
+      lua_getglobal(L, "require");
+      lua_pushfstring(L, "redmoon.loops.%s", loops[place]);
+      lua_call(L, 1, 1);
+      loop = rm_lua_loop_new(L, -1);
+      lua_pop(L, 1);
+    }
+  } else if (type == LUA_TTABLE) {
+    loop = rm_lua_loop_new(L, -1);
+  } else if (type != LUA_TNIL) {
+    rm_lua_raise(L, "option 'loop': a %s is not accepted; it takes \"blocking\", \"cqueues\", \"luv\", \"copas\" or a table of functions",
+                 lua_typename(L, type));
+  }
+  lua_pop(L, 1);
+  return loop;
+}
+
 int rm_lua_connect(lua_State *L, int url_index, int options_index) {
   const char *url = url_index == 0 ? NULL : luaL_optstring(L, url_index, NULL);
   redmoon_options options = REDMOON_OPTIONS_INIT;
@@ -124,6 +151,7 @@ int rm_lua_connect(lua_State *L, int url_index, int options_index) {
                              &default_ttl_ms); /* [+1]: the credentials function, or nil */
   int function = lua_gettop(L);
   rm_lua_client *client = rm_lua_client_new(L);
+  client->link.loop = read_loop(L, options_index);
   if (!lua_isnil(L, function)) {
     client->link.credentials = rm_lua_credentials_new(L, function);
     options.credentials = rm_lua_credentials_ask;
@@ -170,6 +198,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"counter", rm_lua_client_counter},
                                      {"fence_guard", rm_lua_client_fence_guard},
                                      {"hscan", rm_lua_client_hscan},
+                                     {"list_queue", rm_lua_client_list_queue},
                                      {"lock", rm_lua_client_lock},
                                      {"metrics", rm_lua_client_metrics},
                                      {"on", rm_lua_client_on},
@@ -183,6 +212,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"semaphore", rm_lua_client_semaphore},
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
+                                     {"stream_queue", rm_lua_client_stream_queue},
                                      {"subscribe", rm_lua_client_subscribe},
                                      {"topic", rm_lua_client_topic},
                                      {"with", client_with},

@@ -73,12 +73,14 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_shared *shared = open_shared(L);
   rm_lua_error_open(L);
   rm_lua_op_open(L);
+  rm_lua_wait_open(L, shared);
   rm_lua_blocklist_open(L);
   rm_lua_client_open(L, shared);
   rm_lua_pipeline_open(L, shared);
   rm_lua_script_open(L);
   rm_lua_scan_open(L);
   rm_lua_counter_open(L);
+  rm_lua_list_queue_open(L);
   rm_lua_lock_open(L);
   rm_lua_permit_open(L);
   rm_lua_rate_limiter_open(L);
@@ -86,6 +88,7 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_sessions_open(L);
   rm_lua_rwlock_open(L);
   rm_lua_semaphore_open(L);
+  rm_lua_stream_queue_open(L);
   rm_lua_subscription_open(L);
   rm_lua_topic_open(L);
   rm_lua_hooks_open(L);

@@ -90,15 +90,20 @@ static void push_result(lua_State *L, const redmoon_counter_result *result, bool
   lua_setfield(L, -2, "exists");
 }
 
-/* Waits for what was started: a table, or nil, message, code, detail.  What is not acceptable raises. */
-static int answer(lua_State *L, counter *c, int started, redmoon_op *op, const redmoon_counter_result *result,
-                  bool counted, redmoon_error *err) {
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err->message);
-  int status = rm_lua_run(L, &c->link, started, op, err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, err);
-  else push_result(L, result, counted);
-  return rm_lua_end(L, &c->link, count);
+/* Tails: a table, or nil, message, code, detail. */
+
+static int counted(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  push_result(L, (const redmoon_counter_result *)task->out, true);
+  return 1;
 }
+
+static int got(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  push_result(L, (const redmoon_counter_result *)task->out, false);
+  return 1;
+}
+
 
 /* The key at 2: text as it is, a number in its decimal form. [-0, +1] */
 static const redmoon_bytes *check_key(lua_State *L) {
@@ -120,43 +125,36 @@ static int counter_increment(lua_State *L) {
   increment_options options = {NULL};
   rm_lua_read_options(L, 4, increment_table, 1, &options);
   const redmoon_bytes *key = check_key(L);
-  redmoon_counter_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started =
-      redmoon_counter_increment_start(c->counter, key->ptr, key->len, by, options.request_id, &result, &op, &err);
-  return answer(L, c, started, op, &result, true, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &c->link, counted);
+  int started = redmoon_counter_increment_start(c->counter, key->ptr, key->len, by, options.request_id,
+                                                (redmoon_counter_result *)task->out, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* counter:get(key) */
 static int counter_get(lua_State *L) {
   counter *c = check(L);
   const redmoon_bytes *key = check_key(L);
-  redmoon_counter_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_counter_get_start(c->counter, key->ptr, key->len, &result, &op, &err);
-  return answer(L, c, started, op, &result, false, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &c->link, got);
+  int started = redmoon_counter_get_start(c->counter, key->ptr, key->len, (redmoon_counter_result *)task->out, &task->op,
+                                          &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* counter:reset(key) */
 static int counter_reset(lua_State *L) {
   counter *c = check(L);
   const redmoon_bytes *key = check_key(L);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_counter_reset_start(c->counter, key->ptr, key->len, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  int status = rm_lua_run(L, &c->link, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, 1);
-  return rm_lua_end(L, &c->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &c->link, rm_lua_task_done);
+  return rm_lua_task_run_or_raise(
+      L, task, redmoon_counter_reset_start(c->counter, key->ptr, key->len, &task->op, &task->err));
 }
 
 /* Many. */
 
 /* Room for a list of items and for how each ends. */
 typedef struct many {
+  size_t count;
   rm_lua_args *keys;
   redmoon_counter_item *items;
   redmoon_counter_result *results;
@@ -166,6 +164,7 @@ typedef struct many {
 /* [-0, +2] */
 static many many_new(lua_State *L, size_t count) {
   many m;
+  m.count = count;
   m.keys = rm_lua_args_new(L, count);
   /* The strictest alignment first. */
   m.items = lua_newuserdatauv(L, count * (sizeof *m.items + sizeof *m.results + sizeof *m.errors), 0);
@@ -200,13 +199,27 @@ static void read_item(lua_State *L, many *m, size_t i) {
 }
 
 /* How each item ended. [-0, +1] */
-static void push_results(lua_State *L, const many *m, size_t count) {
-  lua_createtable(L, (int)count, 0);
-  for (size_t i = 0; i < count; i++) {
+static void push_results(lua_State *L, const many *m) {
+  lua_createtable(L, (int)m->count, 0);
+  for (size_t i = 0; i < m->count; i++) {
     if (m->results[i].status < 0) rm_lua_push_error(L, &m->errors[i]);
     else push_result(L, &m->results[i], true);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
+}
+
+static int counted_many(lua_State *L, rm_lua_task *task, int status) {
+  const many *m = (const many *)task->out;
+  if (status >= 0) {
+    push_results(L, m);
+    return 1;
+  }
+  int results = rm_lua_fail(L, &task->err);
+  if (m->errors != NULL) { /* it was begun */
+    push_results(L, m);
+    lua_setfield(L, -2, "replies");
+  }
+  return results;
 }
 
 /* counter:increment_many{{key, by}, ...} */
@@ -223,22 +236,11 @@ static int counter_increment_many(lua_State *L) {
   }
   many m = many_new(L, count);
   for (size_t i = 0; i < count; i++) read_item(L, &m, i);
-  redmoon_op *op = NULL;
-  redmoon_error err;
+  rm_lua_task *task = rm_lua_task_take(L, &c->link, counted_many);
   int started =
-      redmoon_counter_increment_many_start(c->counter, m.items, count, m.results, m.errors, &op, &err), results = 1;
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  int status = rm_lua_run(L, &c->link, started, op, &err);
-  if (status >= 0) {
-    push_results(L, &m, count);
-  } else {
-    results = rm_lua_fail(L, &err);
-    if (started == 0) {
-      push_results(L, &m, count);
-      lua_setfield(L, -2, "replies");
-    }
-  }
-  return rm_lua_end(L, &c->link, results);
+      redmoon_counter_increment_many_start(c->counter, m.items, count, m.results, m.errors, &task->op, &task->err);
+  if (started == 0) *(many *)task->out = m;
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static int counter_gc(lua_State *L) {

@@ -2,6 +2,12 @@
 /* client:fence_guard(resource, fence) */
 #include "binding.h"
 
+static int judged(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushboolean(L, *(const int *)task->out);
+  return 1;
+}
+
 int rm_lua_client_fence_guard(lua_State *L) {
   rm_lua_client *client = rm_lua_client_check(L, 1);
   size_t len;
@@ -11,11 +17,7 @@ int rm_lua_client_fence_guard(lua_State *L) {
   luaL_argcheck(L, fence >= 1 && fence <= INT64_C(9007199254740991), 3,
                 "a fence is an integer from 1 to 9007199254740991");
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
-  int accepted = 0, count = 1;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_fence_guard_start(client->link.client, resource, len, fence, &accepted, &op, &err);
-  if (rm_lua_run(L, &client->link, started, op, &err) < 0) count = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, accepted);
-  return rm_lua_end(L, &client->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &client->link, judged);
+  int started = redmoon_fence_guard_start(client->link.client, resource, len, fence, (int *)task->out, &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }

@@ -24,6 +24,7 @@ static const char watched_key; /* registry: the state's watched locks, a table w
 static const rm_option lock_options[] = {
     {"ttl", RM_OPTION_DURATION, FIELD(ttl_ms), 10, 86400000, 10000, TTL_ACCEPTS},
     {"wait", RM_OPTION_DURATION, FIELD(wait_ms), 0, 86400000, 0, "seconds from 0 to 86400"},
+    {"fair", RM_OPTION_BOOL, FIELD(fair), 0, 1, 0, "true or false"},
     {"renew", RM_OPTION_BOOL, FIELD(renew), 0, 1, 0, "true or false"},
     {"max_hold", RM_OPTION_DURATION, FIELD(max_hold_ms), 10, INT64_C(31622400000), 0, "seconds from ttl to 31622400"},
     {"on_lost", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a function"},
@@ -131,22 +132,16 @@ static void push_on_lost(lua_State *L, int index) {
 }
 
 /* The lock at 5, its function at 4. */
-static int acquire(lua_State *L, lock *l, const char *name, size_t name_len, const redmoon_lock_options *options) {
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_lock_acquire_start(l->link.client, name, name_len, options, &l->lock, &op, &err);
-  if (started == REDMOON_ECONFIG) {
-    end_lock(L, l);
-    return rm_lua_raise(L, "%s", err.message);
-  }
-  int status = rm_lua_run(L, &l->link, started, op, &err);
+static int acquired(lua_State *L, rm_lua_task *task, int status) {
+  lock *l = lua_touserdata(L, 5);
   if (status == 0) {
     lua_pushvalue(L, 4);
     watch(L, 5, l);
+    lua_pushvalue(L, 5);
     return 1;
   }
   end_lock(L, l);
-  return rm_lua_fail(L, &err);
+  return rm_lua_fail(L, &task->err);
 }
 
 int rm_lua_client_lock(lua_State *L) {
@@ -165,32 +160,22 @@ int rm_lua_client_lock(lua_State *L) {
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
   rm_lua_link_set(&l->link, &client->link);
-  return rm_lua_end(L, &client->link, acquire(L, l, name, name_len, &options));
-}
-
-/* true, or nil, message, code, detail */
-static int answer(lua_State *L, lock *l, int started, redmoon_op *op, redmoon_error *err) {
-  int status = rm_lua_run(L, &l->link, started, op, err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, err);
-  else lua_pushboolean(L, 1);
-  return rm_lua_end(L, &l->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &client->link, acquired);
+  int started = redmoon_lock_acquire_start(l->link.client, name, name_len, &options, &l->lock, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static int lock_extend(lua_State *L) {
   lock *l = check(L);
   int64_t ttl_ms = lua_isnoneornil(L, 2) ? REDMOON_UNSET : rm_lua_duration_ms(L, 2, &ttl_argument);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_lock_extend_start(l->lock, ttl_ms, &op, &err);
-  return answer(L, l, started, op, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, redmoon_lock_extend_start(l->lock, ttl_ms, &task->op, &task->err));
 }
 
 static int lock_release(lua_State *L) {
   lock *l = check(L);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_lock_release_start(l->lock, &op, &err);
-  return answer(L, l, started, op, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, redmoon_lock_release_start(l->lock, &task->op, &task->err));
 }
 
 static int lock_held(lua_State *L) {
@@ -207,18 +192,24 @@ static int lock_remaining(lua_State *L) {
 }
 
 /* close() and __close: releases; that it had been lost is no news at the end of a scope. */
-static int lock_close(lua_State *L) {
-  lock *l = luaL_checkudata(L, 1, LOCK_TYPE);
-  if (l->lock != NULL) {
-    redmoon_op *op = NULL;
-    redmoon_error err;
-    int started = redmoon_lock_release_start(l->lock, &op, &err);
-    (void)rm_lua_run(L, &l->link, started, op, &err);
-    rm_lua_end(L, &l->link, 0);
-    end_lock(L, l);
-  }
+static int closed(lua_State *L, rm_lua_task *task, int status) {
+  (void)task;
+  (void)status;
+  lock *l = lua_touserdata(L, 1);
+  end_lock(L, l);
   lua_pushboolean(L, 1);
   return 1;
+}
+
+static int lock_close(lua_State *L) {
+  lock *l = luaL_checkudata(L, 1, LOCK_TYPE);
+  if (l->lock == NULL || !rm_lua_can_wait(L, &l->link)) { /* of a coroutine that is being closed: the lease runs out */
+    end_lock(L, l);
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, closed);
+  return rm_lua_task_run(L, task, redmoon_lock_release_start(l->lock, &task->op, &task->err));
 }
 
 /* Must not block: the lease runs out. */

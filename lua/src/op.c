@@ -11,17 +11,22 @@
 void rm_lua_link_set(rm_lua_link *to, const rm_lua_link *from) {
   to->client = redmoon_client_ref(from->client);
   to->credentials = from->credentials;
+  to->loop = from->loop;
   to->shared = from->shared;
   if (to->credentials != NULL) rm_lua_credentials_ref(to->credentials);
+  if (to->loop != NULL) rm_lua_loop_ref(to->loop);
 }
 
 void rm_lua_link_drop(lua_State *L, rm_lua_link *link) {
   redmoon_client *client = link->client;
   rm_lua_credentials *credentials = link->credentials;
   link->client = NULL;
+  rm_lua_loop *loop = link->loop;
   link->credentials = NULL;
+  link->loop = NULL;
   redmoon_client_close(client);
   if (credentials != NULL) rm_lua_credentials_unref(L, credentials);
+  if (loop != NULL) rm_lua_loop_unref(L, loop);
 }
 
 /* The reusable call. */
@@ -61,20 +66,40 @@ void rm_lua_op_put(rm_lua_op *op) {
 void rm_lua_op_close(lua_State *L, rm_lua_op *op) {
   if (!op->open) return;
   op->open = false;
+  rm_lua_waiter_abandon(L, &op->waiter);
   rm_call_fini(&op->call);
   rm_lua_link_drop(L, &op->link);
 }
 
-int rm_lua_op_run(lua_State *L, rm_lua_op *op, int status, bool conditional) {
+static int end(lua_State *L, rm_lua_op *op, int status) {
   rm_call *call = &op->call;
-  if (status == 0) status = rm_lua_wait(L, &op->link, &call->op);
-  int count = status < 0 ? rm_lua_fail(L, &call->op.error) : rm_lua_push_answer(L, call, conditional);
+  int count = status < 0 ? rm_lua_fail(L, &call->op.error) : rm_lua_push_answer(L, call, op->conditional);
   rm_lua_op_put(op);
   return rm_lua_end(L, &op->link, count);
 }
 
+static int resume(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  rm_lua_op *op = (rm_lua_op *)ctx;
+  return end(L, op, rm_lua_wait(L, &op->link, &op->waiter, &op->call.op, resume, ctx));
+}
+
+int rm_lua_op_run(lua_State *L, rm_lua_op *op, int status, bool conditional) {
+  op->conditional = conditional;
+  if (status < 0) return end(L, op, status);
+  if (op->link.loop != NULL) lua_toclose(L, -1);
+  return resume(L, LUA_OK, (lua_KContext)op);
+}
+
 static int op_gc(lua_State *L) {
   rm_lua_op_close(L, lua_touserdata(L, 1));
+  return 0;
+}
+
+/* The call has ended; or its coroutine was closed, or an error went through. */
+static int op_end(lua_State *L) {
+  rm_lua_op *op = lua_touserdata(L, 1);
+  if (op->busy) rm_lua_op_close(L, op);
   return 0;
 }
 
@@ -104,7 +129,7 @@ static void drop_reply(void *ptr) { redmoon_reply_free(ptr); }
 rm_lua_guard *rm_lua_reply_guard(lua_State *L) { return rm_lua_guard_new(L, drop_reply); }
 
 void rm_lua_op_open(lua_State *L) {
-  static const luaL_Reg op_meta[] = {{"__gc", op_gc}, {"__close", op_gc}, {NULL, NULL}};
+  static const luaL_Reg op_meta[] = {{"__gc", op_gc}, {"__close", op_end}, {NULL, NULL}};
   static const luaL_Reg guard_meta[] = {{"__gc", guard_gc}, {"__close", guard_gc}, {NULL, NULL}};
   rm_lua_new_type(L, OP_TYPE, op_meta, NULL);
   rm_lua_new_type(L, GUARD_TYPE, guard_meta, NULL);

@@ -148,16 +148,6 @@ static size_t split_table(rm_option *out, size_t cap, bool tls) {
   return n;
 }
 
-/* The event loop: only "blocking" yet. [-0, +0] */
-static void check_loop(lua_State *L, int index) {
-  lua_getfield(L, index, "loop");
-  bool blocking =
-      lua_isnil(L, -1) || (lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "blocking") == 0);
-  if (!blocking)
-    rm_lua_raise(L, "option 'loop': only \"blocking\" is in this version; event loops come with a later one");
-  lua_pop(L, 1);
-}
-
 /* false: -1, "for ever"; a number is read by the table like all others. [-0, +0] */
 static void read_default_ttl(lua_State *L, int index, const rm_option *option, int64_t *out) {
   lua_getfield(L, index, "default_ttl");
@@ -184,7 +174,6 @@ void rm_lua_read_client_options(lua_State *L, int index, redmoon_options *out, i
   for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
     table[count++] = (rm_option){others[i], RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""};
   rm_lua_read_options(L, index, table, count, out);
-  check_loop(L, index);
   if (lua_getfield(L, index, "tls") != LUA_TNIL) {
     if (!lua_istable(L, -1))
       rm_lua_raise(L, "option 'tls': a table of options expected, got %s", luaL_typename(L, -1));

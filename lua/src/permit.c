@@ -29,14 +29,22 @@ rm_lua_permit *rm_lua_permit_new(lua_State *L, int index, int slot, const rm_lua
   return p;
 }
 
-int rm_lua_permit_run(lua_State *L, rm_lua_permit *p, int started, redmoon_op *op, redmoon_error *err) {
-  const rm_lua_link link = p->link; /* of the giver too, which holds a reference of its own */
-  int status = rm_lua_run(L, &link, started, op, err), count = 1;
+/* task->out: the box's place on the stack */
+static int given(lua_State *L, rm_lua_task *task, int status) {
+  int place = *(const int *)task->out;
   if (status < 0) {
-    end_permit(L, p);
-    count = rm_lua_fail(L, err);
+    end_permit(L, lua_touserdata(L, place));
+    return rm_lua_fail(L, &task->err);
   }
-  return rm_lua_end(L, &link, count);
+  lua_pushvalue(L, place);
+  return 1;
+}
+
+rm_lua_task *rm_lua_permit_take(lua_State *L, const rm_lua_link *link) {
+  int place = lua_gettop(L);
+  rm_lua_task *task = rm_lua_task_take(L, link, given);
+  *(int *)task->out = place;
+  return task;
 }
 
 static rm_lua_permit *check(lua_State *L) {
@@ -45,38 +53,30 @@ static rm_lua_permit *check(lua_State *L) {
   return p;
 }
 
-/* true, or nil, message, code, detail */
-static int answer(lua_State *L, rm_lua_permit *p, int status, const redmoon_error *err) {
-  int count = 1;
-  if (status < 0) count = rm_lua_fail(L, err);
-  else lua_pushboolean(L, 1);
-  return rm_lua_end(L, &p->link, count);
-}
-
 static int permit_extend(lua_State *L) {
   rm_lua_permit *p = check(L);
   int64_t ttl_ms = lua_isnoneornil(L, 2) ? REDMOON_UNSET : rm_lua_duration_ms(L, 2, &ttl_argument);
   if (p->released) return rm_lua_fail_text(L, REDMOON_ELOST, "the permit cannot be extended: it was released");
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_permit_extend_start(p->permit, ttl_ms, &op, &err);
-  return answer(L, p, rm_lua_run(L, &p->link, started, op, &err), &err);
+  rm_lua_task *task = rm_lua_task_take(L, &p->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, redmoon_permit_extend_start(p->permit, ttl_ms, &task->op, &task->err));
 }
 
-/* [-0, +0], never raises */
-static int release(lua_State *L, rm_lua_permit *p, redmoon_error *err) {
-  if (p->released) return 0;
-  redmoon_op *op = NULL;
-  int started = redmoon_permit_release_start(p->permit, &op, err);
-  int status = rm_lua_run(L, &p->link, started, op, err);
-  p->released = status == 0;
-  return status;
+static int yes(lua_State *L) {
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int released(lua_State *L, rm_lua_task *task, int status) {
+  rm_lua_permit *p = lua_touserdata(L, 1);
+  p->released = p->released || status == 0;
+  return rm_lua_task_done(L, task, status);
 }
 
 static int permit_release(lua_State *L) {
   rm_lua_permit *p = check(L);
-  redmoon_error err;
-  return answer(L, p, release(L, p, &err), &err);
+  if (p->released) return yes(L);
+  rm_lua_task *task = rm_lua_task_take(L, &p->link, released);
+  return rm_lua_task_run(L, task, redmoon_permit_release_start(p->permit, &task->op, &task->err));
 }
 
 static int is_held(const rm_lua_permit *p) {
@@ -95,15 +95,21 @@ static int permit_remaining(lua_State *L) {
 }
 
 /* close() and __close: releases; that it had been lost is no news at the end of a scope. */
+static int closed(lua_State *L, rm_lua_task *task, int status) {
+  (void)task;
+  (void)status;
+  end_permit(L, lua_touserdata(L, 1));
+  return yes(L);
+}
+
 static int permit_close(lua_State *L) {
   rm_lua_permit *p = luaL_checkudata(L, 1, PERMIT_TYPE);
-  if (p->permit != NULL) {
-    redmoon_error err;
-    (void)release(L, p, &err);
+  if (p->permit == NULL || p->released || !rm_lua_can_wait(L, &p->link)) { /* as of a lock: the lease runs out */
     end_permit(L, p);
+    return yes(L);
   }
-  lua_pushboolean(L, 1);
-  return 1;
+  rm_lua_task *task = rm_lua_task_take(L, &p->link, closed);
+  return rm_lua_task_run(L, task, redmoon_permit_release_start(p->permit, &task->op, &task->err));
 }
 
 /* Must not block: the lease runs out. */

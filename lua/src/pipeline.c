@@ -138,7 +138,7 @@ static void push_results(lua_State *L, const pipeline *p, int index, const redmo
   lua_remove(L, -2); /* the conditions */
 }
 
-/* The function has returned; stack: client, function, pipeline. */
+/* The function has returned, or the wait goes on; stack: client, function, pipeline. */
 static int finish(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   (void)ctx;
@@ -147,7 +147,7 @@ static int finish(lua_State *L, int status, lua_KContext ctx) {
   rm_call *call = &p->op->call;
   int count = 1;
   redmoon_error *err = &call->op.error;
-  if (rm_lua_wait(L, &p->op->link, &call->op) >= 0) {
+  if (rm_lua_wait(L, &p->op->link, &p->op->waiter, &call->op, finish, 0) >= 0) {
     push_results(L, p, 3, err);
   } else {
     count = rm_lua_fail(L, err);
@@ -181,7 +181,8 @@ static int pipeline_end(lua_State *L) {
   rm_lua_op *op = p->op;
   p->op = NULL;
   rm_lua_forget(&p->shared->pipeline, p);
-  if (op != NULL && op->open) rm_lua_op_put(op);
+  if (op != NULL && op->open && op->waiter.loop != NULL) rm_lua_op_close(L, op); /* left in the middle of its wait */
+  else if (op != NULL && op->open) rm_lua_op_put(op);
   return 0;
 }
 

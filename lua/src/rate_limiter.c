@@ -209,17 +209,11 @@ int rm_lua_client_rate_limiter(lua_State *L) {
 }
 
 /* A decision, or nil, message, code, detail. */
-static int answer(lua_State *L, limiter *l, int started, redmoon_op *op, const redmoon_rate_result *result,
-                  redmoon_error *err) {
-  if (started < 0) return rm_lua_end(L, &l->link, fail(L, err));
-  int status = rm_lua_run(L, &l->link, started, op, err), count = 1;
-  if (status < 0) {
-    count = rm_lua_fail(L, err);
-  } else {
-    lua_getiuservalue(L, 1, SLOT_RESULT_META);
-    push_result(L, result, err);
-  }
-  return rm_lua_end(L, &l->link, count);
+static int decided(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_getiuservalue(L, 1, SLOT_RESULT_META);
+  push_result(L, (const redmoon_rate_result *)task->out, &task->err);
+  return 1;
 }
 
 /* limiter:allow(key [, cost or {cost=, partial=, request_id=}]) */
@@ -227,11 +221,10 @@ static int limiter_allow(lua_State *L) {
   limiter *l = check(L);
   redmoon_rate_request request = read_request(L, 3, l->limiter->max_cost);
   const redmoon_bytes *key = check_key(L);
-  redmoon_rate_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_rate_limiter_allow_start(l->limiter, key->ptr, key->len, &request, &result, &op, &err);
-  return answer(L, l, started, op, &result, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
+  int started = redmoon_rate_limiter_allow_start(l->limiter, key->ptr, key->len, &request,
+                                                 (redmoon_rate_result *)task->out, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* limiter:wait(key, cost or {...}, timeout) */
@@ -243,12 +236,10 @@ static int limiter_wait(lua_State *L) {
   lua_settop(L, 4);
   int64_t timeout_ms = rm_lua_duration_ms(L, 4, &timeout);
   const redmoon_bytes *key = check_key(L);
-  redmoon_rate_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started =
-      redmoon_rate_limiter_wait_start(l->limiter, key->ptr, key->len, &request, timeout_ms, &result, &op, &err);
-  return answer(L, l, started, op, &result, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
+  int started = redmoon_rate_limiter_wait_start(l->limiter, key->ptr, key->len, &request, timeout_ms,
+                                                (redmoon_rate_result *)task->out, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* limiter:refund(key, n or {cost=n, request_id=}) */
@@ -256,28 +247,26 @@ static int limiter_refund(lua_State *L) {
   limiter *l = check(L);
   redmoon_rate_request request = read_request(L, 3, 1000000000);
   const redmoon_bytes *key = check_key(L);
-  redmoon_rate_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
   int started = redmoon_rate_limiter_refund_start(l->limiter, key->ptr, key->len, request.cost, request.request_id,
-                                                  &result, &op, &err);
-  return answer(L, l, started, op, &result, &err);
+                                                  (redmoon_rate_result *)task->out, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* limiter:peek(key) */
 static int limiter_peek(lua_State *L) {
   limiter *l = check(L);
   const redmoon_bytes *key = check_key(L);
-  redmoon_rate_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_rate_limiter_peek_start(l->limiter, key->ptr, key->len, &result, &op, &err);
-  return answer(L, l, started, op, &result, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
+  int started = redmoon_rate_limiter_peek_start(l->limiter, key->ptr, key->len, (redmoon_rate_result *)task->out,
+                                                &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* Many decisions: a userdata holds what C is given, and what it answers. */
 
 typedef struct many {
+  size_t count;
   redmoon_rate_item *items;
   redmoon_rate_result *results;
   redmoon_error *errors;
@@ -301,10 +290,12 @@ static void read_item(lua_State *L, lua_Integer index, int64_t max_cost, rm_lua_
   lua_settop(L, item - 1);
 }
 
-/* A list of results, with an error object for each that failed. [-0, +1] */
-static void push_results(lua_State *L, const many *m, size_t count) {
-  lua_createtable(L, (int)count, 0);
-  for (size_t i = 0; i < count; i++) {
+/* A list of results, with an error object for each that failed. */
+static int decided_many(lua_State *L, rm_lua_task *task, int status) {
+  const many *m = (const many *)task->out;
+  if (status < 0 && m->count == 0) return rm_lua_fail(L, &task->err); /* nothing was begun */
+  lua_createtable(L, (int)m->count, 0);
+  for (size_t i = 0; i < m->count; i++) {
     if (m->results[i].source == NULL) {
       rm_lua_push_error(L, &m->errors[i]);
     } else {
@@ -313,6 +304,7 @@ static void push_results(lua_State *L, const many *m, size_t count) {
     }
     lua_seti(L, -2, (lua_Integer)i + 1);
   }
+  return 1;
 }
 
 /* limiter:allow_many{{key, cost}, ...} */
@@ -330,26 +322,20 @@ static int limiter_allow_many(lua_State *L) {
   m.errors = lua_newuserdatauv(L, count * sizeof *m.errors, 0);
   rm_lua_args *keys = rm_lua_args_new(L, count);
   for (size_t i = 0; i < count; i++) read_item(L, (lua_Integer)i + 1, l->limiter->max_cost, keys, &m.items[i]);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_rate_limiter_allow_many_start(l->limiter, m.items, count, m.results, m.errors, &op, &err);
-  if (started < 0) return rm_lua_end(L, &l->link, fail(L, &err));
-  (void)rm_lua_run(L, &l->link, started, op, &err); /* the failures are those of the items */
-  push_results(L, &m, count);
-  return rm_lua_end(L, &l->link, 1);
+  m.count = count;
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, decided_many);
+  int started =
+      redmoon_rate_limiter_allow_many_start(l->limiter, m.items, count, m.results, m.errors, &task->op, &task->err);
+  if (started == 0) *(many *)task->out = m;
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* limiter:reset(key) */
 static int limiter_reset(lua_State *L) {
   limiter *l = check(L);
   const redmoon_bytes *key = check_key(L);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_rate_limiter_reset_start(l->limiter, key->ptr, key->len, &op, &err);
-  int status = rm_lua_run(L, &l->link, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, 1);
-  return rm_lua_end(L, &l->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, redmoon_rate_limiter_reset_start(l->limiter, key->ptr, key->len, &task->op, &task->err));
 }
 
 static int limiter_gc(lua_State *L) {
@@ -406,22 +392,25 @@ int rm_lua_rate_limits(lua_State *L) {
   return fail(L, &err);
 }
 
+static int decided_together(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_rate_result *result = (const redmoon_rate_result *)task->out;
+  lua_getiuservalue(L, 1, SLOT_RESULT_META);
+  lua_geti(L, -1, (lua_Integer)result->policy + 1);
+  push_result(L, result, &task->err);
+  return 1;
+}
+
 /* limits:allow(key [, cost or {cost=, partial=, request_id=}]) */
 static int limits_allow(lua_State *L) {
   limits *l = luaL_checkudata(L, 1, LIMITS_TYPE);
   luaL_argcheck(L, l->limits != NULL, 1, "the rate limits are closed");
   redmoon_rate_request request = read_request(L, 3, l->max_cost);
   const redmoon_bytes *key = check_key(L);
-  redmoon_rate_result result;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_rate_limits_allow_start(l->limits, key->ptr, key->len, &request, &result, &op, &err);
-  if (started < 0) return rm_lua_end(L, &l->link, fail(L, &err));
-  if (rm_lua_run(L, &l->link, started, op, &err) < 0) return rm_lua_end(L, &l->link, rm_lua_fail(L, &err));
-  lua_getiuservalue(L, 1, SLOT_RESULT_META);
-  lua_geti(L, -1, (lua_Integer)result.policy + 1);
-  push_result(L, &result, &err);
-  return rm_lua_end(L, &l->link, 1);
+  rm_lua_task *task = rm_lua_task_take(L, &l->link, decided_together);
+  int started = redmoon_rate_limits_allow_start(l->limits, key->ptr, key->len, &request,
+                                                (redmoon_rate_result *)task->out, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static int limits_gc(lua_State *L) {

@@ -15,6 +15,11 @@ typedef struct records {
 } records;
 enum { SLOT_SERVER = 1, SLOTS = 1 };
 
+typedef struct sum_out {
+  redmoon_record_sum sum;
+  bool is_double;
+} sum_out;
+
 static const rm_option records_options[] = {
     {"fields", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a table of names and types"},
     {"ttl", RM_OPTION_DURATION, offsetof(redmoon_records_options, ttl_ms), 1, RM_RECORD_TTL_MAX, 0, TTL_ACCEPTS},
@@ -217,15 +222,16 @@ void rm_lua_read_record_how(lua_State *L, int index, rm_record_how *how) {
   rm_lua_read_options(L, index, write_options, WRITE_OPTIONS, how);
 }
 
-int rm_lua_push_written(lua_State *L, int status, const redmoon_error *err, int64_t version) {
+int rm_lua_push_written(lua_State *L, rm_lua_task *task, int status) {
+  const int64_t *version = (const int64_t *)task->out;
   if (status == 0) {
-    if (version == 0) lua_pushnil(L);
-    else lua_pushinteger(L, (lua_Integer)version);
+    if (*version == 0) lua_pushnil(L);
+    else lua_pushinteger(L, (lua_Integer)*version);
     return 1;
   }
-  int count = rm_lua_fail(L, err);
-  if (err->status == REDMOON_ECONFLICT) {
-    lua_pushinteger(L, (lua_Integer)version);
+  int count = rm_lua_fail(L, &task->err);
+  if (status == REDMOON_ECONFLICT) {
+    lua_pushinteger(L, (lua_Integer)*version);
     lua_setfield(L, -2, "version");
   }
   return count;
@@ -239,12 +245,10 @@ static int write_record(lua_State *L, bool replace) {
   size_t count;
   const rm_field_write *writes = rm_lua_check_writes(L, r->records, replace, &count);
   const redmoon_bytes *id = check_id(L);
-  int64_t version = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = rm_records_write_start(r->records, id->ptr, id->len, writes, count, &how, &version, &op, &err);
-  int status = rm_lua_run(L, &r->link, started, op, &err);
-  return rm_lua_end(L, &r->link, rm_lua_push_written(L, status, &err, version));
+  rm_lua_task *task = rm_lua_task_take(L, &r->link, rm_lua_push_written);
+  int started = rm_records_write_start(r->records, id->ptr, id->len, writes, count, &how, (int64_t *)task->out, &task->op,
+                                       &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* records:save(id, t [, {version=, request_id=}]) -> version */
@@ -270,11 +274,11 @@ const size_t *rm_lua_check_selection(lua_State *L, const redmoon_records *schema
   return fields;
 }
 
-static void drop_record(void *record) { redmoon_record_free(record); }
+static void drop_record(void *out) { redmoon_record_free(*(redmoon_record **)out); }
 
-rm_lua_guard *rm_lua_record_guard(lua_State *L) { return rm_lua_guard_new(L, drop_record); }
-
-int rm_lua_push_record(lua_State *L, const redmoon_record *record) {
+static int loaded(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_record *record = *(redmoon_record **)task->out;
   if (record == NULL) {
     lua_pushnil(L);
     return 1;
@@ -290,6 +294,12 @@ int rm_lua_push_record(lua_State *L, const redmoon_record *record) {
   return 2;
 }
 
+rm_lua_task *rm_lua_take_load(lua_State *L, const rm_lua_link *link) {
+  rm_lua_task *task = rm_lua_task_take(L, link, loaded);
+  task->drop = drop_record;
+  return task;
+}
+
 /* records:load(id [, fields]) -> table, version | nil */
 static int records_load(lua_State *L) {
   records *r = check(L);
@@ -297,17 +307,24 @@ static int records_load(lua_State *L) {
   size_t count;
   const size_t *fields = rm_lua_check_selection(L, r->records, &count);
   const redmoon_bytes *id = check_id(L);
-  rm_lua_guard *guard = rm_lua_record_guard(L);
-  redmoon_record *record = NULL;
-  redmoon_op *op = NULL;
-  redmoon_error err;
   const rm_record_load what = {fields, count, NULL, NULL, NULL, false};
-  int started = rm_records_load_start(r->records, id->ptr, id->len, &what, &record, &op, &err);
-  int status = rm_lua_run(L, &r->link, started, op, &err);
-  guard->ptr = record;
-  int results = status < 0 ? rm_lua_fail(L, &err) : rm_lua_push_record(L, record);
-  rm_lua_guard_end(guard);
-  return rm_lua_end(L, &r->link, results);
+  rm_lua_task *task = rm_lua_take_load(L, &r->link);
+  int started = rm_records_load_start(r->records, id->ptr, id->len, &what, (redmoon_record **)task->out, &task->op,
+                                      &task->err);
+  return rm_lua_task_run(L, task, started);
+}
+
+static int added(lua_State *L, rm_lua_task *task, int status) {
+  const sum_out *out = (const sum_out *)task->out;
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  if (out->sum.version == 0) {
+    lua_pushnil(L);
+    return 1;
+  }
+  if (out->is_double) lua_pushnumber(L, out->sum.number);
+  else lua_pushinteger(L, (lua_Integer)out->sum.integer);
+  lua_pushinteger(L, (lua_Integer)out->sum.version);
+  return 2;
 }
 
 /* records:increment(id, field [, by=1 [, {request_id=}]]) -> sum, version | nil */
@@ -327,51 +344,44 @@ static int records_increment(lua_State *L) {
   rm_record_how how = {false, REDMOON_UNSET, NULL, NULL};
   rm_lua_read_options(L, 5, &write_options[1], 1, &how);
   const redmoon_bytes *id = check_id(L);
-  redmoon_record_sum sum = {0, 0, 0};
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = rm_records_add_start(r->records, id->ptr, id->len, index, &by, how.request_id, &sum, &op, &err);
-  int status = rm_lua_run(L, &r->link, started, op, &err), results = 2;
-  if (status < 0) {
-    results = rm_lua_fail(L, &err);
-  } else if (sum.version == 0) {
-    lua_pushnil(L);
-    results = 1;
-  } else {
-    if (field->type == REDMOON_DOUBLE) lua_pushnumber(L, sum.number);
-    else lua_pushinteger(L, (lua_Integer)sum.integer);
-    lua_pushinteger(L, (lua_Integer)sum.version);
-  }
-  return rm_lua_end(L, &r->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &r->link, added);
+  sum_out *out = (sum_out *)task->out;
+  out->is_double = field->type == REDMOON_DOUBLE;
+  int started = rm_records_add_start(r->records, id->ptr, id->len, index, &by, how.request_id, &out->sum, &task->op,
+                                     &task->err);
+  return rm_lua_task_run(L, task, started);
+}
+
+static int touched(lua_State *L, rm_lua_task *task, int status) {
+  int64_t left = *(const int64_t *)task->out;
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  if (left == 0) lua_pushnil(L);
+  else lua_pushnumber(L, left < 0 ? HUGE_VAL : (lua_Number)left / 1e3);
+  return 1;
 }
 
 /* records:touch(id) -> seconds left | nil */
 static int records_touch(lua_State *L) {
   records *r = check(L);
   const redmoon_bytes *id = check_id(L);
-  int64_t left = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_records_touch_start(r->records, id->ptr, id->len, &left, &op, &err);
-  int status = rm_lua_run(L, &r->link, started, op, &err), results = 1;
-  if (status < 0) results = rm_lua_fail(L, &err);
-  else if (left == 0) lua_pushnil(L);
-  else lua_pushnumber(L, left < 0 ? HUGE_VAL : (lua_Number)left / 1e3);
-  return rm_lua_end(L, &r->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &r->link, touched);
+  return rm_lua_task_run(
+      L, task, redmoon_records_touch_start(r->records, id->ptr, id->len, (int64_t *)task->out, &task->op, &task->err));
+}
+
+static int deleted(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushboolean(L, *(const int *)task->out);
+  return 1;
 }
 
 /* records:delete(id) -> whether there was one */
 static int records_delete(lua_State *L) {
   records *r = check(L);
   const redmoon_bytes *id = check_id(L);
-  int deleted = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_records_delete_start(r->records, id->ptr, id->len, &deleted, &op, &err);
-  int status = rm_lua_run(L, &r->link, started, op, &err), results = 1;
-  if (status < 0) results = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, deleted);
-  return rm_lua_end(L, &r->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &r->link, deleted);
+  return rm_lua_task_run(
+      L, task, redmoon_records_delete_start(r->records, id->ptr, id->len, (int *)task->out, &task->op, &task->err));
 }
 
 static int records_gc(lua_State *L) {

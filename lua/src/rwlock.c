@@ -63,10 +63,8 @@ static int take(lua_State *L, take_fn start) {
   rwlock *l = check(L);
   lua_settop(L, 1);
   rm_lua_permit *permit = rm_lua_permit_new(L, 1, SLOT_SERVER, &l->link);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = start(l->rwlock, &permit->permit, &op, &err);
-  return rm_lua_permit_run(L, permit, started, op, &err);
+  rm_lua_task *task = rm_lua_permit_take(L, &l->link);
+  return rm_lua_task_run(L, task, start(l->rwlock, &permit->permit, &task->op, &task->err));
 }
 
 static int rwlock_read(lua_State *L) { return take(L, redmoon_rwlock_read_start); }

@@ -30,21 +30,6 @@ static void end_scan(lua_State *L, scan *s) {
   rm_lua_link_drop(L, &s->link);
 }
 
-/* Gets a page that has elements.  1, 0 at the end, or a negative status. [-0, +0] */
-static int fetch(lua_State *L, scan *s, redmoon_error *err) {
-  while (s->page == NULL || s->next >= redmoon_reply_count(s->page)) {
-    redmoon_reply_free(s->page);
-    s->page = NULL;
-    s->next = 0;
-    redmoon_op *op = NULL;
-    int started = redmoon_scan_next_start(s->scan, &s->page, &op, err);
-    int status = rm_lua_run(L, &s->link, started, op, err);
-    if (status < 0) return status;
-    if (s->page == NULL) return 0;
-  }
-  return 1;
-}
-
 /* A score is a number whatever the protocol. [-0, +1] */
 static void push_score(lua_State *L, const redmoon_reply *reply) {
   const char *text = redmoon_reply_string(reply, NULL);
@@ -53,14 +38,8 @@ static void push_score(lua_State *L, const redmoon_reply *reply) {
   else lua_pushnumber(L, text[0] == '-' ? -HUGE_VAL : HUGE_VAL);
 }
 
-/* Pushes the next step's values and returns how many, 0 at the end, or a negative status. */
-static int step(lua_State *L, scan *s, redmoon_error *err) {
-  if (s->scan == NULL) return 0;
-  int status = fetch(L, s, err);
-  if (status <= 0) {
-    end_scan(L, s);
-    return status;
-  }
+/* Pushes the values of the next element of the page and returns how many. */
+static int push_next(lua_State *L, scan *s) {
   rm_lua_push_element(L, redmoon_reply_at(s->page, s->next++));
   if (s->width == 1) return 1;
   const redmoon_reply *second = redmoon_reply_at(s->page, s->next++);
@@ -70,33 +49,53 @@ static int step(lua_State *L, scan *s, redmoon_error *err) {
   return 2;
 }
 
-/* scan:next() */
-static int scan_next(lua_State *L) {
-  scan *s = luaL_checkudata(L, 1, SCAN_TYPE);
-  redmoon_error err;
-  rm_lua_shared *shared = s->link.shared;
-  int count = step(L, s, &err);
-  if (count < 0) count = rm_lua_fail(L, &err);
-  if (count == 0) {
-    lua_pushnil(L);
-    count = 1;
-  }
-  rm_lua_link link = {NULL, NULL, shared};
-  return rm_lua_end(L, &link, count);
+static bool has_next(const scan *s) { return s->page != NULL && s->next < redmoon_reply_count(s->page); }
+
+static int push_end(lua_State *L) {
+  lua_pushnil(L);
+  return 1;
 }
 
-/* The iterator: raises, because `for` has no place for an error. */
-static int scan_call(lua_State *L) {
-  scan *s = luaL_checkudata(L, 1, SCAN_TYPE);
-  redmoon_error err;
-  int count = step(L, s, &err);
-  if (count < 0) return luaL_error(L, "%s: %s", err.code, err.message);
-  if (count == 0) {
-    lua_pushnil(L);
-    count = 1;
-  }
-  return count;
+static int fetch(scan *s, rm_lua_task *task) {
+  redmoon_reply_free(s->page);
+  s->page = NULL;
+  s->next = 0;
+  return redmoon_scan_next_start(s->scan, &s->page, &task->op, &task->err);
 }
+
+/* A page has come: its first element, or the end; one without elements is no end. */
+static int fetched(lua_State *L, scan *s, rm_lua_task *task, int *status) {
+  if (*status == 0 && has_next(s)) return push_next(L, s);
+  if (*status == 0 && s->scan != NULL && s->page != NULL && (*status = fetch(s, task)) == 0) return RM_LUA_AGAIN;
+  end_scan(L, s);
+  return push_end(L);
+}
+
+static int fetched_next(lua_State *L, rm_lua_task *task, int status) {
+  int count = fetched(L, lua_touserdata(L, 1), task, &status);
+  return status < 0 ? rm_lua_fail(L, &task->err) : count;
+}
+
+/* The iterator raises, because `for` has no place for an error. */
+static int fetched_call(lua_State *L, rm_lua_task *task, int status) {
+  int count = fetched(L, lua_touserdata(L, 1), task, &status);
+  if (status >= 0) return count;
+  lua_pushfstring(L, "%s: %s", task->err.code, task->err.message);
+  rm_lua_task_put(L, task);
+  return luaL_error(L, "%s", lua_tostring(L, -1));
+}
+
+static int step(lua_State *L, rm_lua_tail tail) {
+  scan *s = luaL_checkudata(L, 1, SCAN_TYPE);
+  if (has_next(s)) return push_next(L, s);
+  if (s->scan == NULL) return push_end(L);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, tail);
+  return rm_lua_task_run(L, task, fetch(s, task));
+}
+
+/* scan:next() */
+static int scan_next(lua_State *L) { return step(L, fetched_next); }
+static int scan_call(lua_State *L) { return step(L, fetched_call); }
 
 static int new_scan(lua_State *L, redmoon_scan_kind kind, const char *name) {
   static const rm_option table[] = {

@@ -76,32 +76,30 @@ static int semaphore_acquire(lua_State *L) {
   lua_settop(L, 3);
   rm_lua_read_options(L, 3, request_options, sizeof request_options / sizeof request_options[0], &request);
   rm_lua_permit *permit = rm_lua_permit_new(L, 1, SLOT_SERVER, &s->link);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_semaphore_acquire_start(s->semaphore, &request, &permit->permit, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  return rm_lua_permit_run(L, permit, started, op, &err);
+  rm_lua_task *task = rm_lua_permit_take(L, &s->link);
+  int started = redmoon_semaphore_acquire_start(s->semaphore, &request, &permit->permit, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
+}
+
+static int used(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_semaphore_usage *usage = (const redmoon_semaphore_usage *)task->out;
+  lua_createtable(L, 0, 3);
+  lua_pushinteger(L, (lua_Integer)usage->in_use);
+  lua_setfield(L, -2, "in_use");
+  lua_pushinteger(L, (lua_Integer)usage->permits);
+  lua_setfield(L, -2, "permits");
+  lua_pushnumber(L, (lua_Number)usage->retry_after_us / 1e6);
+  lua_setfield(L, -2, "retry_after");
+  return 1;
 }
 
 /* semaphore:stats() */
 static int semaphore_stats(lua_State *L) {
   semaphore *s = check(L);
-  redmoon_semaphore_usage usage;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_semaphore_stats_start(s->semaphore, &usage, &op, &err), count = 1;
-  if (rm_lua_run(L, &s->link, started, op, &err) < 0) {
-    count = rm_lua_fail(L, &err);
-  } else {
-    lua_createtable(L, 0, 3);
-    lua_pushinteger(L, (lua_Integer)usage.in_use);
-    lua_setfield(L, -2, "in_use");
-    lua_pushinteger(L, (lua_Integer)usage.permits);
-    lua_setfield(L, -2, "permits");
-    lua_pushnumber(L, (lua_Number)usage.retry_after_us / 1e6);
-    lua_setfield(L, -2, "retry_after");
-  }
-  return rm_lua_end(L, &s->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, used);
+  redmoon_semaphore_usage *out = (redmoon_semaphore_usage *)task->out;
+  return rm_lua_task_run(L, task, redmoon_semaphore_stats_start(s->semaphore, out, &task->op, &task->err));
 }
 
 static int semaphore_gc(lua_State *L) {

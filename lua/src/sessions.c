@@ -71,6 +71,63 @@ static const char *check_id(lua_State *L, int index) {
   return strlen(id) == len ? id : "";
 }
 
+/* Tails. */
+
+static int named(lua_State *L, rm_lua_task *task, int status) {
+  const char *id = (const char *)task->out;
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  if (id[0] == '\0') lua_pushnil(L);
+  else lua_pushstring(L, id);
+  return 1;
+}
+
+static void wipe_id(void *out) { rm_wipe(out, REDMOON_SESSION_ID_SIZE); }
+
+static rm_lua_task *take_named(lua_State *L, const sessions *s) {
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, named);
+  task->drop = wipe_id;
+  return task;
+}
+
+static int touched(lua_State *L, rm_lua_task *task, int status) {
+  int64_t left = *(const int64_t *)task->out;
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  if (left == 0) lua_pushnil(L);
+  else lua_pushnumber(L, (lua_Number)left / 1e3);
+  return 1;
+}
+
+static int revoked(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushboolean(L, *(const int *)task->out);
+  return 1;
+}
+
+static int revoked_all(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushinteger(L, (lua_Integer)*(const int64_t *)task->out);
+  return 1;
+}
+
+static void drop_list(void *out) { redmoon_session_list_free(*(redmoon_session_list **)out); }
+
+static int listed(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_session_list *list = *(redmoon_session_list **)task->out;
+  lua_createtable(L, (int)list->count, 0);
+  for (size_t i = 0; i < list->count; i++) {
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, list->entries[i].handle);
+    lua_setfield(L, -2, "handle");
+    lua_pushnumber(L, (lua_Number)list->entries[i].left_ms / 1e3);
+    lua_setfield(L, -2, "left");
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+/* Methods. */
+
 /* sessions:create(subject, t) -> id */
 static int sessions_create(lua_State *L) {
   sessions *s = check(L);
@@ -78,16 +135,10 @@ static int sessions_create(lua_State *L) {
   size_t count;
   const rm_field_write *writes = rm_lua_check_writes(L, s->sessions->records, true, &count);
   const redmoon_bytes *subject = check_subject(L);
-  char id[REDMOON_SESSION_ID_SIZE];
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started =
-      rm_sessions_create_start(s->sessions, subject->ptr, subject->len, writes, count, NULL, id, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err), results = 1;
-  if (status < 0) results = rm_lua_fail(L, &err);
-  else lua_pushstring(L, id);
-  rm_wipe(id, sizeof id);
-  return rm_lua_end(L, &s->link, results);
+  rm_lua_task *task = take_named(L, s);
+  int started = rm_sessions_create_start(s->sessions, subject->ptr, subject->len, writes, count, NULL, (char *)task->out,
+                                         &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* sessions:update(id, t [, {version=, request_id=}]) -> version | nil */
@@ -99,12 +150,10 @@ static int sessions_update(lua_State *L) {
   rm_lua_read_record_how(L, 4, &how);
   size_t count;
   const rm_field_write *writes = rm_lua_check_writes(L, s->sessions->records, false, &count);
-  int64_t version = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = rm_sessions_update_start(s->sessions, id, writes, count, &how, &version, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err);
-  return rm_lua_end(L, &s->link, rm_lua_push_written(L, status, &err, version));
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, rm_lua_push_written);
+  int started =
+      rm_sessions_update_start(s->sessions, id, writes, count, &how, (int64_t *)task->out, &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 static int load_by(lua_State *L, rm_session_by by) {
@@ -113,17 +162,10 @@ static int load_by(lua_State *L, rm_session_by by) {
   const char *name = check_id(L, 2);
   size_t count;
   const size_t *fields = rm_lua_check_selection(L, s->sessions->records, &count);
-  rm_lua_guard *guard = rm_lua_record_guard(L);
-  redmoon_record *record = NULL;
-  redmoon_op *op = NULL;
-  redmoon_error err;
   const rm_record_load what = {fields, count, NULL, NULL, NULL, false};
-  int started = rm_sessions_load_start(s->sessions, name, by, &what, &record, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err);
-  guard->ptr = record;
-  int results = status < 0 ? rm_lua_fail(L, &err) : rm_lua_push_record(L, record);
-  rm_lua_guard_end(guard);
-  return rm_lua_end(L, &s->link, results);
+  rm_lua_task *task = rm_lua_take_load(L, &s->link);
+  int started = rm_sessions_load_start(s->sessions, name, by, &what, (redmoon_record **)task->out, &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* sessions:load(id [, fields]) -> table, version | nil */
@@ -135,45 +177,29 @@ static int sessions_inspect(lua_State *L) { return load_by(L, RM_SESSION_HANDLE)
 /* sessions:touch(id) -> seconds left | nil */
 static int sessions_touch(lua_State *L) {
   sessions *s = check(L);
-  int64_t left = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_sessions_touch_start(s->sessions, check_id(L, 2), &left, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err), results = 1;
-  if (status < 0) results = rm_lua_fail(L, &err);
-  else if (left == 0) lua_pushnil(L);
-  else lua_pushnumber(L, (lua_Number)left / 1e3);
-  return rm_lua_end(L, &s->link, results);
+  const char *id = check_id(L, 2);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, touched);
+  return rm_lua_task_run(L, task,
+                         redmoon_sessions_touch_start(s->sessions, id, (int64_t *)task->out, &task->op, &task->err));
 }
 
 /* sessions:rotate(id) -> id | nil */
 static int sessions_rotate(lua_State *L) {
   sessions *s = check(L);
-  char id[REDMOON_SESSION_ID_SIZE] = "";
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_sessions_rotate_start(s->sessions, check_id(L, 2), id, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err), results = 1;
-  if (status < 0) results = rm_lua_fail(L, &err);
-  else if (id[0] == '\0') lua_pushnil(L);
-  else lua_pushstring(L, id);
-  rm_wipe(id, sizeof id);
-  return rm_lua_end(L, &s->link, results);
+  const char *id = check_id(L, 2);
+  rm_lua_task *task = take_named(L, s);
+  return rm_lua_task_run(L, task,
+                         redmoon_sessions_rotate_start(s->sessions, id, (char *)task->out, &task->op, &task->err));
 }
 
 static int revoke_by(lua_State *L, rm_session_by by) {
   sessions *s = check(L);
   const char *name = check_id(L, 2);
-  int revoked = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = by == RM_SESSION_ID
-                    ? redmoon_sessions_revoke_start(s->sessions, name, &revoked, &op, &err)
-                    : redmoon_sessions_revoke_handle_start(s->sessions, name, &revoked, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err), results = 1;
-  if (status < 0) results = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, revoked);
-  return rm_lua_end(L, &s->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, revoked);
+  int *out = (int *)task->out;
+  int started = by == RM_SESSION_ID ? redmoon_sessions_revoke_start(s->sessions, name, out, &task->op, &task->err)
+                                    : redmoon_sessions_revoke_handle_start(s->sessions, name, out, &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* sessions:revoke(id) -> whether there was one */
@@ -188,45 +214,21 @@ static int sessions_revoke_all(lua_State *L) {
   lua_settop(L, 3);
   const char *except = lua_isnil(L, 3) ? NULL : check_id(L, 3);
   const redmoon_bytes *subject = check_subject(L);
-  int64_t count = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started =
-      redmoon_sessions_revoke_all_start(s->sessions, subject->ptr, subject->len, except, &count, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err), results = 1;
-  if (status < 0) results = rm_lua_fail(L, &err);
-  else lua_pushinteger(L, (lua_Integer)count);
-  return rm_lua_end(L, &s->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, revoked_all);
+  int started = redmoon_sessions_revoke_all_start(s->sessions, subject->ptr, subject->len, except, (int64_t *)task->out,
+                                                  &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
-
-static void drop_list(void *list) { redmoon_session_list_free(list); }
 
 /* sessions:list(subject) -> {{handle=, left=}, ...} */
 static int sessions_list(lua_State *L) {
   sessions *s = check(L);
   const redmoon_bytes *subject = check_subject(L);
-  rm_lua_guard *guard = rm_lua_guard_new(L, drop_list);
-  redmoon_session_list *list = NULL;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_sessions_list_start(s->sessions, subject->ptr, subject->len, &list, &op, &err);
-  int status = rm_lua_run(L, &s->link, started, op, &err), results = 1;
-  guard->ptr = list;
-  if (status < 0) {
-    results = rm_lua_fail(L, &err);
-  } else {
-    lua_createtable(L, (int)list->count, 0);
-    for (size_t i = 0; i < list->count; i++) {
-      lua_createtable(L, 0, 2);
-      lua_pushstring(L, list->entries[i].handle);
-      lua_setfield(L, -2, "handle");
-      lua_pushnumber(L, (lua_Number)list->entries[i].left_ms / 1e3);
-      lua_setfield(L, -2, "left");
-      lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-  }
-  rm_lua_guard_end(guard);
-  return rm_lua_end(L, &s->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, listed);
+  task->drop = drop_list;
+  int started = redmoon_sessions_list_start(s->sessions, subject->ptr, subject->len, (redmoon_session_list **)task->out,
+                                            &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 static int sessions_gc(lua_State *L) {

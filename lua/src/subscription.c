@@ -72,6 +72,17 @@ static redmoon_subscription_set read_set(lua_State *L, int index) {
   return (redmoon_subscription_set){at, lens[0], at + lens[0], lens[1], at + lens[0] + lens[1], lens[2]};
 }
 
+enum { BOX = 4 }; /* of a subscription that is being made: behind client, options and the set */
+
+static int subscribed(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) {
+    end_subscription(L, lua_touserdata(L, BOX));
+    return rm_lua_fail(L, &task->err);
+  }
+  lua_pushvalue(L, BOX);
+  return 1;
+}
+
 int rm_lua_client_subscribe(lua_State *L) {
   rm_lua_client *client = rm_lua_client_check(L, 1);
   if (!lua_istable(L, 2))
@@ -91,15 +102,10 @@ int rm_lua_client_subscribe(lua_State *L) {
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
   rm_lua_link_set(&s->link, &client->link);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int count = 1, started = redmoon_subscription_open_start(s->link.client, &set, &options, &s->inner, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  if (rm_lua_run(L, &client->link, started, op, &err) < 0) {
-    end_subscription(L, s);
-    count = rm_lua_fail(L, &err);
-  }
-  return rm_lua_end(L, &client->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, subscribed);
+  int started =
+      redmoon_subscription_open_start(s->link.client, &set, &options, &s->inner, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static int change(lua_State *L, int (*start)(redmoon_subscription *, const redmoon_subscription_set *, redmoon_op **,
@@ -110,12 +116,8 @@ static int change(lua_State *L, int (*start)(redmoon_subscription *, const redmo
   char none;
   rm_lua_read_options(L, 2, subscribe_options, LISTS, &none); /* all of them are read below */
   redmoon_subscription_set set = read_set(L, 2);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int count = 1, started = start(s->inner, &set, &op, &err);
-  if (rm_lua_run(L, &s->link, started, op, &err) < 0) count = rm_lua_fail(L, &err);
-  else lua_pushboolean(L, 1);
-  return rm_lua_end(L, &s->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, start(s->inner, &set, &task->op, &task->err));
 }
 
 /* subscription:add{channels=, patterns=, shards=}, subscription:remove{...} */
@@ -162,14 +164,50 @@ static void push_held(lua_State *L, subscription *s) {
   redmoon_message_free(given);
 }
 
-/* The next event is held, or none came in time: 0, or negative. [-0, +0], never raises */
-static int fetch(lua_State *L, subscription *s, int64_t timeout_ms, redmoon_error *err) {
-  if (s->held != NULL) return 0; /* there was no memory to hand it over */
-  int rc = rm_subscription_take(s->inner, &s->held, err);
-  if (rc != 0 || timeout_ms == 0) return rc < 0 ? rc : 0;
-  redmoon_op *op = NULL;
-  int started = redmoon_subscription_receive_start(s->inner, timeout_ms, &s->held, &op, err);
-  return rm_lua_run(L, &s->link, started, op, err);
+/* What came, behind what could not be handed over before; nil: nothing. [-0, +1] */
+static void give(lua_State *L, subscription *s, redmoon_message **came) {
+  redmoon_message *before = s->held;
+  if (before == NULL) {
+    s->held = *came;
+    *came = NULL;
+  }
+  push_held(L, s);
+  if (before == NULL) return;
+  s->held = *came;
+  *came = NULL;
+}
+
+static void drop_message(void *out) { redmoon_message_free(*(redmoon_message **)out); }
+
+static int received(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  give(L, lua_touserdata(L, 1), (redmoon_message **)(void *)task->out);
+  return 1;
+}
+
+/* In a loop the end is the end, and any other error is raised, because `for` has no place for it. */
+static int received_next(lua_State *L, rm_lua_task *task, int status) {
+  if (status == REDMOON_ECLOSED) {
+    lua_pushnil(L);
+    return 1;
+  }
+  if (status >= 0) return received(L, task, status);
+  lua_pushfstring(L, "%s: %s", task->err.code, task->err.message);
+  rm_lua_task_put(L, task);
+  return luaL_error(L, "%s", lua_tostring(L, -1));
+}
+
+/* The next event, or nil when none came in time; what is there is taken without an operation. */
+static int fetch(lua_State *L, subscription *s, int64_t timeout_ms, rm_lua_tail tail) {
+  redmoon_error ignored; /* told by the operation, too */
+  if (s->held != NULL || rm_subscription_take(s->inner, &s->held, &ignored) == 1) {
+    push_held(L, s);
+    return rm_lua_end(L, &s->link, 1);
+  }
+  rm_lua_task *task = rm_lua_task_take(L, &s->link, tail);
+  task->drop = drop_message;
+  redmoon_message **out = (redmoon_message **)(void *)task->out;
+  return rm_lua_task_run(L, task, redmoon_subscription_receive_start(s->inner, timeout_ms, out, &task->op, &task->err));
 }
 
 /* subscription:receive([timeout]) */
@@ -177,23 +215,13 @@ static int subscription_receive(lua_State *L) {
   subscription *s = check(L);
   bool for_ever = lua_isnoneornil(L, 2) || (lua_type(L, 2) == LUA_TNUMBER && lua_tonumber(L, 2) == HUGE_VAL);
   int64_t timeout_ms = for_ever ? -1 : rm_lua_duration_ms(L, 2, &timeout_argument);
-  redmoon_error err;
-  int count = 1;
-  if (fetch(L, s, timeout_ms, &err) < 0) count = rm_lua_fail(L, &err);
-  else push_held(L, s);
-  return rm_lua_end(L, &s->link, count);
+  return fetch(L, s, timeout_ms, received);
 }
 
-/* The iterator: ends with the subscription; raises when that ended by itself, because `for` has no place for an error. */
+/* The iterator. */
 static int next_message(lua_State *L) {
   subscription *s = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
-  if (s->inner == NULL) return 0;
-  redmoon_error err;
-  int status = fetch(L, s, -1, &err);
-  if (status == REDMOON_ECLOSED) return 0;
-  if (status < 0) return luaL_error(L, "%s: %s", err.code, err.message);
-  push_held(L, s);
-  return rm_lua_end(L, &s->link, 1);
+  return s->inner == NULL ? 0 : fetch(L, s, -1, received_next);
 }
 
 /* subscription:messages() */

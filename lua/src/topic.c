@@ -88,6 +88,15 @@ static void set_integer(lua_State *L, const char *field, int64_t value) {
   lua_setfield(L, -2, field);
 }
 
+static int published(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_topic_published *out = (const redmoon_topic_published *)(void *)task->out;
+  lua_createtable(L, 0, 2);
+  set_integer(L, "seq", out->seq);
+  set_integer(L, "receivers", out->receivers);
+  return 1;
+}
+
 /* topic:publish(payload [, {request_id=}]) */
 static int topic_publish(lua_State *L) {
   topic *t = check_topic(L);
@@ -96,19 +105,10 @@ static int topic_publish(lua_State *L) {
   lua_settop(L, 3);
   publish_options options = {NULL};
   rm_lua_read_options(L, 3, request_options, COUNT(request_options), &options);
-  redmoon_topic_published published;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int count = 1, started = redmoon_topic_publish_start(t->inner, payload, len, options.request_id, &published, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  if (rm_lua_run(L, &t->link, started, op, &err) < 0) {
-    count = rm_lua_fail(L, &err);
-  } else {
-    lua_createtable(L, 0, 2);
-    set_integer(L, "seq", published.seq);
-    set_integer(L, "receivers", published.receivers);
-  }
-  return rm_lua_end(L, &t->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &t->link, published);
+  redmoon_topic_published *out = (redmoon_topic_published *)(void *)task->out;
+  int started = redmoon_topic_publish_start(t->inner, payload, len, options.request_id, out, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* [-0, +0], never raises */
@@ -128,6 +128,17 @@ static reader *check_reader(lua_State *L) {
   return r;
 }
 
+enum { BOX = 3 }; /* of a reader that is being made: behind topic and options */
+
+static int subscribed(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) {
+    end_reader(L, lua_touserdata(L, BOX));
+    return rm_lua_fail(L, &task->err);
+  }
+  lua_pushvalue(L, BOX);
+  return 1;
+}
+
 /* topic:subscribe([{buffer=, overflow=, ...}]) */
 static int topic_subscribe(lua_State *L) {
   topic *t = check_topic(L);
@@ -143,15 +154,9 @@ static int topic_subscribe(lua_State *L) {
   lua_getiuservalue(L, 1, SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
   rm_lua_link_set(&r->link, &t->link);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int count = 1, started = redmoon_topic_subscribe_start(t->inner, &options, &r->inner, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  if (rm_lua_run(L, &t->link, started, op, &err) < 0) {
-    end_reader(L, r);
-    count = rm_lua_fail(L, &err);
-  }
-  return rm_lua_end(L, &t->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &r->link, subscribed);
+  int started = redmoon_topic_subscribe_start(t->inner, &options, &r->inner, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* What is held, as a table; nil: nothing. [-0, +1] */
@@ -185,12 +190,48 @@ static void push_held(lua_State *L, reader *r) {
   redmoon_topic_message_free(given);
 }
 
-/* The next event is held, or none came in time: 0, or negative. [-0, +0], never raises */
-static int fetch(lua_State *L, reader *r, int64_t timeout_ms, redmoon_error *err) {
-  if (r->held != NULL) return 0; /* there was no memory to hand it over */
-  redmoon_op *op = NULL;
-  int started = redmoon_topic_receive_start(r->inner, timeout_ms, &r->held, &op, err);
-  return rm_lua_run(L, &r->link, started, op, err);
+/* As those of a subscription. */
+
+static void give(lua_State *L, reader *r, redmoon_topic_message **came) {
+  redmoon_topic_message *before = r->held;
+  if (before == NULL) {
+    r->held = *came;
+    *came = NULL;
+  }
+  push_held(L, r);
+  if (before == NULL) return;
+  r->held = *came;
+  *came = NULL;
+}
+
+static void drop_message(void *out) { redmoon_topic_message_free(*(redmoon_topic_message **)out); }
+
+static int received(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  give(L, lua_touserdata(L, 1), (redmoon_topic_message **)(void *)task->out);
+  return 1;
+}
+
+static int received_next(lua_State *L, rm_lua_task *task, int status) {
+  if (status == REDMOON_ECLOSED) {
+    lua_pushnil(L);
+    return 1;
+  }
+  if (status >= 0) return received(L, task, status);
+  lua_pushfstring(L, "%s: %s", task->err.code, task->err.message);
+  rm_lua_task_put(L, task);
+  return luaL_error(L, "%s", lua_tostring(L, -1));
+}
+
+static int fetch(lua_State *L, reader *r, int64_t timeout_ms, rm_lua_tail tail) {
+  if (r->held != NULL) { /* there was no memory to hand it over */
+    push_held(L, r);
+    return rm_lua_end(L, &r->link, 1);
+  }
+  rm_lua_task *task = rm_lua_task_take(L, &r->link, tail);
+  task->drop = drop_message;
+  redmoon_topic_message **out = (redmoon_topic_message **)(void *)task->out;
+  return rm_lua_task_run(L, task, redmoon_topic_receive_start(r->inner, timeout_ms, out, &task->op, &task->err));
 }
 
 /* reader:receive([timeout]) */
@@ -198,23 +239,13 @@ static int reader_receive(lua_State *L) {
   reader *r = check_reader(L);
   bool for_ever = lua_isnoneornil(L, 2) || (lua_type(L, 2) == LUA_TNUMBER && lua_tonumber(L, 2) == HUGE_VAL);
   int64_t timeout_ms = for_ever ? -1 : rm_lua_duration_ms(L, 2, &timeout_argument);
-  redmoon_error err;
-  int count = 1;
-  if (fetch(L, r, timeout_ms, &err) < 0) count = rm_lua_fail(L, &err);
-  else push_held(L, r);
-  return rm_lua_end(L, &r->link, count);
+  return fetch(L, r, timeout_ms, received);
 }
 
-/* As that of a subscription. */
+/* The iterator. */
 static int next_message(lua_State *L) {
   reader *r = luaL_checkudata(L, 1, READER_TYPE);
-  if (r->inner == NULL) return 0;
-  redmoon_error err;
-  int status = fetch(L, r, -1, &err);
-  if (status == REDMOON_ECLOSED) return 0;
-  if (status < 0) return luaL_error(L, "%s: %s", err.code, err.message);
-  push_held(L, r);
-  return rm_lua_end(L, &r->link, 1);
+  return r->inner == NULL ? 0 : fetch(L, r, -1, received_next);
 }
 
 /* reader:messages() */

@@ -29,13 +29,6 @@ static transaction *check(lua_State *L, int index) {
   return check_open(L, luaL_checkudata(L, index, TRANSACTION_TYPE));
 }
 
-/* Waits for what was started; true on success, else nil, message, code, detail. */
-static int finish(lua_State *L, transaction *t, int started, redmoon_op *op, redmoon_error *err) {
-  if (rm_lua_run(L, &t->link, started, op, err) < 0) return rm_lua_fail(L, err);
-  lua_pushboolean(L, 1);
-  return 1;
-}
-
 /* Commands. */
 
 /* Remembers that a nil of command `index` means false. [-0, +0] */
@@ -51,6 +44,22 @@ static void mark_conditional(lua_State *L, lua_Integer index) {
   lua_pop(L, 1);
 }
 
+/* task->out */
+typedef struct command_out {
+  redmoon_reply *reply;
+  bool conditional;
+} command_out;
+
+static void drop_reply(void *out) { redmoon_reply_free(((command_out *)out)->reply); }
+
+static int answered(lua_State *L, rm_lua_task *task, int status) {
+  const command_out *out = (const command_out *)task->out;
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  if (out->conditional && out->reply->type == REDMOON_NIL) lua_pushboolean(L, 0);
+  else rm_lua_push_reply(L, out->reply);
+  return 1;
+}
+
 /* Queues the command, or runs it and pushes its result. */
 static int send_command(lua_State *L, transaction *t, const rm_lua_args *args, bool conditional) {
   redmoon_error err;
@@ -61,19 +70,13 @@ static int send_command(lua_State *L, transaction *t, const rm_lua_args *args, b
     lua_pushinteger(L, (lua_Integer)index + 1);
     return 1;
   }
-  rm_lua_guard *guard = rm_lua_reply_guard(L);
-  redmoon_reply *reply = NULL;
-  redmoon_op *op = NULL;
-  int started =
-      redmoon_transaction_command_start(t->tx, (int)args->count, args->argv, args->lens, &reply, &op, &err);
-  int status = rm_lua_run(L, &t->link, started, op, &err);
-  guard->ptr = reply;
-  int count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else if (conditional && reply->type == REDMOON_NIL) lua_pushboolean(L, 0);
-  else rm_lua_push_reply(L, reply);
-  rm_lua_guard_end(guard);
-  return count;
+  rm_lua_task *task = rm_lua_task_take(L, &t->link, answered);
+  command_out *out = (command_out *)task->out;
+  out->conditional = conditional;
+  task->drop = drop_reply;
+  int started = redmoon_transaction_command_start(t->tx, (int)args->count, args->argv, args->lens, &out->reply, &task->op,
+                                                  &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* tx:<name>(...). Upvalues: method, name. */
@@ -137,6 +140,13 @@ static int transaction_multi(lua_State *L) {
 
 /* What transaction.lua drives it with. */
 
+/* task->out: the transaction's place on the stack */
+static int begun(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushvalue(L, *(const int *)task->out);
+  return 1;
+}
+
 /* begin(client, keys, options): the keys are a list, a string, or nil */
 static int begin(lua_State *L) {
   static const rm_option table[] = {{"max_attempts", RM_OPTION_INTEGER,
@@ -158,12 +168,12 @@ static int begin(lua_State *L) {
   lua_setiuservalue(L, -2, SLOT_SERVER);
   rm_lua_link_set(&t->link, &client->link);
   t->default_ttl_ms = client->default_ttl_ms;
-  redmoon_op *op = NULL;
-  redmoon_error err;
+  int place = lua_gettop(L);
+  rm_lua_task *task = rm_lua_task_take(L, &t->link, begun);
+  *(int *)task->out = place;
   int started =
-      redmoon_transaction_begin_start(client->link.client, keys->bytes, count, &options, &t->tx, &op, &err);
-  if (rm_lua_run(L, &t->link, started, op, &err) < 0) return rm_lua_fail(L, &err);
-  return 1;
+      redmoon_transaction_begin_start(client->link.client, keys->bytes, count, &options, &t->tx, &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* A committed transaction's replies as a list; conditions unmet are false. [-0, +1] */
@@ -186,21 +196,19 @@ static void push_replies(lua_State *L, const redmoon_reply *replies) {
   lua_setfield(L, -2, "n");
 }
 
+static int committed(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  push_replies(L, ((const command_out *)task->out)->reply);
+  return 1;
+}
+
 /* exec(tx): the list of replies, or nil, message, code, detail */
 static int exec(lua_State *L) {
   transaction *t = check(L, 1);
-  rm_lua_guard *guard = rm_lua_reply_guard(L);
-  redmoon_reply *replies = NULL;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_transaction_exec_start(t->tx, &replies, &op, &err);
-  int status = rm_lua_run(L, &t->link, started, op, &err);
-  guard->ptr = replies;
-  int count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else push_replies(L, replies);
-  rm_lua_guard_end(guard);
-  return rm_lua_end(L, &t->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &t->link, committed);
+  task->drop = drop_reply;
+  redmoon_reply **out = &((command_out *)task->out)->reply;
+  return rm_lua_task_run(L, task, redmoon_transaction_exec_start(t->tx, out, &task->op, &task->err));
 }
 
 /* again(tx): waits and begins the next attempt */
@@ -208,19 +216,15 @@ static int again(lua_State *L) {
   transaction *t = check(L, 1);
   lua_pushnil(L);
   lua_setiuservalue(L, 1, SLOT_CONDITIONAL);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_transaction_again_start(t->tx, &op, &err);
-  return finish(L, t, started, op, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &t->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, redmoon_transaction_again_start(t->tx, &task->op, &task->err));
 }
 
 /* abandon(tx): gives the connection back */
 static int abandon(lua_State *L) {
   transaction *t = check(L, 1);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_transaction_abandon_start(t->tx, &op, &err);
-  return finish(L, t, started, op, &err);
+  rm_lua_task *task = rm_lua_task_take(L, &t->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, redmoon_transaction_abandon_start(t->tx, &task->op, &task->err));
 }
 
 /* __close and __gc: without I/O, a connection that still watches is closed. */

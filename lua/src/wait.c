@@ -1,8 +1,31 @@
 /* SPDX-License-Identifier: MIT */
-/* The one waiting function.  It blocks the thread; event loops will resume into the same tail, rm_lua_end. */
+/* The one place where the binding waits: for an operation that a Lua call has begun.
+ *
+ *      no loop, or outside of it      drive: blocks the thread
+ *      inside of an event loop        step -> wait(descriptor, "r", seconds) of the loop, which yields -> step -> ...
+ *
+ *  A yield unwinds the C stack, so whoever waits goes on in a continuation, with what it needs in a userdata: an
+ *  rm_lua_op for commands, an rm_lua_task for all else.  Both ways end in the same tail. */
 #include "binding.h"
 
-int rm_lua_wait(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
+#include <string.h>
+
+#define TASK_TYPE "redmoon.task"
+
+static const char task_key; /* registry: shared->task */
+
+/* Waiting. */
+
+static int step(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
+  if (link->credentials == NULL) return redmoon_op_step(op);
+  lua_State *outer = rm_lua_credentials_enter(link->credentials, L);
+  int done = redmoon_op_step(op);
+  rm_lua_credentials_enter(link->credentials, outer);
+  return done;
+}
+
+static int drive(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
+  op->owner = 0;
   if (link->credentials == NULL) return rm_drive(op);
   lua_State *outer = rm_lua_credentials_enter(link->credentials, L);
   int status = rm_drive(op);
@@ -10,11 +33,137 @@ int rm_lua_wait(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
   return status;
 }
 
+static bool is_main(lua_State *L) {
+  bool main = lua_pushthread(L) == 1;
+  lua_pop(L, 1);
+  return main;
+}
+
+/* A coroutine that cannot yield must not block either: it would stop all others. */
+bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link) {
+  return link->loop == NULL || lua_isyieldable(L) || is_main(L);
+}
+
+int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
+                lua_KContext ctx) {
+  if (link->loop == NULL) return drive(L, link, op);
+  if (waiter->loop == NULL) { /* it begins */
+    if (!rm_lua_can_wait(L, link))
+      rm_lua_raise(L, "this call would have to wait, but its coroutine cannot yield here: it is inside a metamethod, an "
+                      "iterator in C, table.sort, string.gsub or the like");
+    if (!lua_isyieldable(L)) return drive(L, link, op);
+    op->owner = (uintptr_t)L;
+    op->may_block = false;
+  }
+  while (step(L, link, op) == 0) {
+    if (!rm_lua_loop_await(L, link->loop, waiter, op, resumed, ctx)) return drive(L, link, op);
+  }
+  rm_lua_waiter_end(L, waiter);
+  return op->status;
+}
+
 int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err) {
   if (started < 0) return started;
-  rm_lua_wait(L, link, op);
+  drive(L, link, op);
   return redmoon_op_finish(op, err);
 }
+
+/* Tasks. */
+
+/* [-0, +0], never raises */
+static void end_task(lua_State *L, rm_lua_task *task) {
+  redmoon_op *op = task->op;
+  task->op = NULL;
+  redmoon_op_cancel(op);
+  rm_lua_waiter_abandon(L, &task->waiter);
+  if (task->drop != NULL) task->drop(task->out);
+  task->drop = NULL;
+  if (task->holds) rm_lua_link_drop(L, &task->link);
+  task->holds = false;
+}
+
+/* [-0, +1] */
+static rm_lua_task *new_task(lua_State *L) {
+  rm_lua_task *task = lua_newuserdatauv(L, sizeof *task, 0);
+  memset(task, 0, sizeof *task);
+  luaL_setmetatable(L, TASK_TYPE);
+  return task;
+}
+
+rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
+  rm_lua_task *task = link->shared->task;
+  if (link->loop != NULL || task->busy) task = new_task(L);
+  else memset(task->out, 0, sizeof task->out);
+  task->tail = tail;
+  task->link = *link;
+  task->busy = true;
+  if (link->loop != NULL) { /* the object may be closed while this waits */
+    rm_lua_link_set(&task->link, link);
+    task->holds = true;
+  }
+  return task;
+}
+
+void rm_lua_task_put(lua_State *L, rm_lua_task *task) {
+  end_task(L, task);
+  task->busy = false;
+}
+
+static int end(lua_State *L, rm_lua_task *task, int count) {
+  const rm_lua_link link = {.shared = task->link.shared};
+  rm_lua_task_put(L, task);
+  return rm_lua_end(L, &link, count);
+}
+
+int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int resume(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  rm_lua_task *task = (rm_lua_task *)ctx;
+  int count = RM_LUA_AGAIN;
+  while (count == RM_LUA_AGAIN) {
+    rm_lua_wait(L, &task->link, &task->waiter, task->op, resume, ctx);
+    redmoon_op *op = task->op;
+    task->op = NULL;
+    count = task->tail(L, task, redmoon_op_finish(op, &task->err));
+  }
+  return end(L, task, count);
+}
+
+int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started) {
+  if (started < 0) return end(L, task, task->tail(L, task, started));
+  if (task->link.loop != NULL) lua_toclose(L, -1);
+  return resume(L, LUA_OK, (lua_KContext)task);
+}
+
+int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started) {
+  if (started != REDMOON_ECONFIG) return rm_lua_task_run(L, task, started);
+  lua_pushstring(L, task->err.message);
+  rm_lua_task_put(L, task);
+  return rm_lua_raise(L, "%s", lua_tostring(L, -1));
+}
+
+/* __gc, and __close: the call has ended, or its coroutine was closed, or an error went through. */
+static int task_end(lua_State *L) {
+  rm_lua_task *task = lua_touserdata(L, 1);
+  if (task->busy) rm_lua_task_put(L, task);
+  return 0;
+}
+
+void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared) {
+  static const luaL_Reg meta[] = {{"__gc", task_end}, {"__close", task_end}, {NULL, NULL}};
+  rm_lua_new_type(L, TASK_TYPE, meta, NULL);
+  lua_pop(L, 2);
+  if (shared->task != NULL) return; /* the module is loaded once more */
+  shared->task = new_task(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &task_key);
+}
+
+/* The tail of every call. */
 
 int rm_lua_end(lua_State *L, const rm_lua_link *link, int count) {
   rm_lua_shared *shared = link->shared;

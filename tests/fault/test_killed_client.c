@@ -86,7 +86,8 @@ static void use_counter(redmoon_client *client) {
 
 static void use_lock(redmoon_client *client) {
   redmoon_lock *lock;
-  if (redmoon_lock_acquire(client, "x", 1, &(redmoon_lock_options){.ttl_ms = 60000}, &lock, NULL) != 0) return;
+  redmoon_lock_options options = {.ttl_ms = 60000, .wait_ms = (int64_t)draw(2), .fair = (int64_t)draw(2)};
+  if (redmoon_lock_acquire(client, "x", 1, &options, &lock, NULL) != 0) return;
   (void)!redmoon_lock_extend(lock, 70000, NULL);
   if (draw(2) == 0) (void)!redmoon_lock_release(lock, NULL);
   redmoon_lock_free(lock);
@@ -211,10 +212,70 @@ static void a_lifetime_that_is_set_by_a_second_command_is_missed(void **state) {
   assert_true(kill_many(acts, 1, key, sizeof key));
 }
 
+/* Waiters for a lock, in turn: each is a process, and writes its number down when its turn has come. */
+enum { WAITERS = 6 };
+
+static void wait_in_turn(const char *url, int number) {
+  redmoon_client *client;
+  redmoon_lock *lock;
+  redmoon_reply *reply;
+  redmoon_error err;
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  options.wait_ms = 120000;
+  options.fair = 1;
+  char text[12];
+  snprintf(text, sizeof text, "%d", number);
+  int status = redmoon_client_open(url, NULL, &client, &err);
+  if (status == 0) status = redmoon_lock_acquire(client, "n", 1, &options, &lock, &err);
+  if (status == 0) status = redmoon_command(client, 3, (const char *[]){"RPUSH", "turns", text}, NULL, &reply, &err);
+  if (status == 0) status = redmoon_lock_release(lock, &err);
+  _exit(status == 0 ? 0 : 1);
+}
+
+static void waiters_that_are_killed_let_the_others_go_on_in_their_order(void **state) {
+  (void)state;
+  static const bool dies[WAITERS] = {true, false, true, true, false, false};
+  redis_server *server = redis_server_start(NULL);
+  redmoon_client *client;
+  redmoon_lock *held;
+  redmoon_error err;
+  assert_int_equal(redmoon_client_open(redis_server_url(server), NULL, &client, &err), 0);
+  assert_int_equal(redmoon_lock_acquire(client, "n", 1, &(redmoon_lock_options){.ttl_ms = 600000}, &held, &err), 0);
+  pid_t pids[WAITERS];
+  for (int i = 0; i < WAITERS; i++) {
+    pids[i] = fork();
+    assert_true(pids[i] >= 0);
+    if (pids[i] == 0) wait_in_turn(redis_server_url(server), i);
+    int64_t patience_us = rm_clock_now_us() + 60000000;
+    while (ask_integer(client, "ZCARD", "redmoon:{n}:lock.queue", NULL) <= i) assert_true(rm_clock_now_us() < patience_us);
+  }
+  for (int i = 0; i < WAITERS; i++)
+    if (dies[i]) kill(pids[i], SIGKILL);
+  assert_int_equal(redmoon_lock_release(held, &err), 0);
+  redmoon_lock_free(held);
+  for (int i = 0; i < WAITERS; i++) {
+    int ended;
+    assert_int_equal(waitpid(pids[i], &ended, 0), pids[i]);
+    assert_true(dies[i] ? WIFSIGNALED(ended) : WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+  }
+  redmoon_reply *turns = ask(client, "LRANGE", "turns", "0", "-1", NULL);
+  static const char *const expected[] = {"1", "4", "5"};
+  assert_int_equal(redmoon_reply_count(turns), 3);
+  for (size_t i = 0; i < 3; i++)
+    assert_string_equal(redmoon_reply_string(redmoon_reply_at(turns, i), NULL), expected[i]);
+  redmoon_reply_free(turns);
+  assert_int_equal(ask_integer(client, "EXISTS", "redmoon:{n}:lock", "redmoon:{n}:lock.queue", "redmoon:{n}:lock.beats",
+                               NULL),
+                   0);
+  redmoon_client_close(client);
+  redis_server_stop(server);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(no_pattern_leaves_a_key_without_a_lifetime),
       cmocka_unit_test(a_lifetime_that_is_set_by_a_second_command_is_missed),
+      cmocka_unit_test(waiters_that_are_killed_let_the_others_go_on_in_their_order),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "engine/op.h"
 #include "support/ask.h"
 #include "support/lossy_proxy.h"
 #include "support/redis_server.h"
@@ -85,6 +86,33 @@ static void a_lock_is_had_and_given_back(void **state) {
   }
 }
 
+/* One holds it, without loss, while another waits: that one gets one ticket, and then the lock, whatever is lost. */
+static void a_turn_is_waited_for_and_had_once(void **state) {
+  fixture *f = *state;
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  options.fair = 1;
+  options.wait_ms = 600000;
+  redmoon_error err;
+  for (int i = 0; i < CALLS / 3; i++) {
+    redmoon_lock *first, *second;
+    redmoon_op *op;
+    if (redmoon_lock_acquire(f->direct, "x", 1, &options, &first, &err) != 0) fail_msg("turn %d: %s", i, err.message);
+    assert_int_equal(redmoon_lock_acquire_start(f->client, "x", 1, &options, &second, &op, &err), 0);
+    while (ask_integer(f->direct, "ZCARD", "redmoon:{x}:lock.queue", NULL) == 0) assert_int_equal(redmoon_op_step(op), 0);
+    assert_int_equal(ask_integer(f->direct, "ZCARD", "redmoon:{x}:lock.queue", NULL), 1);
+    assert_int_equal(redmoon_lock_release(first, &err), 0);
+    rm_drive(op);
+    if (redmoon_op_finish(op, &err) != 0) fail_msg("turn %d: %s", i, err.message);
+    assert_true(redmoon_lock_fence(second) > redmoon_lock_fence(first));
+    assert_int_equal(redmoon_lock_holds(second), 1);
+    if (redmoon_lock_release(second, &err) != 0) fail_msg("release %d: %s", i, err.message);
+    redmoon_lock_free(first);
+    redmoon_lock_free(second);
+    assert_int_equal(ask_integer(f->direct, "EXISTS", "redmoon:{x}:lock", "redmoon:{x}:lock.queue",
+                                 "redmoon:{x}:lock.beats", NULL), 0);
+  }
+}
+
 static void a_limiter_takes_what_it_allowed_once(void **state) {
   fixture *f = *state;
   static const char *const algorithms[] = {"sliding_log", "gcra", "fixed_window"};
@@ -160,6 +188,44 @@ static void a_permit_is_had_and_given_back(void **state) {
   redmoon_semaphore_free(semaphore);
 }
 
+/* Pushed once each, by their request; given out, and ended once each. */
+static void a_stream_queue_loses_and_doubles_nothing(void **state) {
+  fixture *f = *state;
+  redmoon_stream_queue_options options = REDMOON_STREAM_QUEUE_OPTIONS_INIT;
+  options.lease_ms = 3600000; /* what an answer to a pop lost stays leased */
+  redmoon_stream_queue *queue;
+  redmoon_error err;
+  assert_int_equal(redmoon_stream_queue_new(f->client, "q", 1, &options, &queue, &err), 0);
+  for (int i = 0; i < CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    if (redmoon_stream_queue_push(queue, id, strlen(id), id, NULL, &err) != 0) fail_msg("push %d: %s", i, err.message);
+  }
+  assert_int_equal(ask_integer(f->direct, "XLEN", "redmoon:{q}:stream", NULL), CALLS);
+  int acked = 0, failed = 0, unknown = 0;
+  for (;;) {
+    redmoon_stream_job *job = NULL;
+    if (redmoon_stream_queue_pop(queue, 0, &job, &err) != 0) {
+      assert_int_equal(err.outcome, REDMOON_UNKNOWN);
+      unknown++;
+      continue;
+    }
+    if (job == NULL) break;
+    int end = (acked + failed) % 3, dead = -1;
+    const redmoon_stream_nack_options fatal = {NULL, 0, 1};
+    int status = end < 2 ? redmoon_stream_job_ack(job, &err) : redmoon_stream_job_nack(job, &fatal, &dead, &err);
+    if (status != 0) fail_msg("job %s: %s", redmoon_stream_job_id(job), err.message);
+    if (end < 2) acked++;
+    else failed++;
+    redmoon_stream_job_free(job);
+  }
+  redmoon_stream_queue_free(queue);
+  assert_int_equal(ask_integer(f->direct, "XLEN", "redmoon:{q}:stream.dead", NULL), failed);
+  int64_t left = ask_integer(f->direct, "XLEN", "redmoon:{q}:stream", NULL);
+  assert_int_equal(acked + failed + left, CALLS);
+  assert_true(left > 0 && left <= unknown);
+}
+
 static void a_message_of_a_topic_is_published_once(void **state) {
   fixture *f = *state;
   redmoon_topic *topic, *theirs;
@@ -211,9 +277,11 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_counter_counts_each_request_once),
       TEST(a_lock_is_had_and_given_back),
+      TEST(a_turn_is_waited_for_and_had_once),
       TEST(a_limiter_takes_what_it_allowed_once),
       TEST(a_permit_is_had_and_given_back),
       TEST(a_record_is_added_to_once),
+      TEST(a_stream_queue_loses_and_doubles_nothing),
       TEST(a_message_of_a_topic_is_published_once),
       TEST(without_an_id_answers_are_missed),
   };

@@ -47,11 +47,12 @@ static int lock(world *w, redmoon_error *err) {
   return rc;
 }
 
-/* Renewed, asked for by id, waited for by a rival, and held twice. */
+/* Renewed, asked for by id, waited for by a rival, in turn, and held twice. */
 static int lock_with_all(world *w, redmoon_error *err) {
   redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
   options.renew = 1;
   options.max_hold_ms = 60000;
+  options.fair = 1;
   char id[sizeof w->tag];
   snprintf(id, sizeof id, "%s", w->tag);
   for (char *at = strchr(id, ':'); at != NULL; at = strchr(at, ':')) *at = '-';
@@ -65,6 +66,7 @@ static int lock_with_all(world *w, redmoon_error *err) {
   redmoon_lock_options again = REDMOON_LOCK_OPTIONS_INIT, waits = REDMOON_LOCK_OPTIONS_INIT;
   again.token = redmoon_lock_token(outer);
   waits.wait_ms = 15;
+  waits.fair = 1;
   redmoon_error release_err, other;
   rc = redmoon_lock_acquire(w->client, w->tag, strlen(w->tag), &waits, &rival, err);
   assert_true(rc == REDMOON_ELOCKED || rc == REDMOON_ENOMEM);
@@ -82,9 +84,11 @@ static int lock_with_all(world *w, redmoon_error *err) {
 
 static void check_lock(world *w, int status, const redmoon_error *err) {
   (void)err;
-  char name[64];
+  char name[64], queue[64], beats[64];
   snprintf(name, sizeof name, "redmoon:{%s}:lock", w->tag);
-  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, NULL), 0);
+  snprintf(queue, sizeof queue, "redmoon:{%s}:lock.queue", w->tag);
+  snprintf(beats, sizeof beats, "redmoon:{%s}:lock.beats", w->tag);
+  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, queue, beats, NULL), 0);
 }
 
 static int limiter(world *w, redmoon_error *err) {
@@ -481,12 +485,103 @@ static void check_counter(world *w, int status, const redmoon_error *err) {
   if (value != 0) assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
 }
 
+/* Push two, pop both, waiting for the second; w->took counts them. */
+static int list_queue(world *w, redmoon_error *err) {
+  redmoon_list_queue *queue = NULL;
+  w->took = -1;
+  int rc = redmoon_list_queue_new(w->client, w->tag, strlen(w->tag), &queue, err);
+  if (rc != 0) {
+    assert_null(queue);
+    return rc;
+  }
+  int64_t length = 0;
+  w->took = 0;
+  for (int step = 0; rc == 0 && step < 5; step++) {
+    redmoon_reply *item = NULL;
+    if (step < 2) rc = redmoon_list_queue_push(queue, "payload", 7, &length, err);
+    else if (step == 2) rc = redmoon_list_queue_length(queue, &length, err);
+    else rc = redmoon_list_queue_pop(queue, step == 3 ? 0 : 60000, &item, err);
+    if (rc == 0) assert_int_equal(step < 3 ? length == (step == 0 ? 1 : 2) : item != NULL, 1);
+    redmoon_reply_free(item);
+    if (rc == 0) w->took++;
+  }
+  redmoon_list_queue_free(queue);
+  return rc;
+}
+
+/* What is left is what was pushed and not popped; the call that failed was done or was not. */
+static void check_list_queue(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[] = {0, 1, 2, 2, 1, 0};
+  int took = w->took < 0 ? 0 : w->took;
+  assert_int_equal(status == 0, took == 5);
+  int64_t length = ask_integer(w->client, "LLEN", w->tag, NULL);
+  bool next_not_done = took == 5 || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  if (next_not_done ? length != after[took] : length != after[took] && length != after[took + 1])
+    fail_msg("list queue: after %d of 5 calls, the next %s, there are %lld items", took,
+             redmoon_outcome_name(err->outcome), (long long)length);
+}
+
+/* Two pushes, one that is done, one that fails and is redriven. */
+static int stream_queue_calls(redmoon_stream_queue *queue, redmoon_error *err) {
+  redmoon_stream_job *job = NULL, *more[2] = {NULL, NULL};
+  redmoon_stream_queue_counts counts;
+  redmoon_stream_dead_list *list = NULL;
+  const redmoon_bytes two[] = {{"a", 1}, {"b", 1}};
+  char ids[2][REDMOON_STREAM_ID_SIZE];
+  int64_t moved = 0;
+  size_t got = 0;
+  int rc = redmoon_stream_queue_push_many(queue, two, 2, "memory", ids, err);
+  if (rc == 0) rc = redmoon_stream_queue_push(queue, "c", 1, NULL, ids[0], err);
+  if (rc == 0) rc = redmoon_stream_queue_pop(queue, 0, &job, err);
+  assert_int_equal(rc == 0, job != NULL);
+  if (rc == 0) rc = redmoon_stream_job_extend(job, 1000, err);
+  if (rc == 0) rc = redmoon_stream_job_release(job, err);
+  redmoon_stream_job_free(job);
+  if (rc == 0) rc = redmoon_stream_queue_pop_many(queue, 2, 60000, more, &got, err);
+  if (rc == 0) assert_in_range(got, 1, 2); /* the one that was released, or those behind it */
+  if (rc == 0) rc = redmoon_stream_job_ack_next(more[0], &job, err);
+  if (rc == 0) redmoon_stream_job_free(job);
+  const redmoon_stream_nack_options fatal = {"memory", 0, 1};
+  if (rc == 0 && got == 2) rc = redmoon_stream_job_nack(more[1], &fatal, NULL, err);
+  for (size_t i = 0; i < got; i++) redmoon_stream_job_free(more[i]);
+  if (rc == 0) rc = redmoon_stream_queue_stats(queue, &counts, err);
+  if (rc == 0) rc = redmoon_stream_queue_dead(queue, 5, &list, err);
+  redmoon_stream_dead_list_free(list);
+  return rc == 0 ? redmoon_stream_queue_redrive(queue, 5, &moved, err) : rc;
+}
+
+static int stream_queue(world *w, redmoon_error *err) {
+  redmoon_stream_queue_options options = REDMOON_STREAM_QUEUE_OPTIONS_INIT;
+  options.lease_ms = 600000;
+  redmoon_stream_queue *queue = NULL;
+  int rc = redmoon_stream_queue_new(w->client, w->tag, strlen(w->tag), &options, &queue, err);
+  if (rc != 0) {
+    assert_null(queue);
+    return rc;
+  }
+  rc = stream_queue_calls(queue, err);
+  redmoon_stream_queue_free(queue);
+  return rc;
+}
+
+/* Whatever failed, each of three jobs at most is in one place. */
+static void check_stream_queue(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char name[64], dead[64];
+  snprintf(name, sizeof name, "redmoon:{%s}:stream", w->tag);
+  snprintf(dead, sizeof dead, "redmoon:{%s}:stream.dead", w->tag);
+  int64_t left = ask_integer(w->client, "XLEN", name, NULL) + ask_integer(w->client, "XLEN", dead, NULL);
+  assert_true(status == 0 ? left == 2 : left <= 3);
+}
+
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
       {"sessions", sessions, NULL, false},
       {"records", records, check_records, false},
       {"semaphore", semaphore, check_semaphore, false},
       {"read-write lock", rwlock, check_rwlock, false},
+      {"list queue", list_queue, check_list_queue, false},
+      {"stream queue", stream_queue, check_stream_queue, false},
       {"lock", lock, check_lock, false},
       {"lock with all", lock_with_all, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},

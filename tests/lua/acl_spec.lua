@@ -19,6 +19,8 @@ use["Blocklist"] = function(client)
   end
   assert(list:revoke_family("f"))
   assert(list:check { jti = "j", sub = "s", iat = 1, family = "f" }.revoked)
+  local _, message = client:blocklist("b", { min_replicas = 1 }):bump("s")
+  assert(message:find("it has reached 0 replicas", 1, true), message)
 end
 
 use["Counter"] = function(client)
@@ -40,6 +42,10 @@ use["Lock"] = function(client)
   assert(inner:release())
   assert(lock:extend())
   assert(lock:release())
+  local fair = assert(client:lock("x", { fair = true }))
+  local none, _, code = client:lock("x", { fair = true, wait = 0.02 })
+  assert(none == nil and code == "LOCKED", code)
+  assert(fair:release())
   local _, message = client:lock("x", { ttl = 0.1, min_replicas = 1 })
   assert(message:find("it has reached 0 replicas", 1, true), message)
 end
@@ -90,6 +96,27 @@ use["Sessions"] = function(client)
   assert(sessions:revoke(id))
   assert(sessions:create("ann", { visits = 1 }))
   assert(sessions:revoke_all("ann"))
+end
+
+use["Stream queue"] = function(client)
+  local queue = assert(client:stream_queue("q", { lease = 60, max_attempts = 1 }))
+  assert(queue:push("a"))
+  assert(queue:push_many({ { payload = "b" }, { payload = "c" } }, { request_id = redmoon.new_jti() }))
+  local a, b = assert(queue:pop()), assert(queue:pop(1))
+  assert(a:extend())
+  assert(a:release())
+  assert(not select(2, b:ack_next()))
+  assert(queue:pop():nack { error = "no" })
+  for _, job in ipairs(assert(queue:pop_many(10))) do assert(job:nack { fatal = true }) end
+  assert(#assert(queue:dead()) > 0)
+  assert(queue:stats())
+  assert(queue:redrive() > 0)
+  for _, job in ipairs(assert(queue:pop_many(10))) do assert(job:ack()) end
+  -- A lease that is over, taken over.
+  local short = assert(client:stream_queue("short", { lease = 0.1, max_attempts = 5 }))
+  assert(short:push("x"))
+  assert(short:pop())
+  assert(short:pop(10):ack())
 end
 
 use["Fence guard"] = function(client)

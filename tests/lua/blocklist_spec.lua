@@ -88,6 +88,17 @@ helper.over_each_way(describe, "a blocklist", function(way)
     helper.assert_raises("blocklist family: 0 bytes", function() list:revoke_family("") end)
   end)
 
+  it("says when a revocation is on too few replicas, and keeps it", function()
+    local list = client:blocklist("api", { min_replicas = 1 })
+    local message, detail = helper.assert_failure("UNAVAILABLE", list:revoke { jti = "a", exp = now + 100 })
+    assert.equal("blocklist: it is written and stays so, but it has reached 0 replicas in time, and min_replicas is 1",
+      message)
+    assert.equal("answered", detail.outcome)
+    assert.is_true(detail.retryable)
+    assert.is_true(client:blocklist("api"):check { jti = "a" }.revoked)
+    assert.is_true(list:check { jti = "a" }.revoked) -- checks wait for nobody
+  end)
+
   it("checks many at once", function()
     local list = client:blocklist("api")
     local claims = {}
@@ -133,7 +144,8 @@ helper.over_each_way(describe, "a blocklist", function(way)
     option("option 'leeway': 601 is not accepted; it takes seconds from 0 to 600", { leeway = 601 })
     option("option 'max_life': 0.5 is not accepted; it takes seconds from 1", { max_life = 0.5 })
     option("option on_error: 'closed' is not accepted; give \"deny\"", { on_error = "closed" })
-    option("option 'min_replicas' is not in this version", { min_replicas = 1 })
+    option("option 'min_replicas': 1001 is not accepted; it takes an integer from 0 to 1000", { min_replicas = 1001 })
+    option("option 'min_replicas': 1.5 is not accepted; it takes an integer from 0 to 1000", { min_replicas = 1.5 })
     option("unknown option 'isuer' %(did you mean 'issuer'%?%)", { isuer = "x" })
     refuses("blocklist name: 'a b' is not accepted", function() client:blocklist("a b") end)
     local list = client:blocklist("api", { hash_key = ("secret"):rep(5) })

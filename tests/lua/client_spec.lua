@@ -58,7 +58,7 @@ describe("a client", function()
   end)
 
   it("serves a coroutine", function()
-    local client <close> = helper.client()
+    local client <close> = helper.client { loop = "blocking" }
     assert.equal("PONG", coroutine.wrap(function() return client:ping() end)())
   end)
 
@@ -188,7 +188,9 @@ describe("client:on", function()
     assert.same({ dropped = 0, errors = 1, queued = 0 }, hook:stats())
   end)
 
+  -- Functions of events are called where nothing can yield, so a client that they use is one that blocks.
   it("hands over the next event after one whose function raised", function()
+    local client <close> = helper.client { loop = "blocking" } -- luacheck: ignore
     local count = 0
     local hook = client:on("command", function()
       count = count + 1
@@ -203,6 +205,7 @@ describe("client:on", function()
   end)
 
   it("lets the function use the client", function()
+    local client <close> = helper.client { loop = "blocking" } -- luacheck: ignore
     local depth = 0
     client:on("command", function(event)
       if event.command == "ECHO" then
@@ -215,6 +218,7 @@ describe("client:on", function()
   end)
 
   it("drops events beyond its queue, and counts them", function()
+    local client <close> = helper.client { loop = "blocking" } -- luacheck: ignore
     local seen = 0
     local hook
     hook = client:on("command", function()
@@ -279,7 +283,7 @@ describe("credentials", function()
   end)
 
   it("may use other clients, and views share them", function()
-    local vault <close> = helper.client()
+    local vault <close> = helper.client { loop = "blocking" } -- the function is called where nothing can yield
     vault:set("password", "s3cret")
     local client <close> = assert(redmoon.connect(server.url, {
       credentials = function() return "app", vault:get("password") end,

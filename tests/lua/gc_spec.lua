@@ -98,10 +98,10 @@ end
 -- The same kinds of objects, each forgotten in the middle of its life.
 local function use_and_forget(client, i)
   local tag = "tag" .. i
-  local other = assert(redmoon.connect(helper.server().url, { pool_size = 1, min_idle = 1 }))
+  local other = assert(redmoon.connect(helper.server().url, { pool_size = 1, min_idle = 1, loop = "blocking" }))
   assert.equal(tag, other:echo(tag))
   local credentials = assert(redmoon.connect(helper.server().url, {
-    credentials = function() return "default", tag end,
+    credentials = function() return "default", tag end, loop = "blocking",
   }))
   assert.equal(tag, credentials:echo(tag))
   assert(client:lock("forgotten" .. tag))
@@ -138,7 +138,7 @@ describe("the collector", function()
   local client
 
   before_each(function()
-    client = helper.client()
+    client = helper.client { loop = "blocking" } -- coroutines are left lying here, under no loop
     for i = 1, 300 do assert(client:sadd("members", "member" .. i)) end
   end)
   after_each(function()
@@ -170,7 +170,8 @@ describe("the collector", function()
   end
 
   it("gives back, closed, the connection of a transaction whose coroutine was abandoned", function()
-    local lone <close> = assert(redmoon.connect(helper.server().url, { pool_size = 1, client_name = "abandoned" }))
+    local lone <close> = assert(redmoon.connect(helper.server().url,
+      { pool_size = 1, client_name = "abandoned", loop = "blocking" }))
     local function connections()
       local _, count = assert(client:call("CLIENT", "LIST")):gsub("name=abandoned", "")
       return count

@@ -6,6 +6,22 @@ local redmoon = require "redmoon"
 
 local M = {}
 
+-- Under an event loop (tests/support/run_in_loop.lua) every client of the specs uses it.
+local loop = os.getenv "REDMOON_TEST_LOOP"
+local function with_loop(options)
+  local copy = { loop = loop }
+  for name, value in pairs(options or {}) do copy[name] = value end
+  return copy
+end
+if loop then
+  local connect = redmoon.connect
+  function redmoon.connect(url, options) -- luacheck: ignore
+    if type(url) == "table" then return connect(with_loop(url)) end
+    if options ~= nil and type(options) ~= "table" then return connect(url, options) end
+    return connect(url, with_loop(options))
+  end
+end
+
 local debugging = { "--enable-debug-command", "yes" }
 local servers = {}
 local tries = 0
@@ -101,7 +117,7 @@ end
 
 -- A client of the unix server with an empty database.
 function M.client(options)
-  local client = assert(M.server():connect(options))
+  local client = assert(M.server():connect(with_loop(options)))
   assert(client:flushall())
   return client
 end

@@ -110,6 +110,7 @@ helper.over_each_way(describe, "a lock", function(way)
     end)
     for option, case in pairs {
       wait = { -1, "%-1 is not accepted; it takes seconds from 0 to 86400" },
+      fair = { 1, "a number is not accepted; it takes true or false" },
       renew = { 1, "a number is not accepted; it takes true or false" },
       max_hold = { "x", "a string is not accepted; it takes seconds from ttl to 31622400" },
       on_lost = { "x", "a string is not accepted; it takes a function" },
@@ -150,6 +151,24 @@ helper.over_each_way(describe, "a lock", function(way)
     local lock <close> = assert(other:lock("l", { wait = 30 }))
     assert.is_true(lock:held())
     assert.is_false(dead:held())
+  end)
+
+  it("is taken in turn with fair, and kept from others while somebody waits", function()
+    local holder = assert(client:lock("l", { fair = true }))
+    -- The ticket of somebody who asked first.
+    client:call("ZADD", "redmoon:{l}:lock.queue", 1, "gone")
+    local time = client:time()
+    client:call("ZADD", "redmoon:{l}:lock.beats", (time[1] + 5) * 1000000, "gone")
+    local message = helper.assert_failure("LOCKED", other:lock("l", { fair = true, wait = 0.02 }))
+    assert.matches("is held by another", message)
+    assert.same({ "gone" }, client:zrange("redmoon:{l}:lock.queue", 0, -1))
+    assert.is_true(holder:release())
+    assert.matches("free, but kept for others", helper.assert_failure("LOCKED", other:lock("l")))
+    assert.matches("free, but kept for others", helper.assert_failure("LOCKED", other:lock("l", { fair = true })))
+    client:call("ZADD", "redmoon:{l}:lock.beats", 1, "gone") -- it was not seen for long
+    local next_one <close> = assert(other:lock("l", { fair = true, wait = 60 }))
+    assert.is_true(next_one.fence > holder.fence)
+    assert.equal(0, client:exists("redmoon:{l}:lock.queue", "redmoon:{l}:lock.beats"))
   end)
 
   it("is renewed until its release", function()

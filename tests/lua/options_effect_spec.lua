@@ -326,14 +326,6 @@ describe("the option", function()
       connect({ read_from = "primary" }):close()
     end)
 
-    it("loop", function()
-      for _, loop in ipairs { "cqueues", "luv", "copas", { wait = print } } do
-        helper.assert_raises("spec.lua:%d+: option 'loop': only \"blocking\" is in this version", function()
-          redmoon.connect(server.url, { loop = loop })
-        end)
-      end
-      connect({ loop = "blocking" }):close()
-    end)
   end)
 end)
 

@@ -88,13 +88,20 @@ describe("redmoon.connect", function()
     assert(redmoon.connect("rediss://localhost", { tls = { verify = false, min_version = "1.3" } })):close()
   end)
 
-  it("takes the blocking loop only, and says so", function()
+  it("takes the loops it knows, and tables of functions", function()
     assert(redmoon.connect { loop = "blocking" }):close()
-    helper.assert_raises("option 'loop': only \"blocking\" is in this version", function()
-      redmoon.connect { loop = "cqueues" }
+    assert(redmoon.connect { loop = { wait = function() end } }):close()
+    helper.assert_raises("unknown loop 'cqueue' %(did you mean 'cqueues'%?%)", function()
+      redmoon.connect { loop = "cqueue" }
     end)
-    helper.assert_raises("option 'loop': only", function()
-      redmoon.connect { loop = {} }
+    helper.assert_raises("option 'loop': its function 'wait' is missing; it takes", function()
+      redmoon.connect { loop = { sleep = print } }
+    end)
+    helper.assert_raises("option 'loop': its function 'forget' is a number; it takes", function()
+      redmoon.connect { loop = { wait = print, forget = 1 } }
+    end)
+    helper.assert_raises("option 'loop': a boolean is not accepted; it takes", function()
+      redmoon.connect { loop = true }
     end)
   end)
 

@@ -108,6 +108,7 @@ helper.over_each_way(describe, "a pipeline", function(way)
   end)
 
   it("lets its function yield", function()
+    local client <close> = helper.connect(way, { loop = "blocking" }) -- luacheck: ignore
     local thread = coroutine.wrap(function()
       return client:pipeline(function(p)
         p:echo("one")

@@ -63,6 +63,14 @@ static const char *const steps[] = {
     "local c <close> = assert(redmoon.connect(url, {pool_size = 2, credentials = function() return nil, 'any' "
     "end}))\n"
     "local _, why, code = c:ping()  assert(code == nil or code == 'ERR' or code == 'WRONGPASS', why)",
+    "local q <close> = assert(client:list_queue('q', {codec = {encode = tostring, decode = tonumber}}))\n"
+    "assert(q:push(5))  assert(assert(q:pop()) == 5)  local j = assert(client:list_queue('q', {codec = 'json'}))\n"
+    "assert(j:push{1, {a = 2.5}})  assert(assert(j:pop(1))[2].a == 2.5)  assert(assert(j:length()) == 0)",
+    "local q <close> = assert(client:stream_queue('s', {lease = 600}))\n"
+    "assert(q:push({1}, {request_id = tostring(math.random(1 << 60))}))  assert(q:push_many{{payload = 2}, {payload = 'x'}})\n"
+    "local job <close> = assert(q:pop(1))  assert(job:extend())  assert(job:ack())\n"
+    "for _, more in ipairs(assert(q:pop_many(5))) do assert(more:nack{fatal = true, error = more}) end\n"
+    "assert(assert(q:stats()).dead >= 1)  assert(#assert(q:dead()) >= 1)  assert(assert(q:redrive()) >= 1)",
     "local j = redmoon.json  local t = {a = {1, 2.5, ('x'):rep(100)}, b = j.array()}\n"
     "assert(#assert(j.decode(assert(j.encode(t)))).a == 3)  assert(select(3, j.decode('[')) ~= nil)",
     "assert(not pcall(redmoon.connect, url, {pool_sise = 3}))  assert(not pcall(client.get, client, {}))",

@@ -176,6 +176,7 @@ helper.over_each_way(describe, "a transaction", function(way)
   end)
 
   it("lets its function yield", function()
+    local client <close> = helper.connect(way, { loop = "blocking" }) -- luacheck: ignore
     local thread = coroutine.wrap(function()
       return client:transaction("a", function(tx)
         coroutine.yield(tx:get("a") or "absent")

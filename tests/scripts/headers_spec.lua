@@ -16,7 +16,8 @@ end
 
 local WRITES = {}
 for name in ("DEL HDEL HINCRBY HINCRBYFLOAT HSET INCRBY LPOP LTRIM PERSIST PEXPIRE PUBLISH RENAME RPUSH SADD SET SREM "
-  .. "UNLINK ZADD ZREM ZREMRANGEBYRANK ZREMRANGEBYSCORE"):gmatch("%u+") do WRITES[name] = true end
+  .. "UNLINK XACK XADD XAUTOCLAIM XCLAIM XDEL XGROUP "
+  .. "ZADD ZREM ZREMRANGEBYRANK ZREMRANGEBYSCORE"):gmatch("%u+") do WRITES[name] = true end
 
 describe("server-side scripts", function()
   local names = scripts.names()

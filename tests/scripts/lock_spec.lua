@@ -6,7 +6,7 @@ local scripts = require "scripts"
 local server = require "server"
 local fake = require "fake_redis"
 
-local LOCK, FENCE = "redmoon:{n}:lock", "redmoon:{n}:fence"
+local LOCK, FENCE, BEATS = "redmoon:{n}:lock", "redmoon:{n}:fence", "redmoon:{n}:lock.beats"
 local REQUEST = "redmoon:{n}:lock+req.r1"
 local OK, HELD, GONE, MORE, SPENT = 1, 0, -1, 2, -2
 
@@ -17,10 +17,12 @@ describe("lock scripts on a server", function()
   before_each(function() redis:call("FLUSHALL") end)
 
   local function acquire(token, lease, id, max)
-    return redis:call("EVAL", scripts.expand("lock_acquire"), 2, LOCK, FENCE, token, lease or 10000, id or "1", max or 0)
+    return redis:call("EVAL", scripts.expand("lock_acquire"), 3, LOCK, FENCE, BEATS, token, lease or 10000,
+      id or "1", max or 0)
   end
   local function request(token, lease, id)
-    return redis:call("EVAL", scripts.expand("lock_acquire"), 3, LOCK, FENCE, REQUEST, token, lease or 10000, id, 0)
+    return redis:call("EVAL", scripts.expand("lock_acquire"), 4, LOCK, FENCE, BEATS, REQUEST, token, lease or 10000,
+      id, 0)
   end
   local function extend(token, lease, id)
     return redis:call("EVAL", scripts.expand("lock_extend"), 1, LOCK, token, lease or 10000, id or "1")
@@ -152,7 +154,7 @@ describe("lock scripts on a server", function()
 
   it("the longest hold cuts each extension, and re-entry, and is told apart", function()
     local start = 1700000000000000
-    assert.are.equal(OK, at(start, "lock_acquire", {LOCK, FENCE}, "a", 60000, "x", 100000)[1])
+    assert.are.equal(OK, at(start, "lock_acquire", {LOCK, FENCE, BEATS}, "a", 60000, "x", 100000)[1])
     assert.are.same({OK, 60000}, {table.unpack(at(start + 1000, "lock_extend", {LOCK}, "a", 60000, "x"), 1, 2)})
     assert.are.same({OK, 70000}, at(start + 30000000, "lock_extend", {LOCK}, "a", 70000, "x"))
     assert.are.same({OK, 80000}, at(start + 20000000, "lock_extend", {LOCK}, "a", 90000, "x"))
@@ -163,7 +165,7 @@ describe("lock scripts on a server", function()
     assert.are.equal(SPENT, at(start + 100000000, "lock_extend", {LOCK}, "a", 90000, "x")[1])
     assert.are.equal(SPENT, at(start + 900000000, "lock_extend", {LOCK}, "a", 90000, "x")[1])
     assert.are.same(before, dumps())
-    local entered = at(start + 40000000, "lock_acquire", {LOCK, FENCE}, "a", 86400000, "y", 0)
+    local entered = at(start + 40000000, "lock_acquire", {LOCK, FENCE, BEATS}, "a", 86400000, "y", 0)
     assert.are.equal(MORE, entered[1])
     assert.is_true(redis:call("PTTL", LOCK) <= 80000)
     assert.are.equal(2, entered[4])
@@ -173,7 +175,7 @@ describe("lock scripts on a server", function()
 
   it("a clock that is set back gives no hold longer than the longest", function()
     local start = 1700000000000000
-    at(start, "lock_acquire", {LOCK, FENCE}, "a", 1000, "x", 50000)
+    at(start, "lock_acquire", {LOCK, FENCE, BEATS}, "a", 1000, "x", 50000)
     assert.are.same({OK, 50000}, at(start - 3600000000, "lock_extend", {LOCK}, "a", 86400000, "x"))
   end)
 
@@ -234,7 +236,7 @@ describe("lock scripts in every interleaving of three clients", function()
   end
   local LEASE, TICK = 30, 10000 -- ms, us
   local MAX = {0, 50, 0} -- ms
-  local KEYS2, KEYS1 = {LOCK, FENCE}, {LOCK}
+  local KEYS3, KEYS1 = {LOCK, FENCE, BEATS}, {LOCK}
 
   local function token(id, client) return id .. "-" .. client.serial end
 
@@ -268,7 +270,7 @@ describe("lock scripts in every interleaving of three clients", function()
     local fresh = client.until_us <= now
     if fresh then client.serial, client[1], client[2] = client.serial + 1, false, false end
     local args = {token(id, client), tostring(LEASE), tostring(hold), tostring(MAX[id])}
-    local answer = run.lock_acquire(world.redis, KEYS2, args)
+    local answer = run.lock_acquire(world.redis, KEYS3, args)
     if answer[1] == HELD then
       assert(fresh, "a holder was told that another holds it")
       return

@@ -14,6 +14,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -330,14 +331,19 @@ static void lock_that_reaches_too_few_replicas_is_given_back(void **state) {
   assert_int_equal(ask_integer(f->client, "EXISTS", KEY, NULL), 0);
 }
 
-static void lock_that_reaches_its_replicas_is_held(void **state) {
-  fixture *f = *state;
+static redis_server *replica_of(fixture *f) {
   char port[16];
   snprintf(port, sizeof port, "%d", redis_server_port(f->server));
   const char *args[] = {"--replicaof", "127.0.0.1", port, "--repl-diskless-load", "disabled", NULL};
   redis_server *replica = redis_server_start(&(redis_server_options){.args = args});
   int64_t patience_us = rm_clock_now_us() + 20000000;
   while (ask_integer(f->client, "WAIT", "1", "100", NULL) < 1) assert_true(rm_clock_now_us() < patience_us);
+  return replica;
+}
+
+static void lock_that_reaches_its_replicas_is_held(void **state) {
+  fixture *f = *state;
+  redis_server *replica = replica_of(f);
   redmoon_lock_options options = ttl(30000);
   options.min_replicas = 1;
   redmoon_lock *lock = acquire(f->client, &options);
@@ -352,6 +358,32 @@ static void lock_that_reaches_its_replicas_is_held(void **state) {
   redis_server_stop(replica);
 }
 
+/* Its answer was lost; the connection that repeats it has written nothing before, and that is what servers count. */
+static void acquisition_that_is_repeated_waits_for_its_replicas_as_well(void **state) {
+  fixture *f = *state;
+  redis_server *replica = replica_of(f);
+  for (int i = 0; i < 2; i++) {
+    cutter *c = cutter_start(redis_server_url(f->server));
+    redmoon_client *through;
+    redmoon_error err;
+    assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
+    redmoon_lock_options options = ttl(60000);
+    options.min_replicas = 1;
+    options.request_id = i == 1 ? "r.3" : NULL;
+    redmoon_lock *lock = NULL;
+    assert_int_equal(kill(redis_server_pid(replica), SIGSTOP), 0); /* it lags */
+    cutter_lose(c, 1);
+    assert_int_equal(redmoon_lock_acquire(through, "n", 1, &options, &lock, &err), REDMOON_EUNAVAILABLE);
+    assert_int_equal(cutter_left(c), 0);
+    assert_non_null(strstr(err.message, "it has reached 0 replicas in time"));
+    assert_int_equal(ask_integer(f->client, "EXISTS", KEY, NULL), 0);
+    assert_int_equal(kill(redis_server_pid(replica), SIGCONT), 0);
+    redmoon_client_close(through);
+    cutter_stop(c);
+  }
+  redis_server_stop(replica);
+}
+
 static void bad_options_are_refused_with_the_accepted_range(void **state) {
   fixture *f = *state;
   redmoon_error err;
@@ -360,14 +392,15 @@ static void bad_options_are_refused_with_the_accepted_range(void **state) {
     redmoon_lock_options options;
     const char *says;
   } bad[] = {
-      {{10000, -1, 0, 0, 0, NULL, NULL}, "lock option wait: -1 ms is not accepted; give 0 to 86400000 ms"},
-      {{10000, 86400001, 0, 0, 0, NULL, NULL}, "lock option wait"},
-      {{10000, 0, 2, 0, 0, NULL, NULL}, "lock option renew: 2 is not accepted; give 0 to 1"},
-      {{10000, 0, 0, 9999, 0, NULL, NULL}, "lock option max_hold: 9999 ms is not accepted; give 10000 to"},
-      {{10000, 0, 0, INT64_MAX, 0, NULL, NULL}, "lock option max_hold"},
-      {{10000, 0, 0, 0, -1, NULL, NULL}, "lock option min_replicas: -1 is not accepted; give 0 to 1000"},
-      {{10000, 0, 0, 0, 0, "abc", NULL}, "lock option token: not accepted (3 bytes); give the token of a lock"},
-      {{10000, 0, 0, 0, 0, NULL, "a b"}, "request_id: not accepted"},
+      {{10000, -1, 0, 0, 0, NULL, NULL, 0}, "lock option wait: -1 ms is not accepted; give 0 to 86400000 ms"},
+      {{10000, 86400001, 0, 0, 0, NULL, NULL, 0}, "lock option wait"},
+      {{10000, 0, 2, 0, 0, NULL, NULL, 0}, "lock option renew: 2 is not accepted; give 0 to 1"},
+      {{10000, 0, 0, 9999, 0, NULL, NULL, 0}, "lock option max_hold: 9999 ms is not accepted; give 10000 to"},
+      {{10000, 0, 0, INT64_MAX, 0, NULL, NULL, 0}, "lock option max_hold"},
+      {{10000, 0, 0, 0, 0, NULL, NULL, 2}, "lock option fair: 2 is not accepted; give 0 to 1"},
+      {{10000, 0, 0, 0, -1, NULL, NULL, 0}, "lock option min_replicas: -1 is not accepted; give 0 to 1000"},
+      {{10000, 0, 0, 0, 0, "abc", NULL, 0}, "lock option token: not accepted (3 bytes); give the token of a lock"},
+      {{10000, 0, 0, 0, 0, NULL, "a b", 0}, "request_id: not accepted"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     assert_int_equal(redmoon_lock_acquire(f->client, "n", 1, &bad[i].options, &lock, &err), REDMOON_ECONFIG);
@@ -442,6 +475,7 @@ int main(void) {
       cmocka_unit_test_setup(acquisition_that_ended_unknown_is_found_by_its_id, empty),
       cmocka_unit_test_setup(lock_that_reaches_too_few_replicas_is_given_back, empty),
       cmocka_unit_test_setup(lock_that_reaches_its_replicas_is_held, empty),
+      cmocka_unit_test_setup(acquisition_that_is_repeated_waits_for_its_replicas_as_well, empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_the_accepted_range, empty),
       cmocka_unit_test_setup(threads_that_wait_all_get_their_turns, empty),
   };

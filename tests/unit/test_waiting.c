@@ -93,7 +93,7 @@ static int world_finish(void *ctx, redmoon_error *err) {
   return 0;
 }
 static void world_drop(void *ctx) { ((world *)ctx)->dropped++; }
-static const rm_waiting_class world_class = {world_start, world_retry, world_finish, world_drop};
+static const rm_waiting_class world_class = {world_start, world_retry, world_finish, world_drop, NULL};
 
 static redmoon_op *begin(world *w, int64_t wait_ms) {
   redmoon_op *op = NULL;
@@ -167,6 +167,39 @@ static void sleep_ends_when_what_stands_in_the_way_does(void **state) {
     int64_t slept = w.at_us[i] - w.at_us[i - 1];
     assert_true(slept <= 3 * MS && (slept >= 1 * MS || i == w.started - 1)); /* and it never spins */
   }
+  redmoon_op_cancel(op);
+}
+
+static int64_t by_ten_seconds(void *ctx, int attempts) { return (void)ctx, 10000 * MS * attempts; }
+
+static void class_may_say_how_long_it_sleeps_and_the_end_of_the_wait_cuts_it(void **state) {
+  (void)state;
+  static const rm_waiting_class slow_class = {world_start, world_retry, world_finish, world_drop, by_ten_seconds};
+  world w = {.retry_us = 1 * MS};
+  redmoon_op *op = NULL;
+  assert_int_equal(rm_waiting_start(client, &slow_class, &w, 45000, &op, NULL), 0);
+  w.now_us = NOW;
+  assert_int_equal(run(op, &w, RM_FOREVER), REDMOON_ELOCKED);
+  static const int64_t seconds[] = {0, 10, 30, 45};
+  assert_int_equal(w.started, 4);
+  for (int i = 0; i < 4; i++) assert_true(w.at_us[i] == NOW + seconds[i] * 1000 * MS);
+  assert_int_equal(w.left_us, 0);
+  redmoon_op_cancel(op);
+}
+
+/* Some give up what they hold while they wait in their last attempt, so there has to be one that knows that it is. */
+static void attempt_that_outlasts_the_wait_is_followed_by_the_last_at_once(void **state) {
+  (void)state;
+  world w = {.slow = true, .retry_us = 50 * MS};
+  redmoon_op *op = begin(&w, 100);
+  assert_int_equal(op->class->step(op, NOW), RM_WAIT);
+  assert_true(w.left_us == 100 * MS);
+  assert_int_equal(op->class->step(op, NOW + 300 * MS), RM_WAIT);
+  assert_int_equal(w.started, 2);
+  assert_int_equal(op->wants.fd, 77); /* it is under way already */
+  assert_int_equal(w.left_us, 0);
+  op->status = op->class->step(op, NOW + 300 * MS);
+  assert_int_equal(op->status, REDMOON_ELOCKED);
   redmoon_op_cancel(op);
 }
 
@@ -252,6 +285,8 @@ int main(void) {
       cmocka_unit_test(what_is_granted_is_handed_out_once),
       cmocka_unit_test(attempts_go_on_to_the_end_of_the_wait_and_the_last_is_made_there),
       cmocka_unit_test(sleep_ends_when_what_stands_in_the_way_does),
+      cmocka_unit_test(class_may_say_how_long_it_sleeps_and_the_end_of_the_wait_cuts_it),
+      cmocka_unit_test(attempt_that_outlasts_the_wait_is_followed_by_the_last_at_once),
       cmocka_unit_test(waiting_for_what_never_comes_ends_at_once),
       cmocka_unit_test(any_other_failure_ends_it),
       cmocka_unit_test(an_attempt_under_way_is_waited_for_and_cancelled_with_it),

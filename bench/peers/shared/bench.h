@@ -12,6 +12,10 @@
 
 enum { BENCH_KEYS = 1000, BENCH_SMALL = 16, BENCH_BIG = 65536, BENCH_LIST = 10000, BENCH_ITEM = 32 };
 #define BENCH_SMALL_VALUE "0123456789abcdef"
+enum { BENCH_MANY = 50, BENCH_BULK = 500 }; /* jobs */
+#define BENCH_JOB \
+  "{\"text\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}" /* 99 bytes */
+#define BENCH_JSON_ID 9007199254740993 /* of the cached object; no double holds it */
 #define BENCH_LIMIT_TEXT "100000" /* of the rate limiter, a second: nobody is refused */
 
 /* One operation of a work; `full` asks for a look at every element, else count, first and last are checked. */

@@ -5,12 +5,16 @@
 -- checks it: every element when `full`, else count, first and last.
 local M = {small = 16, big = 65536, list = 10000, item = 32, value = "0123456789abcdef"}
 
+M.many, M.bulk = 50, 500 -- jobs
+M.job = {text = ("x"):rep(88)}
+M.json_id = 9007199254740993 -- of the cached object; no double holds it
+
 M.keys = {}
 for i = 0, 999 do
   M.keys[i + 1] = ("bench:key:%04d"):format(i)
 end
 
-M.commands = {pipe100 = 100, pipe1000 = 1000, lock = 2} -- in one operation; others: 1
+M.commands = {pipe100 = 100, pipe1000 = 1000, lock = 2, job50 = 50, jobs = 500} -- in one operation
 
 function M.wrong(length)
   error(("unexpected reply: not OK, or a string of %d bytes"):format(length), 2)

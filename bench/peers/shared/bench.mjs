@@ -7,7 +7,7 @@ import {readFileSync} from "node:fs";
 
 export const keys = Array.from({length: 1000}, (_, i) => `bench:key:${String(i).padStart(4, "0")}`);
 export const value = "0123456789abcdef";
-const commandsOf = {pipe100: 100, pipe1000: 1000};
+const commandsOf = {pipe100: 100, pipe1000: 1000, job50: 50, jobs: 500};
 
 export function expect(ok, what) {
   if (!ok) throw new Error(`unexpected reply: not ${what}`);

@@ -33,8 +33,9 @@ typedef struct redmoon_blocklist_options {
   int64_t leeway_ms;    /**< 60,000; 0 to 600,000.  How long after exp a verifier may still accept */
   int64_t max_life_ms;  /**< 30 days; 1 s to 36,525 days: the longest life of any token of a subject */
   const char *on_error; /**< "deny"; "allow" or "error": what a check says when Redis fails; it is counted always */
+  int64_t min_replicas; /**< 0 to 1,000; so many replicas must have what a call has written, within 1 s on top of its time */
 } redmoon_blocklist_options;
-#define REDMOON_BLOCKLIST_OPTIONS_INIT {0, 0, 0, REDMOON_UNSET, REDMOON_UNSET, 0}
+#define REDMOON_BLOCKLIST_OPTIONS_INIT {0, 0, 0, REDMOON_UNSET, REDMOON_UNSET, 0, REDMOON_UNSET}
 
 /** `name`: 1 to 32 letters, digits, '.', '_' and '-'.  `options` may be NULL.  *out is owned by the caller
  *  (redmoon_blocklist_free). */
@@ -42,12 +43,16 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_blocklist_new(redmoon_client *client,
                                                          const redmoon_blocklist_options *options,
                                                          redmoon_blocklist **out, redmoon_error *err);
 
-/* Revoke.  All ids below are 1 to 1,024 bytes, any bytes. */
+/* Revoke.  All ids below are 1 to 1,024 bytes, any bytes.
+ *
+ * With min_replicas each call that writes waits until so many replicas have it; with fewer, or when nobody can tell, it
+ * fails with REDMOON_EUNAVAILABLE and outcome REDMOON_ANSWERED.  **What it has written stays written, and *out says what
+ * was done**: a revocation is never taken back.  The same call may be made again, and asks the replicas again. */
 
 typedef enum redmoon_revocation_status {
   REDMOON_REVOCATION_EXPIRED = 0, /**< nothing accepts it any more: nothing was written */
   REDMOON_REVOCATION_DONE = 1,    /**< it is revoked */
-  REDMOON_REVOCATION_KEPT = 2     /**< it was revoked for as long or longer already: nothing was written */
+  REDMOON_REVOCATION_KEPT = 2     /**< it was revoked for as long or longer already: nothing was changed */
 } redmoon_revocation_status;
 
 /** A token to revoke. */

@@ -29,14 +29,17 @@ typedef struct redmoon_lock_options {
                                acquired as usual */
   const char *request_id; /**< NULL; 1 to 128 of A-Z a-z 0-9 . _ -: repeating the call with the same id, within 10 minutes,
                                gives the same lock, or REDMOON_ELOST when that one is held no more */
+  int64_t fair;           /**< 0; 1: those who wait with it get the lock in the order in which they asked first.  While any of
+                               them waits, nobody else gets it, without it neither; its owner still holds it once more */
 } redmoon_lock_options;
 #define REDMOON_LOCK_OPTIONS_INIT \
-  {REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0, 0}
+  {REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0, 0, REDMOON_UNSET}
 
 /** Takes the lock, or returns REDMOON_ELOCKED: at once, or after wait_ms.  A waiter asks again after pauses of 10 ms to 1 s
- *  (random, growing), never longer than the holder's lease lasts.  `name`: 1 to 512 bytes.  *out is owned by the caller
- *  (redmoon_lock_free).  REDMOON_ELOST: granted, but its lease ended before the answer came.  REDMOON_EUNAVAILABLE: too few
- *  replicas, or no thread to renew with; it was given back (else the outcome is UNKNOWN and it runs out). */
+ *  (random, growing), never longer than the holder's lease lasts.  One that is `fair` holds a ticket while it waits, which
+ *  lives for 5 s from each time that it asked: one that died, or was cancelled, keeps the others waiting no longer.
+ *  `name`: 1 to 512 bytes.  *out is owned by the caller (redmoon_lock_free).  REDMOON_ELOST: granted, but its lease ended
+ *  before the answer came.  REDMOON_EUNAVAILABLE: too few replicas, or no thread to renew with; it was given back (else the outcome is UNKNOWN and it runs out). */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_lock_acquire(redmoon_client *client, const void *name, size_t name_len,
                                                         const redmoon_lock_options *options, redmoon_lock **out,
                                                         redmoon_error *err);

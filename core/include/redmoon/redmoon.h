@@ -13,6 +13,7 @@
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
 #include <redmoon/fence_guard.h>
+#include <redmoon/list_queue.h>
 #include <redmoon/lock.h>
 #include <redmoon/op.h>
 #include <redmoon/options.h>
@@ -25,6 +26,7 @@
 #include <redmoon/script.h>
 #include <redmoon/sessions.h>
 #include <redmoon/semaphore.h>
+#include <redmoon/stream_queue.h>
 #include <redmoon/subscription.h>
 #include <redmoon/topic.h>
 #include <redmoon/transaction.h>

@@ -83,7 +83,7 @@ typedef struct redmoon_topic_counts {
 REDMOON_API void redmoon_topic_reader_stats(redmoon_topic_reader *reader, redmoon_topic_counts *out);
 /** As redmoon_subscription_shutdown. */
 REDMOON_API void redmoon_topic_reader_shutdown(redmoon_topic_reader *reader);
-/** Ends and frees it.  Operations on it must have ended.  NULL is allowed. */
+/** Ends and frees it; operations that were started end with CLOSED.  NULL is allowed. */
 REDMOON_API void redmoon_topic_reader_close(redmoon_topic_reader *reader);
 
 #ifdef __cplusplus

@@ -56,7 +56,7 @@ void rm_call_reset(rm_call *call) {
   call->max_retries = settings->max_retries;
   call->borrow.pool_left_us = settings->pool_timeout_us;
   call->script = (redmoon_bytes){NULL, 0};
-  call->answered = call->sent = call->maybe_sent = 0;
+  call->answered = call->sent = call->maybe_sent = call->resumed = call->again = 0;
   call->state = CALL_IDLE;
   call->attempt = 0;
   call->saw_error = call->redialled = call->was_unknown = call->hold = call->whole = call->blocks = false;
@@ -146,7 +146,7 @@ int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_e
   rm_request_text(&call->request, "SCRIPT");
   rm_request_text(&call->request, "LOAD");
   rm_request_arg(&call->request, source, len);
-  return rm_call_end(call, rm_command_find("SCRIPT", 6, "LOAD", 4), RM_CALL_HIDDEN | RM_CALL_REPEATABLE, err);
+  return rm_call_end(call, rm_command_find("SCRIPT", 6, "LOAD", 4), RM_CALL_HIDDEN | RM_CALL_REPEATABLE | RM_CALL_AGAIN, err);
 }
 
 /* The request is our own text, so its form is known: *<argc>\r\n, then $<len>\r\n<bytes>\r\n each. */

@@ -23,7 +23,8 @@ typedef struct rm_core rm_core;
 enum { /* of a mark */
   RM_CALL_REPEATABLE = 1, /* may be sent again though it may have been executed */
   RM_CALL_HIDDEN = 2,     /* its reply is checked for nothing and is no result of the user's (SCRIPT LOAD) */
-  RM_CALL_BLOCKING = 4    /* may wait on the server */
+  RM_CALL_BLOCKING = 4,   /* may wait on the server */
+  RM_CALL_AGAIN = 8       /* every attempt sends it, though an earlier one was answered: the server may be another */
 };
 
 typedef struct rm_result {
@@ -42,6 +43,8 @@ typedef struct rm_call {
   redmoon_bytes script;    /* source behind a lone EVALSHA: sent by EVAL when the server answers NOSCRIPT */
   size_t answered;         /* marks answered: a prefix */
   size_t sent, maybe_sent; /* offsets in the request: taken by the socket; perhaps on the wire */
+  size_t resumed;          /* marks answered by the attempts before this one: of them RM_CALL_AGAIN alone is sent */
+  size_t again;            /* of those marks the first whose answer, if it is sent again, is still to come */
   int state, attempt;
   int max_retries;         /* set at reset from the client's settings; an owner may set another */
   bool own;                /* holds a reference to the client */
@@ -87,7 +90,7 @@ REDMOON_API int rm_call_argv(rm_call *call, int argc, const char *const *argv, c
 /** EVALSHA of `sha1` with these keys and arguments. */
 REDMOON_API int rm_call_evalsha(rm_call *call, const char *sha1, const redmoon_script_args *args, unsigned flags,
                                 redmoon_error *err);
-/** SCRIPT LOAD, hidden. */
+/** SCRIPT LOAD, hidden; an attempt that goes on where another one ended sends it again. */
 REDMOON_API int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_error *err);
 /** Arguments of command `index`, read back from the request: at most `max` are stored, the number there is returned. */
 size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size_t max);

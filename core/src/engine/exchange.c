@@ -11,13 +11,36 @@
 
 #include <stdio.h>
 
+/* Commands that were answered in an earlier attempt are not sent again, but for SCRIPT LOAD: what is left may run a script,
+ * on a server that never got it or has lost it since.  So what goes out is not one piece of the request. */
+static bool is_again(const rm_call *call, size_t index) { return (call->request.marks[index].flags & RM_CALL_AGAIN) != 0; }
+
+/* Where the piece that holds offset `*at` ends; *at is moved to the next piece when it is in none. */
+static size_t piece_end(const rm_call *call, size_t *at) {
+  const rm_mark *marks = call->request.marks;
+  for (size_t i = 0; i < call->resumed; i++) {
+    if (marks[i].end <= *at) continue;
+    if (is_again(call, i)) return marks[i].end;
+    *at = marks[i].end;
+  }
+  return rm_buffer_len(&call->request.bytes);
+}
+
+/* The mark that the next reply answers. */
+static size_t mark_due(rm_call *call) {
+  while (call->again < call->resumed && !is_again(call, call->again)) call->again++;
+  return call->again < call->resumed ? call->again : call->answered;
+}
+
 void rm_exchange_begin(rm_call *call, int64_t now_us) {
   call->state = CALL_EXCHANGE;
   call->client_id = call->borrow.lease.conn->client_id;
   call->protocol = call->borrow.lease.conn->protocol;
   if (call->whole) call->answered = 0;
-  /* Commands that were answered in an earlier attempt are not sent again. */
-  call->sent = call->maybe_sent = call->answered > 0 ? call->request.marks[call->answered - 1].end : 0;
+  call->resumed = call->answered;
+  call->again = call->sent = 0;
+  piece_end(call, &call->sent);
+  call->maybe_sent = call->sent;
   call->send_by_us = now_us + call->op.client->settings.write_timeout_us;
   call->receive_by_us = RM_FOREVER;
   call->listening = false;
@@ -70,8 +93,8 @@ static int send_some(rm_call *call, int64_t now_us, int *events) {
   const char *bytes = rm_buffer_begin(&call->request.bytes);
   size_t total = rm_buffer_len(&call->request.bytes);
   while (call->sent < total) {
-    size_t maybe = 0;
-    ssize_t n = rm_conn_send(conn, bytes + call->sent, total - call->sent, &maybe, &call->op.error);
+    size_t maybe = 0, end = piece_end(call, &call->sent);
+    ssize_t n = rm_conn_send(conn, bytes + call->sent, end - call->sent, &maybe, &call->op.error);
     if (call->sent + maybe > call->maybe_sent) call->maybe_sent = call->sent + maybe;
     if (n > 0) {
       call->sent += (size_t)n;
@@ -128,9 +151,14 @@ static int take_replies(rm_call *call) {
     int rc = rm_conn_next(conn, &call->arena, &reply, &call->op.error);
     if (rc <= 0) return rc;
     if (reply->type == REDMOON_PUSH) continue;
-    if (call->maybe_sent < call->request.marks[call->answered].end)
+    size_t mark = mark_due(call);
+    if (call->maybe_sent < call->request.marks[mark].end)
       return rm_fail_phase(&call->op.error, REDMOON_EPROTOCOL, REDMOON_PHASE_RECEIVE,
                            "%s answered a command before it was sent", conn->address);
+    if (mark < call->resumed) { /* whether it was loaded shows where it is run */
+      call->again++;
+      continue;
+    }
     if (reply->type == REDMOON_ERROR) call->saw_error = true;
     if (rm_call_adopt(call, call->answered, reply) != 0) return rm_fail_nomem(&call->op.error);
     call->results[call->answered++] = (rm_result){reply, REDMOON_ANSWERED};

@@ -40,12 +40,6 @@ void rm_keeper_forked(rm_keeper *keeper) {
   init(keeper);
 }
 
-static void add_wants(struct pollfd *fd, const rm_wants *wants) {
-  *fd = (struct pollfd){.fd = wants->fd};
-  if ((wants->events & REDMOON_WANT_READ) != 0) fd->events |= POLLIN;
-  if ((wants->events & REDMOON_WANT_WRITE) != 0) fd->events |= POLLOUT;
-}
-
 /* Steps what is not of the pools.  Returns when to come again. */
 static int64_t serve(rm_core *core) { return rm_min64(rm_renewals_step(core), rm_driven_step(core)); }
 
@@ -55,7 +49,7 @@ static void wait_for(rm_core *core, const rm_wants *wants) {
   struct pollfd fds[3 + RM_RENEWALS_AT_ONCE + RM_DRIVEN_MAX]; /* 8 KB; what is not used is not written */
   fds[0] = (struct pollfd){.fd = keeper->wake.fd, .events = POLLIN};
   fds[1] = (struct pollfd){.fd = core->closing.fd, .events = POLLIN};
-  add_wants(&fds[2], wants);
+  fds[2] = rm_poll_wants(wants);
   nfds_t count = 3 + (nfds_t)rm_renewals_wants(core, fds + 3);
   const struct pollfd *links = fds + count;
   count += (nfds_t)rm_driven_wants(core, fds + count);

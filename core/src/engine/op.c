@@ -7,8 +7,12 @@
 #include "base/error.h"
 #include "engine/core.h"
 
-#include <errno.h>
-#include <poll.h>
+struct pollfd rm_poll_wants(const rm_wants *wants) {
+  struct pollfd fd = {.fd = wants->fd};
+  if ((wants->events & REDMOON_WANT_READ) != 0) fd.events |= POLLIN;
+  if ((wants->events & REDMOON_WANT_WRITE) != 0) fd.events |= POLLOUT;
+  return fd;
+}
 
 static int step(redmoon_op *op, int64_t now_us) {
   if (op->status == RM_WAIT) op->status = op->class->step(op, now_us);
@@ -44,22 +48,10 @@ void redmoon_op_cancel(redmoon_op *op) {
 
 /* Waits for what `op` wants; a shutdown of the client wakes it too. */
 static void wait_for(const redmoon_op *op) {
-  struct pollfd fds[2];
-  nfds_t count = 0;
-  if (op->wants.fd >= 0) {
-    fds[count].fd = op->wants.fd;
-    fds[count].events = (short)(((op->wants.events & REDMOON_WANT_READ) ? POLLIN : 0) |
-                                ((op->wants.events & REDMOON_WANT_WRITE) ? POLLOUT : 0));
-    count++;
-  }
   int closing = op->client == NULL ? -1 : op->client->core->closing.fd;
-  if (closing >= 0) {
-    fds[count].fd = closing;
-    fds[count].events = POLLIN;
-    count++;
-  }
+  struct pollfd fds[] = {rm_poll_wants(&op->wants), {.fd = closing, .events = POLLIN}};
   /* An interrupted poll is no different from a wake-up: the step looks at the clock itself. */
-  (void)poll(fds, count, rm_poll_timeout_ms(rm_clock_now_us(), op->wants.until_us));
+  (void)poll(fds, 2, rm_poll_timeout_ms(rm_clock_now_us(), op->wants.until_us));
 }
 
 int rm_drive(redmoon_op *op) {

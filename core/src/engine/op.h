@@ -5,6 +5,7 @@
 
 #include "base/wants.h"
 
+#include <poll.h>
 #include <redmoon/client.h>
 #include <stdbool.h>
 
@@ -30,6 +31,8 @@ struct redmoon_op {
   redmoon_error error;
 };
 
+/** What poll() is asked for: it passes over a descriptor that is negative. */
+struct pollfd rm_poll_wants(const rm_wants *wants);
 /** Steps until it has ended, waiting with poll() on what it wants and on the client's shutdown.  Returns op->status. */
 REDMOON_API int rm_drive(redmoon_op *op);
 /** The blocking twin of a _start: drives and finishes.  `started` is what _start returned; *op is what it set. */

@@ -119,10 +119,7 @@ size_t rm_renewals_wants(rm_core *core, struct pollfd *fds) {
   for (rm_list *node = keeper->renewals.next; node != &keeper->renewals && count < RM_RENEWALS_AT_ONCE; node = node->next) {
     const redmoon_op *op = RM_CONTAINER_OF(node, rm_renewal, link)->op;
     if (op == NULL || op->wants.fd < 0) continue;
-    fds[count] = (struct pollfd){.fd = op->wants.fd};
-    if ((op->wants.events & REDMOON_WANT_READ) != 0) fds[count].events |= POLLIN;
-    if ((op->wants.events & REDMOON_WANT_WRITE) != 0) fds[count].events |= POLLOUT;
-    count++;
+    fds[count++] = rm_poll_wants(&op->wants);
   }
   pthread_mutex_unlock(&keeper->lock);
   return count;

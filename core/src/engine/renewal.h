@@ -46,7 +46,6 @@ void rm_renewal_remove(redmoon_client *client, rm_renewal *renewal);
 
 /* For the keeper: */
 
-struct pollfd;
 typedef struct rm_core rm_core;
 enum { RM_RENEWALS_AT_ONCE = 16 }; /* operations under way */
 /** Begins what is due and steps what is under way.  Returns when to come again. */

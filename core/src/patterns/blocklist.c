@@ -10,8 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
-#include "engine/call.h"
-#include "engine/script.h"
+#include "engine/replicas.h"
 #include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
@@ -77,10 +76,12 @@ int redmoon_blocklist_new(redmoon_client *client, const char *name, const redmoo
   if (options == NULL) options = &none;
   int64_t leeway_ms = options->leeway_ms == REDMOON_UNSET ? DEFAULT_LEEWAY_MS : options->leeway_ms;
   int64_t life_ms = options->max_life_ms == REDMOON_UNSET ? default_life_ms : options->max_life_ms;
+  int64_t min_replicas = options->min_replicas == REDMOON_UNSET ? 0 : options->min_replicas;
   rm_on_error on_error = RM_ON_ERROR_DENY;
   int status = check_name(name, err);
   if (status == 0) status = check_range("option leeway", leeway_ms, 0, MAX_LEEWAY_MS, "ms", err);
   if (status == 0) status = check_range("option max_life", life_ms, 1000, century_ms, "ms", err);
+  if (status == 0) status = check_range("option min_replicas", min_replicas, 0, RM_REPLICAS_MAX, "replicas", err);
   if (status == 0) status = check_hash_key(options, err);
   if (status == 0) status = check_on_error(options->on_error, &on_error, err);
   if (status < 0) return status;
@@ -90,6 +91,7 @@ int redmoon_blocklist_new(redmoon_client *client, const char *name, const redmoo
   list->on_error = on_error;
   list->leeway_ms = leeway_ms;
   list->life_ms = life_ms + leeway_ms;
+  list->min_replicas = min_replicas;
   snprintf(list->token_part, sizeof list->token_part, "%s.jti", name);
   snprintf(list->subject_part, sizeof list->subject_part, "%s.sub", name);
   snprintf(list->family_part, sizeof list->family_part, "%s.fam", name);
@@ -154,7 +156,8 @@ static int call_start(redmoon_blocklist *list, const rm_builtin *script, rm_hash
   if (status == 0) {
     *call = (list_call){redmoon_client_ref(list->client), out};
     const redmoon_script_args all = {keys, request_id != NULL ? 2 : 1, args, arg_count};
-    status = rm_builtin_start(list->client, script, &all, flags, decode, call_drop, call, op, err);
+    const rm_replicas replicas = {"blocklist", list->min_replicas};
+    status = rm_replicated_start(list->client, script, &all, flags, &replicas, decode, call_drop, call, op, err);
   }
   rm_key_free(&keys[0]);
   rm_key_free(&keys[1]);

@@ -26,6 +26,7 @@ struct redmoon_blocklist {
   unsigned char issuer[32]; /* hash of the issuer: of fixed length, so that issuer and id cannot be confused */
   rm_on_error on_error;
   int64_t leeway_ms, life_ms; /* life: max_life + leeway */
+  int64_t min_replicas;
   char token_part[RM_BLOCKLIST_NAME_MAX + sizeof ".jti"];
   char subject_part[RM_BLOCKLIST_NAME_MAX + sizeof ".sub"];
   char family_part[RM_BLOCKLIST_NAME_MAX + sizeof ".fam"];

@@ -33,6 +33,8 @@ void rm_lock_unref(redmoon_lock *lock) {
   redmoon_client_close(lock->client);
   rm_key_free(&lock->key);
   rm_key_free(&lock->fence_key);
+  rm_key_free(&lock->beats_key);
+  rm_key_free(&lock->queue_key);
   rm_key_free(&lock->request_key);
   rm_wipe(lock->token, sizeof lock->token);
   rm_free(lock);

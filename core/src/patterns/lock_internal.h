@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/** The lock, between its files: lock.c (handle, extend, release), lock_acquire.c (waiting, replicas), lock_lease.c
- *  (what the client may believe of its lease, and its renewal).
+/** The lock, between its files: lock.c (handle, extend, release), lock_acquire.c (options, waiting), lock_attempt.c
+ *  (asking, replicas), lock_lease.c (what the client may believe of its lease, and its renewal).
  *
  *     acquire ----> HOLDS ----------------> LEAVES -----> RELEASED   (repeated releases answer 0 without I/O)
  *                    |  ^  | extend           | release was begun: held() is 0 from here on,
@@ -32,7 +32,7 @@ struct redmoon_lock {
   atomic_bool maybe_released; /* a release went out and no answer came */
   atomic_int timer; /* descriptor that is readable once the lock is lost; -1: nobody asked for it yet */
   long pid;         /* the process whose timer it is */
-  redmoon_bytes key, fence_key, request_key;
+  redmoon_bytes key, fence_key, beats_key, queue_key, request_key; /* the last two: ptr NULL without need */
   int64_t ttl_ms, max_hold_ms, fence;
   int64_t holds; /* of this owner, when the server said so last */
   bool renews;
@@ -57,10 +57,26 @@ int rm_lock_extend_start(redmoon_lock *lock, redmoon_client *client, int64_t ttl
 int rm_lock_lost(redmoon_lock *lock, int64_t code, const char *verb, redmoon_error *err);
 
 /* lock_acquire.c: */
-/** How long a waiter sleeps before it asks for the `looks`-th time again (1: after the first).  `left_us`: of the
- *  holder's lease (negative: it has none); `wait_us`: of the wait; `draw`: random, 0 to 2^20. */
-int64_t rm_lock_pause_us(int looks, int64_t left_us, int64_t wait_us, int64_t draw);
+/** How long a waiter sleeps before it asks for the `looks`-th time again (1: after the first).  `place`: 1 for who is next
+ *  when they wait in turn, 0 when they do not; `left_us`: of the holder's lease (negative: it has none); `draw`: random, 0 to
+ *  2^20. */
+int64_t rm_lock_pause_us(int looks, int64_t place, int64_t left_us, int64_t draw);
 enum { LOCK_DRAW = 1 << 20 };
+
+/* lock_attempt.c: */
+/** An acquisition under way.  Attempts use the same token and id, so that one that was executed unnoticed is found again. */
+typedef struct rm_lock_acquisition {
+  redmoon_lock *lock; /* a reference; NULL once it is the caller's */
+  redmoon_lock **out;
+  bool renew, fair;
+  int64_t wait_ms, min_replicas;
+  int64_t since_us; /* when it was asked for first */
+  int64_t began_us; /* boot clock: when it was asked for last */
+  int looks;        /* answers */
+  int64_t left_ms, place; /* of the last one that was a refusal */
+} rm_lock_acquisition;
+/** Ends with REDMOON_ELOCKED when another holds it, or it is another's turn.  `last`: no attempt follows. */
+int rm_lock_attempt_start(rm_lock_acquisition *acquisition, bool last, redmoon_op **op, redmoon_error *err);
 
 /* lock_lease.c: */
 /** The careful end of a lease that was asked for at `began_us`. */

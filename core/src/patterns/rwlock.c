@@ -164,7 +164,7 @@ static int acquisition_finish(void *ctx, redmoon_error *err) {
   return 0;
 }
 
-static const rm_waiting_class taking = {attempt_start, retry_us, acquisition_finish, acquisition_drop};
+static const rm_waiting_class taking = {attempt_start, retry_us, acquisition_finish, acquisition_drop, NULL};
 
 static int take_start(redmoon_rwlock *rwlock, int mode, redmoon_permit **out, redmoon_op **op, redmoon_error *err) {
   redmoon_permit *own = held(rwlock, mode);

@@ -162,7 +162,7 @@ static int acquisition_finish(void *ctx, redmoon_error *err) {
   return 0;
 }
 
-static const rm_waiting_class acquiring = {attempt_start, retry_us, acquisition_finish, acquisition_drop};
+static const rm_waiting_class acquiring = {attempt_start, retry_us, acquisition_finish, acquisition_drop, NULL};
 
 static int acquisition_new(redmoon_semaphore *semaphore, const redmoon_semaphore_request *request, int64_t count,
                            acquisition **out, redmoon_error *err) {

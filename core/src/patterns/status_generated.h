@@ -9,6 +9,7 @@ enum {
   RM_STATUS_LOCK_GONE = -1, /* nobody holds it */
   RM_STATUS_LOCK_MORE = 2, /* the owner holds it more than once: acquired again, or released and still held */
   RM_STATUS_LOCK_SPENT = -2, /* it has been held for as long as it may */
+  RM_STATUS_LOCK_QUEUED = 3, /* nobody holds it, but others wait for their turn */
   RM_STATUS_RATE_ALLOWED = 1, /* the units were taken (peek: would be) */
   RM_STATUS_RATE_DENIED = 0, /* they were not, and nothing was written */
   RM_STATUS_COUNT_OK = 1, /* all of it was counted (get: read) */
@@ -33,6 +34,10 @@ enum {
   RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
   RM_STATUS_PERMIT_BUSY = 0, /* others have them */
   RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
+  RM_STATUS_STREAM_OK = 1, /* done */
+  RM_STATUS_STREAM_DEAD = 2, /* done, and the entry is a dead one now */
+  RM_STATUS_STREAM_GONE = 0, /* nobody has the entry: it is done, or was never given out, nothing was written */
+  RM_STATUS_STREAM_LOST = -1, /* the lease is not this one any more, nothing was written */
   RM_STATUS_TOPIC_OK = 1, /* published, or marked */
 };
 

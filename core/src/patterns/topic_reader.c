@@ -22,6 +22,7 @@
 enum { MARK_AGAIN_US = 1000000 }; /* at most, after one that failed */
 
 struct redmoon_topic_reader {
+  atomic_int refs;      /* its owner's, and of operations */
   redmoon_topic *topic; /* a reference */
   redmoon_subscription *sub;
   char token[RM_TOPIC_EPOCH + 1]; /* its own channel is <key>.<token> */
@@ -157,9 +158,19 @@ static int receive_finish(redmoon_op *op, redmoon_error *err) {
   return 0;
 }
 
+static void unref(redmoon_topic_reader *reader) {
+  if (atomic_fetch_sub(&reader->refs, 1) != 1) return;
+  rm_renewal_remove(reader->topic->client, &reader->mark); /* an operation may have asked for one after the close */
+  redmoon_subscription_close(reader->sub);
+  redmoon_message_free(reader->held);
+  redmoon_topic_free(reader->topic);
+  rm_free(reader);
+}
+
 static void receive_destroy(redmoon_op *op) {
   receive_op *self = (receive_op *)op;
   redmoon_topic_message_free(self->message);
+  unref(self->reader);
   rm_free(self);
 }
 
@@ -175,6 +186,7 @@ int redmoon_topic_receive_start(redmoon_topic_reader *reader, int64_t timeout_ms
                    timeout_ms);
   receive_op *self = rm_calloc(1, sizeof *self);
   if (self == NULL) return rm_fail_nomem(err);
+  atomic_fetch_add(&reader->refs, 1);
   *self = (receive_op){{.class = &receive_class, .client = reader->topic->client}, reader, out, NULL, timeout_ms, 0};
   self->op.wants.fd = -1;
   *op = &self->op;
@@ -193,10 +205,8 @@ void redmoon_topic_reader_shutdown(redmoon_topic_reader *reader) { redmoon_subsc
 void redmoon_topic_reader_close(redmoon_topic_reader *reader) {
   if (reader == NULL) return;
   rm_renewal_remove(reader->topic->client, &reader->mark);
-  redmoon_subscription_close(reader->sub);
-  redmoon_message_free(reader->held);
-  redmoon_topic_free(reader->topic);
-  rm_free(reader);
+  if (reader->sub != NULL) redmoon_subscription_shutdown(reader->sub);
+  unref(reader);
 }
 
 int redmoon_topic_reader_fd(const redmoon_topic_reader *reader) { return redmoon_subscription_fd(reader->sub); }
@@ -303,6 +313,7 @@ int redmoon_topic_subscribe_start(redmoon_topic *topic, const redmoon_subscripti
     rm_free(reader);
     return rm_fail_nomem(err);
   }
+  atomic_init(&reader->refs, 1);
   reader->topic = rm_topic_ref(topic);
   reader->mark.class = &mark_class;
   rm_client_random_hex(topic->client, reader->token, RM_TOPIC_EPOCH / 2);

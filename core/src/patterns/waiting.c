@@ -24,18 +24,32 @@ typedef struct waiting_op {
   int64_t wait_us;     /* as asked for */
   int64_t end_us;      /* of the wait; -1: not begun */
   int64_t wake_us;     /* when the next attempt begins */
-  int64_t bound_us;    /* of the next sleep */
+  int attempts;        /* begun */
+  bool last;           /* the one that was begun last is the last */
 } waiting_op;
 
+int64_t rm_waiting_bound_us(int attempts, int64_t first_us, int64_t longest_us) {
+  int64_t bound = first_us;
+  for (int i = 1; i < attempts && bound < longest_us; i++) bound *= 2;
+  return rm_min64(bound, longest_us);
+}
+
 /* Full jitter, but never beyond the end of what stands in the way: it may be free then. */
+static int64_t usual_pause_us(int attempts, int64_t retry_us) {
+  int64_t bound = rm_waiting_bound_us(attempts, FIRST_PAUSE_US, LONGEST_PAUSE_US);
+  return rm_max64(rm_random_upto(rm_min64(bound, retry_us)), SHORTEST_PAUSE_US);
+}
+
 static void sleep_on(waiting_op *self, int64_t retry_us, int64_t now_us) {
-  int64_t pause = rm_random_upto(rm_min64(self->bound_us, retry_us));
-  self->bound_us = rm_min64(2 * self->bound_us, LONGEST_PAUSE_US);
-  self->wake_us = rm_min64(now_us + rm_max64(pause, SHORTEST_PAUSE_US), self->end_us);
+  int64_t pause = self->class->pause_us != NULL ? self->class->pause_us(self->ctx, self->attempts)
+                                                : usual_pause_us(self->attempts, retry_us);
+  self->wake_us = now_us + rm_min64(pause, self->end_us - now_us);
 }
 
 static int begin_attempt(waiting_op *self, int64_t now_us) {
   int64_t left_us = rm_max64(self->end_us - now_us, 0);
+  self->attempts++;
+  self->last = left_us == 0;
   int status = self->class->start(self->ctx, left_us, &self->attempt, &self->op.error);
   if (status < 0) self->attempt = NULL;
   return status;
@@ -70,12 +84,11 @@ static int waiting_step(redmoon_op *op, int64_t now_us) {
       int status = begin_attempt(self, now_us);
       if (status < 0) return status;
     }
-    bool last = now_us >= self->end_us;
     int status = step_attempt(self, now_us);
     if (status != REDMOON_ELOCKED) return status;
     int64_t retry_us = self->class->retry_us(self->ctx);
-    if (last || retry_us < 0) return status;
-    sleep_on(self, retry_us, now_us);
+    if (self->last || retry_us < 0) return status;
+    sleep_on(self, retry_us, now_us); /* not at all, for the last, when the wait ended while it was asked */
   }
 }
 
@@ -117,7 +130,6 @@ int rm_waiting_start(redmoon_client *client, const rm_waiting_class *class, void
   self->ctx = ctx;
   self->wait_us = wait_ms * 1000;
   self->end_us = -1;
-  self->bound_us = FIRST_PAUSE_US;
   *op = &self->op;
   return 0;
 }

@@ -10,7 +10,8 @@
 
 /** What is waited for.  Static. */
 typedef struct rm_waiting_class {
-  /** Starts an attempt; `left_us` is what is left of the wait, 0 for the last one.  The attempt ends with
+  /** Starts an attempt; `left_us` is what is left of the wait, 0 for the last one: there always is one, unless the waiting
+   *  ends before.  The attempt ends with
    *  REDMOON_ELOCKED when others have what it asked for; it notes what it was granted in `ctx`. */
   int (*start)(void *ctx, int64_t left_us, redmoon_op **op, redmoon_error *err);
   /** After REDMOON_ELOCKED: microseconds until it may be granted at the latest, or RM_WAITING_NEVER. */
@@ -19,7 +20,13 @@ typedef struct rm_waiting_class {
   int (*finish)(void *ctx, redmoon_error *err);
   /** Ends `ctx`; called exactly once, also when rm_waiting_start fails. */
   void (*drop)(void *ctx);
+  /** How long to sleep after so many attempts; the end of the wait cuts it.  NULL: up to 8 ms at first, to 250 ms later,
+   *  and to retry_us at the most. */
+  int64_t (*pause_us)(void *ctx, int attempts);
 } rm_waiting_class;
+
+/** A bound of pauses that doubles with each attempt, from `first_us` after one to `longest_us`. */
+int64_t rm_waiting_bound_us(int attempts, int64_t first_us, int64_t longest_us);
 
 /** `wait_ms` 0: one attempt.  It begins attempts for wait_ms at the most, so with the last one's own deadline it
  * takes up to wait_ms + the client's timeout. */

@@ -1,0 +1,78 @@
+-- SPDX-License-Identifier: MIT
+-- The event loop luv (https://github.com/luvit/luv), as Redmoon uses it: calls are made in coroutines, and the loop is
+-- run by uv.run().  luv calls back on the coroutine that has loaded it, so load it (or connect) outside of all first.
+
+local uv = require "luv"
+
+local M = {}
+
+-- Handles are never closed, but kept for the next wait: luv 1.44 crashes at the end of the process when one was closed
+-- and the loop was not run after that.
+local polls, timers = {}, {} -- by descriptor; idle ones
+
+-- At the end of the state handles are finalised before what is older than they are: from then on none may be touched.
+local is_over = false
+local function new_handle(handle)
+  return setmetatable({ handle = assert(handle) }, { __gc = function() is_over = true end })
+end
+
+local function resume(co)
+  local ok, message = coroutine.resume(co)
+  if not ok then error(debug.traceback(co, message), 0) end
+end
+
+-- One wait of a coroutine, for a descriptor, a time, or both.  It ends when the coroutine goes on, whoever lets it.
+local wait = {}
+wait.__index = wait
+
+function wait.__close(self)
+  self.co = nil
+  if is_over then return end
+  if self.poll then self.poll.handle:stop() end
+  if self.timer then
+    self.timer.handle:stop()
+    timers[#timers + 1] = self.timer
+  end
+end
+
+local function begin(fd, events, seconds)
+  local self = setmetatable({ co = coroutine.running() }, wait)
+  local function wake()
+    if self.co then resume(self.co) end
+  end
+  if fd then
+    polls[fd] = polls[fd] or new_handle(uv.new_poll(fd))
+    self.poll = polls[fd]
+    assert(self.poll.handle:start(events, wake))
+  end
+  if seconds then
+    self.timer = table.remove(timers) or new_handle(uv.new_timer())
+    self.timer.handle:start(math.ceil(seconds * 1000), 0, wake)
+  end
+  return self
+end
+
+-- Waits until fd is readable, or `seconds` are over (nil: without end).
+function M.wait(fd, events, seconds)
+  local _ <close> = begin(fd, events, seconds)
+  coroutine.yield()
+end
+
+-- The descriptor is about to be closed.
+function M.forget(fd)
+  if polls[fd] and not is_over then polls[fd].handle:stop() end
+end
+
+function M.sleep(seconds)
+  local _ <close> = begin(nil, nil, seconds)
+  coroutine.yield()
+end
+
+-- Runs fn(...) in a coroutine of its own, at once.
+function M.spawn(fn, ...)
+  local co = coroutine.create(fn)
+  local ok, message = coroutine.resume(co, ...)
+  if not ok then error(debug.traceback(co, message), 0) end
+end
+
+return M

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* Event loops, as the binding sees them: a table of functions
+ *
+ *      wait(fd, "r", seconds)   until fd is readable, or the seconds are over (nil: without end); yields
+ *      forget(fd)               the descriptor is about to be closed                                       (optional)
+ *      running()                whether the caller is inside of the loop, so that wait may yield; else it blocks (optional)
+ *      sleep, spawn             for what is written in Lua
+ *      timers = false           wait knows no seconds: the pollset gets a timer, too                       (optional)
+ *
+ *  The loop never sees a connection's socket, which the core may close at any time and on any thread, but a pollset of
+ *  the binding's own: an epoll descriptor with the socket, and with the event that tells the client's end, in it.
+ *
+ *      call begins to wait --> pollset from the idle ones, or a new one --> armed --> the loop's wait --> disarmed --> idle
+ *                                                                            `--> coroutine is gone: forget, close */
+#include "binding.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/timer.h"
+#include "engine/core.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { IDLE_MAX = 64 };
+enum { WAIT = 1, FORGET, RUNNING, SLEEP, SPAWN }; /* places in the table that is kept */
+static const char *const names[] = {"wait", "forget", "running", "sleep", "spawn"};
+
+struct rm_lua_loop {
+  int refs;
+  bool timers; /* it can wait for a time itself */
+  rm_lua_pollset idle[IDLE_MAX];
+  int idle_count;
+};
+
+/* The loop itself. */
+
+rm_lua_loop *rm_lua_loop_new(lua_State *L, int index) {
+  index = lua_absindex(L, index);
+  lua_createtable(L, 5, 0);
+  for (int i = WAIT; i <= SPAWN; i++) {
+    int type = lua_getfield(L, index, names[i - 1]);
+    bool is = type == LUA_TFUNCTION || (type == LUA_TTABLE && luaL_getmetafield(L, -1, "__call") != LUA_TNIL);
+    if (type == LUA_TTABLE && is) lua_pop(L, 1);
+    if (!is && (i == WAIT || type != LUA_TNIL))
+      rm_lua_raise(L, "option 'loop': its function '%s' is %s%s; it takes \"blocking\", \"cqueues\", \"luv\", \"copas\" or a table of "
+                      "functions {wait=, forget=, running=, sleep=, spawn=}",
+                   names[i - 1], type == LUA_TNIL ? "" : "a ", type == LUA_TNIL ? "missing" : luaL_typename(L, -1));
+    lua_rawseti(L, -2, i);
+  }
+  lua_getfield(L, index, "timers");
+  bool timers = lua_isnil(L, -1) || lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  rm_lua_guard *guard = rm_lua_guard_new(L, rm_free);
+  rm_lua_loop *loop = guard->ptr = rm_calloc(1, sizeof *loop);
+  if (loop == NULL) luaL_error(L, "not enough memory");
+  lua_pushvalue(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, loop);
+  guard->ptr = NULL;
+  lua_pop(L, 2);
+  loop->timers = timers;
+  loop->refs = 1;
+  return loop;
+}
+
+/* Calls forget(fd), whatever comes of it. [-0, +0], never raises */
+static void forget(lua_State *L, const rm_lua_loop *loop, int fd) {
+  if (!lua_checkstack(L, 4)) return;
+  int top = lua_gettop(L);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, loop) == LUA_TTABLE && lua_rawgeti(L, -1, FORGET) != LUA_TNIL) {
+    lua_pushinteger(L, fd);
+    (void)lua_pcall(L, 1, 0, 0);
+  }
+  lua_settop(L, top);
+}
+
+static void close_pollset(lua_State *L, const rm_lua_loop *loop, const rm_lua_pollset *set) {
+  forget(L, loop, set->fd);
+  close(set->fd);
+  rm_timer_close(set->timer);
+}
+
+void rm_lua_loop_ref(rm_lua_loop *loop) { loop->refs++; }
+
+void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop) {
+  if (--loop->refs > 0) return;
+  while (loop->idle_count > 0) close_pollset(L, loop, &loop->idle[--loop->idle_count]);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, loop); /* the entry exists, so no memory is asked for */
+  rm_free(loop);
+}
+
+/* Pollsets. */
+
+static void watch(const rm_lua_pollset *set, int fd, uint32_t events) {
+  struct epoll_event event = {.events = events};
+  if (fd >= 0 && epoll_ctl(set->fd, EPOLL_CTL_ADD, fd, &event) != 0 && errno == EEXIST)
+    (void)epoll_ctl(set->fd, EPOLL_CTL_MOD, fd, &event);
+}
+
+static void unwatch(const rm_lua_pollset *set, int fd) {
+  struct epoll_event none = {0};
+  if (fd >= 0) (void)epoll_ctl(set->fd, EPOLL_CTL_DEL, fd, &none); /* it may be closed already, and so be out of it */
+}
+
+/* False: none can be had. */
+static bool take_pollset(rm_lua_loop *loop, rm_lua_pollset *set) {
+  if (loop->idle_count > 0) {
+    *set = loop->idle[--loop->idle_count];
+    return true;
+  }
+  *set = (rm_lua_pollset){epoll_create1(EPOLL_CLOEXEC), loop->timers ? -1 : rm_timer_open()};
+  if (set->fd >= 0 && (loop->timers || set->timer >= 0)) {
+    watch(set, set->timer, EPOLLIN);
+    return true;
+  }
+  if (set->fd >= 0) close(set->fd);
+  rm_timer_close(set->timer);
+  return false;
+}
+
+static uint32_t events_of(const redmoon_op *op) {
+  return ((op->wants.events & REDMOON_WANT_READ) ? (uint32_t)EPOLLIN : 0) |
+         ((op->wants.events & REDMOON_WANT_WRITE) ? (uint32_t)EPOLLOUT : 0);
+}
+
+static void disarm(rm_lua_waiter *waiter) {
+  unwatch(&waiter->set, waiter->fd);
+  waiter->fd = -1;
+}
+
+static void arm(rm_lua_waiter *waiter, const redmoon_op *op) {
+  waiter->fd = op->wants.fd;
+  watch(&waiter->set, waiter->fd, events_of(op));
+  if (waiter->set.timer < 0) return;
+  int64_t left_us = op->wants.until_us == RM_FOREVER ? RM_FOREVER : op->wants.until_us - rm_clock_now_us();
+  rm_timer_set(waiter->set.timer, left_us == RM_FOREVER ? RM_FOREVER : rm_clock_boot_us() + rm_max64(left_us, 0));
+}
+
+/* Begins to use a pollset.  False: none can be had. */
+static bool begin(rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op) {
+  rm_lua_pollset set;
+  if (!take_pollset(loop, &set)) return false;
+  *waiter = (rm_lua_waiter){loop, set, -1, op->client == NULL ? -1 : op->client->core->closing.fd};
+  loop->refs++;
+  watch(&set, waiter->closing, EPOLLIN);
+  return true;
+}
+
+void rm_lua_waiter_end(lua_State *L, rm_lua_waiter *waiter) {
+  rm_lua_loop *loop = waiter->loop;
+  if (loop == NULL) return;
+  disarm(waiter);
+  unwatch(&waiter->set, waiter->closing);
+  waiter->loop = NULL;
+  if (waiter->set.timer >= 0) rm_timer_set(waiter->set.timer, RM_FOREVER);
+  if (loop->idle_count < IDLE_MAX) loop->idle[loop->idle_count++] = waiter->set;
+  else close_pollset(L, loop, &waiter->set);
+  rm_lua_loop_unref(L, loop);
+}
+
+void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter) {
+  rm_lua_loop *loop = waiter->loop;
+  if (loop == NULL) return;
+  waiter->loop = NULL;
+  close_pollset(L, loop, &waiter->set); /* the loop may still have it for the coroutine that is gone */
+  rm_lua_loop_unref(L, loop);
+}
+
+/* Whether the caller is inside of the loop. [-0, +0], may raise */
+static bool is_running(lua_State *L, const rm_lua_loop *loop) {
+  int top = lua_gettop(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
+  bool running = lua_rawgeti(L, -1, RUNNING) == LUA_TNIL;
+  if (!running) {
+    lua_call(L, 0, 1);
+    running = lua_toboolean(L, -1);
+  }
+  lua_settop(L, top);
+  return running;
+}
+
+bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
+                       lua_KFunction resumed, lua_KContext ctx) {
+  luaL_checkstack(L, 6, NULL);
+  if (waiter->loop == NULL && (!is_running(L, loop) || !begin(loop, waiter, op))) return false;
+  disarm(waiter);
+  arm(waiter, op);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
+  lua_rawgeti(L, -1, WAIT);
+  lua_remove(L, -2);
+  lua_pushinteger(L, waiter->set.fd);
+  lua_pushliteral(L, "r");
+  int64_t left_us = op->wants.until_us == RM_FOREVER ? -1 : rm_max64(op->wants.until_us - rm_clock_now_us(), 0);
+  if (left_us < 0 || !loop->timers) lua_pushnil(L);
+  else lua_pushnumber(L, (lua_Number)left_us / 1e6);
+  lua_callk(L, 3, 0, ctx, resumed);
+  return true;
+}

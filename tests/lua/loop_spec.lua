@@ -1,0 +1,316 @@
+-- SPDX-License-Identifier: MIT
+-- Event loops: calls yield, many coroutines share one client, and one that is closed in mid-call costs a connection only.
+
+local helper = require "tests.lua.helper"
+local redmoon = require "redmoon"
+
+-- Each loop: run(fn, ...) runs functions in coroutines of their own until all have ended.
+local loops = {}
+
+function loops.cqueues(...)
+  local controller = require("cqueues").new()
+  for _, fn in ipairs { ... } do controller:wrap(fn) end
+  assert(controller:loop())
+end
+
+function loops.luv(...)
+  local uv = require "luv"
+  for _, fn in ipairs { ... } do assert(coroutine.resume(coroutine.create(fn))) end
+  uv.run()
+end
+
+function loops.copas(...)
+  local copas = require "copas"
+  local left, failure = select("#", ...), nil
+  for _, fn in ipairs { ... } do
+    copas.addthread(function()
+      local ok, message = xpcall(fn, debug.traceback)
+      left, failure = left - 1, failure or (not ok and message)
+    end)
+  end
+  while left > 0 do copas.step(1) end
+  if failure then error(failure, 0) end
+end
+
+for name, run in pairs(loops) do
+  describe("under " .. name, function()
+    local client
+
+    local function connect(options)
+      options.loop = name
+      return assert(redmoon.connect(helper.server().url, options))
+    end
+
+    before_each(function()
+      client = connect { pool_size = 4 }
+      assert(client:flushall())
+    end)
+    after_each(function() client:close() end)
+
+    it("many coroutines share a client and a small pool, and each gets its own replies", function()
+      local wrong, functions = 0, {}
+      for i = 1, 64 do
+        functions[i] = function()
+          for j = 1, 20 do
+            local tag = i .. ":" .. j
+            if assert(client:echo(tag)) ~= tag then wrong = wrong + 1 end
+            local replies = assert(client:pipeline(function(p)
+              p:echo(tag)
+              p:incr("n")
+            end))
+            if replies[1] ~= tag then wrong = wrong + 1 end
+          end
+        end
+      end
+      run(table.unpack(functions))
+      assert.equal(0, wrong)
+      assert.equal(64 * 20, tonumber(client:get("n")))
+      assert.equal(4, client:stats().total)
+      assert.equal(0, client:stats().in_use)
+    end)
+
+    -- Another coroutine goes on while one waits: it lets the wait end itself.
+    local function goes_on_while(wait, finish)
+      local order = {}
+      run(function()
+        wait()
+        order[#order + 1] = "waited"
+      end, function()
+        for _ = 1, 5 do assert(client:ping()) end
+        order[#order + 1] = "went on"
+        finish()
+      end)
+      assert.same({ "went on", "waited" }, order)
+    end
+
+    it("a command that blocks on the server", function()
+      goes_on_while(function()
+        assert.same({ "list", "x" }, client:blpop("list", 30))
+      end, function()
+        assert(client:rpush("list", "x"))
+      end)
+    end)
+
+    it("a full pool", function()
+      local small <close> = connect { pool_size = 1, pool_timeout = 30 }
+      local holds = false
+      goes_on_while(function()
+        assert.equal("PONG", small:ping())
+        holds = true
+        assert.same({ "list", "x" }, small:blpop("list", 30))
+      end, function()
+        assert.is_true(holds)
+        assert(client:rpush("list", "x"))
+      end)
+      local order = {}
+      run(function()
+        small:blpop("list", 30)
+        order[#order + 1] = "first"
+      end, function()
+        while small:stats().in_use == 0 do assert(client:ping()) end
+        assert.equal("PONG", small:ping()) -- waits for the only connection
+        order[#order + 1] = "second"
+      end, function()
+        while small:stats().waiting == 0 do assert(client:ping()) end
+        order[#order + 1] = "third"
+        assert(client:rpush("list", "y"))
+      end)
+      assert.equal("third", order[1])
+      assert.equal(3, #order)
+    end)
+
+    it("a lock that another holds", function()
+      local held = assert(client:lock("l", { ttl = 30 }))
+      goes_on_while(function()
+        local lock <close> = assert(client:lock("l", { wait = 30 }))
+        assert.is_true(lock:held())
+      end, function()
+        assert(held:release())
+      end)
+    end)
+
+    it("a rate limit that is used up", function()
+      local limiter = assert(client:rate_limiter { algorithm = "gcra", limit = 1, window = 0.3, name = "w" })
+      assert.is_true(limiter:allow("k").allowed)
+      goes_on_while(function()
+        assert.is_true(limiter:wait("k", 1, 30).allowed)
+      end, function() end)
+    end)
+
+    it("a transaction and a scan", function()
+      for i = 1, 500 do assert(client:set("key:" .. i, i)) end
+      local seen, done = 0, nil
+      run(function()
+        for _ in client:scan { match = "key:*", count = 10 } do seen = seen + 1 end
+      end, function()
+        done = assert(client:transaction("key:1", function(tx)
+          local value = tonumber(tx:get("key:1"))
+          tx:multi()
+          tx:set("key:1", value + 1)
+        end))
+      end)
+      assert.is_true(seen >= 500)
+      assert.same({ true, n = 1 }, done)
+      assert.equal("2", client:get("key:1"))
+    end)
+
+    it("a deadline ends a wait, and the connection is not used again", function()
+      local hasty <close> = client:with { timeout = 0.05, max_retries = 0 }
+      run(function()
+        helper.assert_failure("TIMEOUT", hasty:call("DEBUG", "SLEEP", "0.3"))
+        assert.equal("mine", client:echo("mine"))
+      end)
+      assert.equal(1, client:stats().closed.error)
+    end)
+
+    it("a coroutine that cannot yield is told so, and nothing is sent", function()
+      local before = helper.info(client, "stats", "total_commands_processed")
+      local failures = {}
+      run(function()
+        failures[1] = select(2, pcall(table.sort, { 2, 1 }, function() return client:incr("n") end))
+        failures[2] = select(2, pcall(string.gsub, "a", "a", function() return client:incr("n") end))
+      end)
+      for i = 1, 2 do assert.matches("would have to wait, but its coroutine cannot yield here", failures[i]) end
+      assert.equal(before + 1, helper.info(client, "stats", "total_commands_processed"))
+      assert.equal("PONG", client:ping())
+    end)
+
+    it("outside of the loop a call blocks", function()
+      assert.equal("PONG", client:ping())
+      assert.equal("x", client:echo("x"))
+    end)
+
+    it("a call under way ends as it would though its client is closed", function()
+      local other <close> = connect {}
+      local answer
+      run(function() answer = client:blpop("list", 30) end, function()
+        for _ = 1, 5 do assert(other:ping()) end
+        client:close()
+        assert(other:rpush("list", "x"))
+      end)
+      assert.same({ "list", "x" }, answer)
+      client = connect {}
+    end)
+  end)
+end
+
+describe("a loop of one's own", function()
+  -- A scheduler in a few lines: it steps whoever waits, in turn, and never looks at a descriptor.
+  local function new_loop()
+    local waiting, forgotten = {}, {}
+    local loop = { forgotten = forgotten }
+    function loop.wait(fd, events, seconds)
+      assert.equal("r", events)
+      assert.is_true(seconds == nil or seconds >= 0)
+      waiting[#waiting + 1] = coroutine.running()
+      coroutine.yield(fd)
+    end
+    function loop.forget(fd) forgotten[#forgotten + 1] = fd end
+    function loop.turn()
+      local now = waiting
+      waiting = {}
+      for _, co in ipairs(now) do
+        if coroutine.status(co) == "suspended" then assert(coroutine.resume(co)) end
+      end
+      return #now > 0
+    end
+    function loop.run(fn)
+      assert(coroutine.resume(coroutine.create(fn)))
+      while loop.turn() do end
+    end
+    return loop
+  end
+
+  local function connect(loop, options)
+    options = options or {}
+    options.loop = loop
+    return assert(redmoon.connect(helper.server().url, options))
+  end
+
+  it("is asked to wait", function()
+    local loop, answer = new_loop(), nil
+    local client <close> = connect(loop)
+    loop.run(function() answer = client:echo("x") end)
+    assert.equal("x", answer)
+  end)
+
+  it("may raise: the call ends, and the client goes on", function()
+    local loop = new_loop()
+    local client <close> = connect(loop, { pool_size = 1 })
+    local wait, message = loop.wait, nil
+    assert.equal("PONG", client:ping())
+    local failing <close> = connect({ wait = function() error("no more") end }, { pool_size = 1 })
+    assert.equal("PONG", failing:ping())
+    coroutine.wrap(function() message = select(2, pcall(failing.blpop, failing, "list", 5)) end)()
+    assert.matches("no more", message)
+    assert.equal(0, failing:stats().in_use)
+    assert.equal("PONG", failing:ping())
+    assert.equal(wait, loop.wait)
+  end)
+
+  -- Each call, stopped at each of its waits by closing its coroutine.
+  local calls = {
+    command = function(client) return client:echo("x") end,
+    pipeline = function(client) return client:pipeline(function(p) p:echo("x") end) end,
+    transaction = function(client)
+      return client:transaction("k", function(tx)
+        tx:get("k")
+        tx:multi()
+        tx:set("k", 1)
+      end)
+    end,
+    lock = function(client)
+      local lock <close> = assert(client:lock("l", { ttl = 0.05, wait = 5 }))
+      return lock:extend()
+    end,
+    counter = function(client) return client:counter("c"):increment("k") end,
+    record = function(client) return client:records("r", { fields = { a = "string" } }):save("1", { a = "x" }) end,
+    limit = function(client)
+      return client:rate_limiter { algorithm = "gcra", limit = 1000, window = 1 }:allow("k")
+    end,
+    permit = function(client)
+      local permit <close> = assert(client:semaphore("s", { permits = 100, ttl = 0.05 }):acquire())
+      return permit:extend()
+    end,
+    scan = function(client)
+      local count = 0
+      for _ in client:scan { match = "*", count = 1 } do count = count + 1 end
+      return count
+    end,
+  }
+
+  for name, call in pairs(calls) do
+    it(("that closes a coroutine inside of a call costs a connection, never a reply: %s"):format(name), function()
+      local loop = new_loop()
+      local client <close> = connect(loop, { pool_size = 2 })
+      for stop = 1, 60 do
+        local co = coroutine.create(call)
+        assert(coroutine.resume(co, client))
+        for _ = 2, stop do
+          if coroutine.status(co) ~= "suspended" then break end
+          loop.turn()
+        end
+        local is_over = coroutine.status(co) == "dead"
+        assert(coroutine.close(co))
+        assert.equal(0, client:stats().in_use)
+        local tag = "tag" .. stop
+        loop.run(function() assert.equal(tag, client:echo(tag)) end)
+        if is_over then return end
+      end
+      -- Waits that are stepped before anything has happened repeat themselves; that is no harm.
+    end)
+  end
+
+  it("is told of descriptors that are closed", function()
+    local loop = new_loop()
+    local client = connect(loop)
+    local co = coroutine.create(function() return client:blpop("nothing", 5) end)
+    local _, fd = coroutine.resume(co)
+    while loop.turn() and not loop.forgotten[1] do
+      if coroutine.status(co) == "suspended" and client:stats().in_use == 1 then break end
+    end
+    assert(coroutine.close(co))
+    assert.equal(fd, loop.forgotten[#loop.forgotten])
+    client:close()
+  end)
+end)
