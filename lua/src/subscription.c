@@ -181,7 +181,7 @@ static void drop_message(void *out) { redmoon_message_free(*(redmoon_message **)
 
 static int received(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  give(L, lua_touserdata(L, 1), (redmoon_message **)(void *)task->out);
+  give(L, lua_touserdata(L, 1), rm_lua_out(task));
   return 1;
 }
 
@@ -206,7 +206,7 @@ static int fetch(lua_State *L, subscription *s, int64_t timeout_ms, rm_lua_tail 
   }
   rm_lua_task *task = rm_lua_task_take(L, &s->link, tail);
   task->drop = drop_message;
-  redmoon_message **out = (redmoon_message **)(void *)task->out;
+  redmoon_message **out = rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_subscription_receive_start(s->inner, timeout_ms, out, &task->op, &task->err));
 }
 

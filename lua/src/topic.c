@@ -90,7 +90,7 @@ static void set_integer(lua_State *L, const char *field, int64_t value) {
 
 static int published(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_topic_published *out = (const redmoon_topic_published *)(void *)task->out;
+  const redmoon_topic_published *out = rm_lua_out(task);
   lua_createtable(L, 0, 2);
   set_integer(L, "seq", out->seq);
   set_integer(L, "receivers", out->receivers);
@@ -106,7 +106,7 @@ static int topic_publish(lua_State *L) {
   publish_options options = {NULL};
   rm_lua_read_options(L, 3, request_options, COUNT(request_options), &options);
   rm_lua_task *task = rm_lua_task_take(L, &t->link, published);
-  redmoon_topic_published *out = (redmoon_topic_published *)(void *)task->out;
+  redmoon_topic_published *out = rm_lua_out(task);
   int started = redmoon_topic_publish_start(t->inner, payload, len, options.request_id, out, &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
@@ -208,7 +208,7 @@ static void drop_message(void *out) { redmoon_topic_message_free(*(redmoon_topic
 
 static int received(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  give(L, lua_touserdata(L, 1), (redmoon_topic_message **)(void *)task->out);
+  give(L, lua_touserdata(L, 1), rm_lua_out(task));
   return 1;
 }
 
@@ -230,7 +230,7 @@ static int fetch(lua_State *L, reader *r, int64_t timeout_ms, rm_lua_tail tail) 
   }
   rm_lua_task *task = rm_lua_task_take(L, &r->link, tail);
   task->drop = drop_message;
-  redmoon_topic_message **out = (redmoon_topic_message **)(void *)task->out;
+  redmoon_topic_message **out = rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_topic_receive_start(r->inner, timeout_ms, out, &task->op, &task->err));
 }
 

@@ -76,7 +76,7 @@ static void end_task(lua_State *L, rm_lua_task *task) {
   task->op = NULL;
   redmoon_op_cancel(op);
   rm_lua_waiter_abandon(L, &task->waiter);
-  if (task->drop != NULL) task->drop(task->out);
+  if (task->drop != NULL) task->drop(rm_lua_out(task));
   task->drop = NULL;
   if (task->holds) rm_lua_link_drop(L, &task->link);
   task->holds = false;
@@ -84,8 +84,8 @@ static void end_task(lua_State *L, rm_lua_task *task) {
 
 /* [-0, +1] */
 static rm_lua_task *new_task(lua_State *L) {
-  rm_lua_task *task = lua_newuserdatauv(L, sizeof *task, 0);
-  memset(task, 0, sizeof *task);
+  rm_lua_task *task = lua_newuserdatauv(L, sizeof *task + RM_LUA_OUT, 0);
+  memset(task, 0, sizeof *task + RM_LUA_OUT);
   luaL_setmetatable(L, TASK_TYPE);
   return task;
 }
@@ -93,7 +93,7 @@ static rm_lua_task *new_task(lua_State *L) {
 rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
   rm_lua_task *task = link->shared->task;
   if (link->loop != NULL || task->busy) task = new_task(L);
-  else memset(task->out, 0, sizeof task->out);
+  else memset(rm_lua_out(task), 0, RM_LUA_OUT);
   task->tail = tail;
   task->link = *link;
   task->busy = true;

@@ -574,8 +574,117 @@ static void check_stream_queue(world *w, int status, const redmoon_error *err) {
   assert_true(status == 0 ? left == 2 : left <= 3);
 }
 
+/* Keys of a tag, asked of a connection that is not gated. */
+static void make_keys(world *w, const char *what) {
+  char command[120];
+  for (int i = 0; i < 12; i++) {
+    snprintf(command, sizeof command, i % 2 == 0 ? "SET %s%s/%d/%d v" : "SET %s%s/%d/%d v PX 600000", what, w->tag, i % 3, i);
+    free(redis_server_ask(w->server, NULL, command));
+  }
+}
+
+static void drop_keys(world *w, const char *what) {
+  char command[120];
+  for (int i = 0; i < 12; i++) {
+    snprintf(command, sizeof command, "DEL %s%s/%d/%d", what, w->tag, i % 3, i);
+    free(redis_server_ask(w->server, NULL, command));
+  }
+}
+
+/* Whatever was refused: with memory the same audit goes on, and nothing is missing or counted twice. */
+static void finish_audit(world *w, redmoon_audit *audit) {
+  gate_mode mode = (gate_mode)atomic_load(&w->gate.mode);
+  atomic_store(&w->gate.mode, GATE_OPEN);
+  redmoon_audit_report *report;
+  redmoon_error err;
+  if (redmoon_audit_run(audit, &err) != 0) fail_msg("the audit did not go on: %s", err.message);
+  assert_int_equal(redmoon_audit_report_new(audit, &report, NULL), 0);
+  assert_int_equal(redmoon_audit_report_total(report)->keys, 12);
+  assert_int_equal(redmoon_audit_report_total(report)->no_ttl, 6);
+  assert_int_equal(redmoon_audit_report_count(report), 3);
+  redmoon_audit_report_free(report);
+  atomic_store(&w->gate.mode, (int)mode);
+}
+
+static int audit_in_parts(world *w, redmoon_audit_options *options, redmoon_error *err) {
+  redmoon_audit *audit = NULL, *rest = NULL;
+  redmoon_audit_report *report = NULL;
+  void *saved = NULL;
+  size_t len;
+  int rc = redmoon_audit_new(w->client, options, &audit, err);
+  for (int i = 0; i < 2 && rc == 0; i++) rc = redmoon_audit_next(audit, err);
+  if (rc == 0) rc = redmoon_audit_save(audit, &saved, &len, err);
+  if (rc == 0) {
+    options->resume = saved;
+    options->resume_len = len;
+    rc = redmoon_audit_new(w->client, options, &rest, err);
+  }
+  if (rc == 0) rc = redmoon_audit_run(rest, err);
+  if (rc == 0) rc = redmoon_audit_report_new(rest, &report, err);
+  if (audit != NULL) finish_audit(w, audit);
+  if (rest != NULL) finish_audit(w, rest);
+  redmoon_audit_report_free(report);
+  redmoon_free(saved);
+  redmoon_audit_free(audit);
+  redmoon_audit_free(rest);
+  return rc;
+}
+
+static int audit(world *w, redmoon_error *err) {
+  char match[48];
+  make_keys(w, "audit");
+  snprintf(match, sizeof match, "audit%s/*", w->tag);
+  redmoon_audit_options options = REDMOON_AUDIT_OPTIONS_INIT;
+  options.match = match;
+  options.separator = "/";
+  options.depth = 2;
+  options.count = 3;
+  options.require_ttl = 1;
+  int rc = audit_in_parts(w, &options, err);
+  drop_keys(w, "audit");
+  return rc;
+}
+
+static int fix_all(world *w, redmoon_audit_fix *fix, int64_t *known, redmoon_error *err) {
+  int rc = 0;
+  while (rc == 0 && !redmoon_audit_fix_done(fix)) {
+    rc = redmoon_audit_fix_next(fix, err);
+    size_t count;
+    const redmoon_audit_fixed *page = redmoon_audit_fix_page(fix, &count);
+    for (size_t i = 0; i < count; i++) {
+      char key[64];
+      int undone = 0;
+      *known += 1;
+      snprintf(key, sizeof key, "%.*s", (int)page[i].key_len, (const char *)page[i].key);
+      if (rc == 0) rc = redmoon_audit_undo(w->client, key, strlen(key), page[i].expires_ms, &undone, err);
+    }
+  }
+  return rc;
+}
+
+static int audit_fix(world *w, redmoon_error *err) {
+  char match[48];
+  make_keys(w, "fix");
+  snprintf(match, sizeof match, "fix%s/*", w->tag);
+  redmoon_audit_fix_options options = REDMOON_AUDIT_FIX_OPTIONS_INIT;
+  options.match = match;
+  options.ttl_ms = 600000;
+  options.dry_run = 0;
+  options.count = 4;
+  redmoon_audit_fix *fix = NULL;
+  int64_t known = 0;
+  int rc = redmoon_audit_fix_new(w->client, &options, &fix, err);
+  if (rc == 0) rc = fix_all(w, fix, &known, err);
+  if (rc == 0) assert_int_equal(known, 6);
+  redmoon_audit_fix_free(fix);
+  drop_keys(w, "fix");
+  return rc;
+}
+
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
+      {"audit", audit, NULL, false},
+      {"audit's fix", audit_fix, NULL, false},
       {"sessions", sessions, NULL, false},
       {"records", records, check_records, false},
       {"semaphore", semaphore, check_semaphore, false},

@@ -4,8 +4,24 @@
 local helper = require "tests.lua.helper"
 local redmoon = require "redmoon"
 
+local admin
+
 -- What a user of each pattern does; a title without one is a failure.
 local use = {}
+
+use["Audit"] = function(client)
+  assert(admin:set("redmoon:kept", "v"))
+  local report = assert(client:audit { match = "redmoon:*", sample = 1 })
+  assert(report.complete and report.errors == 0 and report.total.no_ttl >= 1)
+  assert(report.total.bytes > 0 and report.server.keys > 0)
+end
+
+use["Audit, fix and undo"] = function(client)
+  assert(admin:set("redmoon:kept", "v"))
+  local done = assert(client:audit_fix { match = "redmoon:kept", ttl = 60, dry_run = false })
+  assert(done.fixed == 1 and done.errors == 0)
+  assert(client:audit_undo(done.keys[1].key, done.keys[1].expires))
+end
 
 use["Blocklist"] = function(client)
   local list = assert(client:blocklist("b"))
@@ -48,6 +64,31 @@ use["Lock"] = function(client)
   assert(fair:release())
   local _, message = client:lock("x", { ttl = 0.1, min_replicas = 1 })
   assert(message:find("it has reached 0 replicas", 1, true), message)
+end
+
+use["Queue"] = function(client)
+  local queue = assert(client:queue("q", { retention = 0.001, backoff = { min = 0, max = 0 } }))
+  for _ = 1, 4 do assert(queue:push(1, { unique = redmoon.new_jti(), request_id = redmoon.new_jti() })) end
+  assert(queue:push_many { { payload = 6, id = redmoon.new_jti(), delay = 0.001 } })
+  local job = assert(queue:pop(60, { renew = true, request_id = redmoon.new_jti() }))
+  assert(job:extend() and job:progress(1))
+  assert(assert(job:ack_next { result = 1 }):nack { error = "why", delay = 0.001 })
+  assert(assert(queue:pop(60)):nack { fatal = true })
+  assert(assert(queue:pop(60)):release())
+  local jobs = assert(queue:pop_many(5))
+  assert(queue:extend_many(jobs))
+  assert(queue:ack_many(jobs, 1))
+  assert(queue:redrive() == 1)
+  assert(queue:pause() and queue:resume())
+  assert(queue:peek(assert(queue:dead()) and job.id) == nil)
+  assert(queue:remove(assert(queue:pop(60)).id))
+  assert(queue:stats() and queue:check() and queue:purge("dead") and queue:purge("ready") and queue:purge("delayed"))
+  local _, message = client:queue("copied", { min_replicas = 1 }):push(1)
+  assert(message:find("it has reached 0 replicas", 1, true), message)
+  local brief = assert(client:queue("brief", { lease = 0.1, max_crashes = 1 }))
+  assert(brief:push(1) and brief:pop())
+  repeat assert(select("#", brief:pop(0.05)) == 1) until brief:stats().dead > 0 -- its lease ended
+  assert(brief:purge("dead"))
 end
 
 use["Rate limiter"] = function(client)
@@ -169,8 +210,6 @@ local function words(text)
 end
 
 describe("the rule of", function()
-  local admin
-
   setup(function() admin = helper.client() end)
   teardown(function() admin:close() end)
 

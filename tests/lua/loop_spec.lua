@@ -47,6 +47,29 @@ for name, run in pairs(loops) do
     end)
     after_each(function() client:close() end)
 
+    it("an audit and its fix let others go on, and on_progress may not wait", function()
+      for i = 1, 300 do assert(client:set("a:" .. i, "v")) end
+      local over, others, pages = false, 0, 0
+      run(function()
+        local report = assert(client:audit { count = 10, on_progress = function() pages = pages + 1 end })
+        assert.equal(300, report.total.keys)
+        local fixed = assert(client:audit_fix { match = "a:*", ttl = 60, dry_run = false, count = 10 })
+        assert.equal(300, fixed.fixed)
+        assert.is_true(client:audit_undo(fixed.keys[1].key, fixed.keys[1].expires))
+        local ok, why = pcall(client.audit, client, { on_progress = function() client:ping() end })
+        assert.is_false(ok)
+        assert.matches("cannot yield here", why)
+        over = true
+      end, function()
+        while not over do
+          assert(client:ping())
+          others = others + 1
+        end
+      end)
+      assert.is_true(pages > 10 and others > 10)
+      assert.equal(0, client:stats().in_use)
+    end)
+
     it("many coroutines share a client and a small pool, and each gets its own replies", function()
       local wrong, functions = 0, {}
       for i = 1, 64 do

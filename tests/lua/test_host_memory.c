@@ -42,10 +42,21 @@ static const char *const steps[] = {
     "for i = 1, 30 do assert(client:sadd('s', i)) end  local n = 0  for _ in assert(client:sscan('s')) do n = n + "
     "1 end  assert(n "
     ">= 30)",
+    "local saved  local r = assert(client:audit{match = 'h*', require_ttl = true, on_progress = function(_, save) saved = save() "
+    "end})\n"
+    "assert(r.complete and assert(client:audit{resume = saved}).total.keys == r.total.keys)\n"
+    "local f = assert(client:audit_fix{match = 'hun*', ttl = 50, dry_run = false})\n"
+    "for _, k in ipairs(f.keys) do assert(client:audit_undo(k.key, k.expires)) end",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
     "local s <close> = assert(client:semaphore('s', {permits = 1}))\n"
     "local permit <close> = assert(s:acquire(1, {request_id = tostring(math.random(1 << 60))}))\n"
     "assert(permit:extend())  assert(assert(s:stats()).in_use == 1)  assert(permit:release())",
+    "local q <close> = assert(client:queue('m', {retention = 1}))\n"
+    "assert(q:push({1}, {unique = tostring(math.random(1 << 60))}))  assert(#assert(q:push_many{{payload = 1}, {payload = 2}}) == 2)\n"
+    "local job <close> = assert(q:pop())  assert(job:extend(5))  assert(job:progress(1))  local next <close> = assert(job:ack_next{result = 2})\n"
+    "assert(next:nack{fatal = true, error = 'why'})  assert(#assert(q:dead()) > 0)  assert(#assert(q:extend_many{}) == 0)\n"
+    "for _, one in ipairs(assert(q:pop_many(2))) do assert(one:ack()) end  assert(assert(q:stats()).pushed > 2)\n"
+    "assert(assert(q:peek(next.id)).state == 'dead')  assert(q:purge('ready'))  assert(q:purge('dead'))  assert(#assert(q:check()).wrong == 0)",
     "local rw <close> = assert(client:rwlock('rw'))  local writer <close> = assert(rw:write())\n"
     "assert(client:fence_guard('rw', writer.fence))",
     "assert(client:with_lock('w', {ttl = 5}, function(lock) return lock:held() end))",

@@ -59,6 +59,7 @@ describe("the definitions for the language server", function()
       json = redmoon.json,
       list_queue = assert(client:list_queue("l")),
       lock = assert(client:lock("l")),
+      queue = assert(client:queue("q")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
       records = client:records("r", { fields = { n = "integer" } }),
       scan = client:scan(),
@@ -74,6 +75,8 @@ describe("the definitions for the language server", function()
     }
     objects.rate_result = objects.rate_limiter:peek("k")
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
+    assert(objects.queue:push(1))
+    objects.job = assert(objects.queue:pop())
     objects.topic_reader = assert(objects.topic:subscribe())
     objects.permit = assert(objects.semaphore:acquire())
     objects.stream_queue:push(1)

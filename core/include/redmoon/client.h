@@ -91,6 +91,7 @@ typedef struct redmoon_event {
   int64_t delay_us;        /**< retry: the back-off before the next attempt */
   int attempt;             /**< 1 is the first */
   const redmoon_error *error; /**< NULL on success */
+  int64_t resolve_us, dial_us, tls_us, handshake_us; /**< connect that succeeded: its duration by steps; else 0 */
 } redmoon_event;
 typedef void (*redmoon_event_fn)(void *ctx, const redmoon_event *event);
 /** Adds a hook for the kinds in `mask`.  *id is to be given to redmoon_client_off.  Hooks are asked in the order

@@ -6,6 +6,7 @@
 #ifndef REDMOON_REDMOON_H
 #define REDMOON_REDMOON_H
 
+#include <redmoon/audit.h>
 #include <redmoon/blocklist.h>
 #include <redmoon/client.h>
 #include <redmoon/command.h>
@@ -18,6 +19,7 @@
 #include <redmoon/op.h>
 #include <redmoon/options.h>
 #include <redmoon/permit.h>
+#include <redmoon/queue.h>
 #include <redmoon/rate_limiter.h>
 #include <redmoon/records.h>
 #include <redmoon/reply.h>

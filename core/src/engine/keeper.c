@@ -76,7 +76,10 @@ static void dial_one(rm_core *core, rm_node *node) {
   }
   rm_connect_free(connect);
   int64_t now = rm_clock_now_us();
+  redmoon_event event = {.kind = REDMOON_EVENT_CONNECT, .command = "", .reason = "", .attempt = 1};
+  event.duration_us = now - began;
   if (rc == RM_DONE) {
+    rm_hooks_set_phases(&event, conn->connect_us); /* from here on it is the pool's */
     if (rm_pool_dialed(&lease, conn, now, &err) == 0) rm_pool_release(&lease, now);
   } else if (rc == REDMOON_ECLOSED) {
     rm_pool_cancel(&lease, now);
@@ -84,9 +87,7 @@ static void dial_one(rm_core *core, rm_node *node) {
     rm_pool_dial_failed(&lease, &err, now);
   }
   rm_lease_fini(&lease);
-  redmoon_event event = {.kind = REDMOON_EVENT_CONNECT, .command = "", .reason = "", .attempt = 1};
   event.address = core->config->url;
-  event.duration_us = now - began;
   event.error = rc == RM_DONE ? NULL : &err;
   rm_hooks_emit(&core->hooks, &event);
 }

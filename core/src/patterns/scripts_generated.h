@@ -5,6 +5,8 @@
 
 #include "engine/script.h"
 
+extern const rm_builtin rm_script_audit_fix;
+extern const rm_builtin rm_script_audit_undo;
 extern const rm_builtin rm_script_blocklist_bump;
 extern const rm_builtin rm_script_blocklist_cutoff;
 extern const rm_builtin rm_script_blocklist_end_family;
@@ -20,6 +22,22 @@ extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
 extern const rm_builtin rm_script_permit_extend;
 extern const rm_builtin rm_script_permit_release;
+extern const rm_builtin rm_script_queue_ack;
+extern const rm_builtin rm_script_queue_ack_many;
+extern const rm_builtin rm_script_queue_check;
+extern const rm_builtin rm_script_queue_dead;
+extern const rm_builtin rm_script_queue_extend;
+extern const rm_builtin rm_script_queue_nack;
+extern const rm_builtin rm_script_queue_pause;
+extern const rm_builtin rm_script_queue_peek;
+extern const rm_builtin rm_script_queue_pop;
+extern const rm_builtin rm_script_queue_progress;
+extern const rm_builtin rm_script_queue_purge;
+extern const rm_builtin rm_script_queue_push;
+extern const rm_builtin rm_script_queue_redrive;
+extern const rm_builtin rm_script_queue_release;
+extern const rm_builtin rm_script_queue_remove;
+extern const rm_builtin rm_script_queue_stats;
 extern const rm_builtin rm_script_rate_allow;
 extern const rm_builtin rm_script_rate_peek;
 extern const rm_builtin rm_script_rate_refund;
