@@ -356,6 +356,7 @@
 ---@field idle integer
 ---@field in_use integer
 ---@field waiting integer
+---@field subscriptions integer open now, each with a connection beside the pool
 ---@field dials integer
 ---@field dial_failures integer
 ---@field closed { idle: integer, lifetime: integer, peer: integer, dirty: integer, error: integer, failover: integer }
@@ -870,6 +871,138 @@ function queue:purge(state) end
 function queue:check() end
 ---@return true
 function queue:close() end
+
+---What a subscription yields.
+---@class redmoon.message
+---@field kind "message"
+---@field channel string
+---@field payload string
+---@field pattern? string that it matched
+---@field shard? true it came through a shard channel
+
+---A loss that has happened, or may have: it comes before the next message.
+---@class redmoon.gap
+---@field kind "gap"
+---@field reconnects integer connections that were lost; how many messages with them nobody knows
+---@field dropped integer messages that arrived and found no room: an exact count
+---@field down_time number
+
+---@class redmoon.subscription_set
+---@field channels? string[]
+---@field patterns? string[] globs
+---@field shards? string[] shard channels (Redis >= 7.0)
+
+---@class redmoon.subscribe_options : redmoon.subscription_set
+---@field buffer? integer messages that wait to be fetched, default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15; a link that is silent for twice as long is given up
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.subscription_stats
+---@field received integer
+---@field delivered integer
+---@field dropped integer
+---@field blocked integer how often reading was stopped, overflow "block"
+---@field gaps integer
+---@field reconnects integer
+---@field buffered integer
+---@field channels integer
+---@field patterns integer
+---@field shards integer
+---@field connected boolean
+
+---@class redmoon.subscription
+local subscription = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.message|redmoon.gap|nil
+---@return string? message
+---@return string? code "TOO_LARGE": the buffer was full, overflow "close"; a server's code: it does not let us back
+---@return redmoon.detail? detail
+function subscription:receive(timeout) end
+---Ends with the subscription; raises when that ended by itself.
+---@return fun(): redmoon.message|redmoon.gap|nil
+function subscription:messages() end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:add(set) end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:remove(set) end
+---@return redmoon.subscription_stats
+function subscription:stats() end
+---@return true
+function subscription:close() end
+
+---@class redmoon.topic_message
+---@field kind "message"
+---@field seq integer
+---@field payload string
+
+---@class redmoon.topic_gap
+---@field kind "gap"
+---@field from? integer the messages from..to are missing
+---@field to? integer
+---@field count? integer
+---@field unknown? true instead of these: the numbers began anew
+
+---@class redmoon.reader_options
+---@field buffer? integer default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.topic_stats
+---@field delivered integer
+---@field lost integer
+---@field gaps integer
+---@field unknown integer gaps of unknown extent
+---@field reconnects integer
+---@field buffered integer
+---@field connected boolean
+
+---@class redmoon.topic_reader
+local topic_reader = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.topic_message|redmoon.topic_gap|nil
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic_reader:receive(timeout) end
+---Ends with the reader; raises when that ended by itself.
+---@return fun(): redmoon.topic_message|redmoon.topic_gap|nil
+function topic_reader:messages() end
+---@return redmoon.topic_stats
+function topic_reader:stats() end
+---@return true
+function topic_reader:close() end
+
+---@class redmoon.topic
+local topic = {}
+---@param payload string
+---@param options? { request_id?: string }
+---@return { seq: integer, receivers: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:publish(payload, options) end
+---@param options? redmoon.reader_options
+---@return redmoon.topic_reader?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:subscribe(options) end
+---@return true
+function topic:close() end
 
 ---@class redmoon.semaphore
 local semaphore = {}
@@ -1433,6 +1566,18 @@ function client:semaphore(name, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:cache(options) end
+---@param options redmoon.subscribe_options
+---@return redmoon.subscription?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:subscribe(options) end
+---@param name string
+---@return redmoon.topic?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:topic(name) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?

@@ -363,6 +363,8 @@ int rm_lua_client_rwlock(lua_State *L);
 int rm_lua_client_semaphore(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
 int rm_lua_client_stream_queue(lua_State *L);
+int rm_lua_client_subscribe(lua_State *L);
+int rm_lua_client_topic(lua_State *L);
 int rm_lua_client_metrics(lua_State *L);
 int rm_lua_client_on(lua_State *L);
 int rm_lua_new_jti(lua_State *L);
@@ -396,6 +398,8 @@ void rm_lua_sessions_open(lua_State *L);
 void rm_lua_rwlock_open(lua_State *L);
 void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_stream_queue_open(lua_State *L);
+void rm_lua_subscription_open(lua_State *L);
+void rm_lua_topic_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that the command-line tool needs. [-0, +1] */

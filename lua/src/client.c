@@ -218,6 +218,8 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
                                      {"stream_queue", rm_lua_client_stream_queue},
+                                     {"subscribe", rm_lua_client_subscribe},
+                                     {"topic", rm_lua_client_topic},
                                      {"with", client_with},
                                      {"zscan", rm_lua_client_zscan},
                                      {NULL, NULL}};

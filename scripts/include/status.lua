@@ -49,3 +49,4 @@ local CACHE_LOAD = 4 -- none is there, and the lease to load it was given
 local CACHE_WAIT = 0 -- none is there, and another has the lease
 local CACHE_STORED = 1 -- stored, given back or discarded
 local CACHE_LOST = -1 -- the lease is over, void or another's, or another entry is there; nothing was written
+local TOPIC_OK = 1 -- published, or marked

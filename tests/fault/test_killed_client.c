@@ -160,6 +160,16 @@ static void use_limiter(redmoon_client *client) {
   redmoon_rate_limiter_free(limiter);
 }
 
+static void use_topic(redmoon_client *client) {
+  redmoon_topic *topic;
+  redmoon_topic_reader *reader = NULL;
+  if (redmoon_topic_new(client, "x", 1, &topic, NULL) != 0) return;
+  if (draw(4) == 0) (void)!redmoon_topic_subscribe(topic, NULL, &reader, NULL);
+  (void)!redmoon_topic_publish(topic, "payload", 7, draw(2) == 0 ? "once" : NULL, NULL, NULL);
+  redmoon_topic_reader_close(reader);
+  redmoon_topic_free(topic);
+}
+
 /* The control: two commands where one is needed. */
 static void set_and_expire(redmoon_client *client) {
   redmoon_reply *reply;
@@ -216,8 +226,8 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_blocklist, use_records, use_cache, use_counter, use_lock, use_limiter,
-                             use_semaphore, use_rwlock};
+  static const act acts[] = {use_blocklist, use_records,   use_cache,  use_counter, use_lock,
+                             use_limiter,   use_semaphore, use_rwlock, use_topic};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);
 }

@@ -354,6 +354,31 @@ static void a_job_is_pushed_and_ended_once(void **state) {
   redmoon_queue_free(queue);
 }
 
+static void a_message_of_a_topic_is_published_once(void **state) {
+  fixture *f = *state;
+  redmoon_topic *topic, *theirs;
+  redmoon_topic_reader *reader;
+  redmoon_error err;
+  assert_int_equal(redmoon_topic_new(f->client, "x", 1, &topic, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, &theirs, &err), 0);
+  if (redmoon_topic_subscribe(theirs, NULL, &reader, &err) != 0) fail_msg("%s", err.message);
+  for (int i = 1; i <= CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    redmoon_topic_published published;
+    if (redmoon_topic_publish(topic, id, strlen(id), id, &published, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    assert_int_equal(published.seq, i);
+    redmoon_topic_message *message = NULL;
+    if (redmoon_topic_receive(reader, 20000, &message, &err) != 0 || message == NULL) fail_msg("message %d did not come", i);
+    assert_int_equal(message->seq, i);
+    assert_string_equal(message->payload, id);
+    redmoon_topic_message_free(message);
+  }
+  redmoon_topic_reader_close(reader);
+  redmoon_topic_free(theirs);
+  redmoon_topic_free(topic);
+}
+
 /* The control: without anything that makes a repetition harmless, calls end unknown, and nobody knows the count. */
 static void without_an_id_answers_are_missed(void **state) {
   fixture *f = *state;
@@ -389,6 +414,7 @@ int main(void) {
       TEST(a_record_is_added_to_once),
       TEST(an_audit_counts_each_key_once),
       TEST(a_stream_queue_loses_and_doubles_nothing),
+      TEST(a_message_of_a_topic_is_published_once),
       TEST(without_an_id_answers_are_missed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,6 +199,15 @@ use["Read-write lock"] = function(client)
   assert(write:release())
 end
 
+use["Topic"] = function(client)
+  local topic = assert(client:topic("t"))
+  local reader <close> = assert(topic:subscribe())
+  local seq = assert(topic:publish("x", { request_id = redmoon.new_jti() })).seq
+  assert(topic:publish("y"))
+  assert(reader:receive(20).seq == seq)
+  assert(reader:receive(20).payload == "y")
+end
+
 local function rules()
   local file <close> = assert(io.open("docs/acl.md"))
   local list = {}

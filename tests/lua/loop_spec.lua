@@ -190,6 +190,51 @@ for name, run in pairs(loops) do
       end, function() end)
     end)
 
+    it("a subscription, which is added to and closed while a coroutine waits at it", function()
+      local sub <close> = assert(client:subscribe { channels = { "c" } })
+      goes_on_while(function()
+        assert.equal("x", sub:receive(30).payload)
+      end, function()
+        assert(client:publish("c", "x"))
+      end)
+      goes_on_while(function()
+        local next_message = sub:messages()
+        assert.equal("d", next_message(sub).channel)
+      end, function()
+        assert.is_true(sub:add { channels = { "d" } })
+        assert(client:publish("d", "x"))
+      end)
+      local seen, order = {}, {}
+      run(function()
+        for m in sub:messages() do seen[#seen + 1] = m.payload end
+        order[#order + 1] = "first"
+      end, function()
+        helper.assert_failure("CLOSED", sub:receive(30))
+        order[#order + 1] = "second"
+      end, function()
+        for _ = 1, 5 do assert(client:ping()) end
+        order[#order + 1] = "closes"
+        sub:close()
+      end)
+      assert.equal("closes", order[1])
+      assert.equal(3, #order)
+      assert.same({}, seen)
+      assert.equal(0, client:stats().subscriptions)
+    end)
+
+    it("a topic, whose reader is closed while a coroutine waits at it", function()
+      local topic <close> = assert(client:topic("t"))
+      local reader <close> = assert(topic:subscribe())
+      goes_on_while(function()
+        assert.equal("x", reader:receive(30).payload)
+      end, function()
+        assert.equal(1, topic:publish("x").seq)
+      end)
+      goes_on_while(function()
+        helper.assert_failure("CLOSED", reader:receive(30))
+      end, function() reader:close() end)
+    end)
+
     it("a transaction and a scan", function()
       for i = 1, 500 do assert(client:set("key:" .. i, i)) end
       local seen, done = 0, nil

@@ -30,6 +30,8 @@
 #include <redmoon/sessions.h>
 #include <redmoon/semaphore.h>
 #include <redmoon/stream_queue.h>
+#include <redmoon/subscription.h>
+#include <redmoon/topic.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

@@ -104,6 +104,7 @@ static void put_pool(const redmoon_stats *stats, rm_buffer *out, int *status) {
   put_gauge(out, status, "idle", stats->idle);
   put_gauge(out, status, "in_use", stats->in_use);
   put_gauge(out, status, "waiting", stats->waiting);
+  put_gauge(out, status, "subscriptions", stats->subscriptions);
   put_counter(out, status, "pool_hits", stats->hits);
   put_counter(out, status, "pool_misses", stats->misses);
   put_counter(out, status, "pool_timeouts", stats->timeouts);

@@ -54,6 +54,7 @@ enum {
   RM_STATUS_CACHE_WAIT = 0, /* none is there, and another has the lease */
   RM_STATUS_CACHE_STORED = 1, /* stored, given back or discarded */
   RM_STATUS_CACHE_LOST = -1, /* the lease is over, void or another's, or another entry is there, nothing was written */
+  RM_STATUS_TOPIC_OK = 1, /* published, or marked */
 };
 
 #endif
