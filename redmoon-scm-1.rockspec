@@ -14,6 +14,7 @@ locks with fences and exact rate limits whose every operation is atomic.]],
 }
 dependencies = {
   "lua >= 5.4, < 5.5",
+  "argparse >= 0.7", -- the command-line tool
 }
 -- hiredis is found, or compiled in, by CMake: see cmake/RedmoonHiredis.cmake.
 external_dependencies = {
@@ -33,6 +34,7 @@ build = {
     REDMOON_ROCK = "ON",
     REDMOON_TESTS = "OFF",
   },
+  install = { bin = { redmoon = "lua/bin/redmoon" } },
 }
 test = {
   type = "command",

@@ -1,7 +1,41 @@
-# cmake --install: headers, libraries, pkg-config files, the CMake package `redmoon`, the Lua module.
+# cmake --install: headers, libraries, pkg-config files, the CMake package `redmoon`, the Lua module, the program.
+
+# bin/redmoon: the script, with the way from its folder to the Lua module written in.
+function(redmoon_install_program)
+  set(prefix /prefix) # any: only the way from one to the other counts
+  set(paths "")
+  foreach(folder ${redmoon_lua_moddir} ${redmoon_lua_cmoddir})
+    if(NOT IS_ABSOLUTE ${folder} AND NOT IS_ABSOLUTE ${CMAKE_INSTALL_BINDIR})
+      cmake_path(ABSOLUTE_PATH folder BASE_DIRECTORY ${prefix} NORMALIZE)
+      cmake_path(RELATIVE_PATH folder BASE_DIRECTORY ${prefix}/${CMAKE_INSTALL_BINDIR})
+    endif()
+    list(APPEND paths "\"${folder}\"")
+  endforeach()
+  list(JOIN paths ", " paths)
+  file(READ ${PROJECT_SOURCE_DIR}/lua/bin/redmoon text)
+  string(REPLACE "local modules, libraries = \"..\", \"..\"" "local modules, libraries = ${paths}" installed "${text}")
+  if(installed STREQUAL text)
+    message(FATAL_ERROR "lua/bin/redmoon: the line with the folders was not found")
+  endif()
+  find_program(REDMOON_LUA_PROGRAM NAMES lua5.4 lua54 lua)
+  if(REDMOON_LUA_PROGRAM)
+    get_filename_component(lua ${REDMOON_LUA_PROGRAM} NAME)
+    string(REPLACE "#!/usr/bin/env lua5.4" "#!/usr/bin/env ${lua}" installed "${installed}")
+  endif()
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/bin/redmoon CONTENT "${installed}" @ONLY)
+  install(PROGRAMS ${PROJECT_BINARY_DIR}/bin/redmoon DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
 if(REDMOON_LUA)
   install(TARGETS redmoon-core LIBRARY DESTINATION ${redmoon_lua_cmoddir}/redmoon)
   install(FILES ${redmoon_lua_modules} DESTINATION ${redmoon_lua_moddir}/redmoon)
+  foreach(module ${redmoon_cli_modules})
+    get_filename_component(folder ${module} DIRECTORY)
+    install(FILES ${PROJECT_SOURCE_DIR}/lua/redmoon/${module} DESTINATION ${redmoon_lua_moddir}/redmoon/${folder})
+  endforeach()
+  if(NOT REDMOON_ROCK) # LuaRocks installs programs itself
+    redmoon_install_program()
+  endif()
   install(FILES ${redmoon_lua_loops} DESTINATION ${redmoon_lua_moddir}/redmoon/loops)
 endif()
 if(REDMOON_ROCK)

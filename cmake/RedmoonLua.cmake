@@ -37,6 +37,15 @@ foreach(module ${redmoon_lua_modules} ${redmoon_lua_loops})
   file(CREATE_LINK ${module} ${redmoon_lua_tree}/${name} SYMBOLIC)
 endforeach()
 
+# The command-line tool: its modules are read from the disk, and the program finds them beside itself.
+file(GLOB redmoon_cli_modules CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/lua/redmoon
+  ${PROJECT_SOURCE_DIR}/lua/redmoon/cli/*.lua ${PROJECT_SOURCE_DIR}/lua/redmoon/cli/*/*.lua)
+foreach(module ${redmoon_cli_modules})
+  get_filename_component(folder ${redmoon_lua_tree}/redmoon/${module} DIRECTORY)
+  file(MAKE_DIRECTORY ${folder})
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/lua/redmoon/${module} ${redmoon_lua_tree}/redmoon/${module} SYMBOLIC)
+endforeach()
+
 set(redmoon_generated ${PROJECT_BINARY_DIR}/generated)
 add_custom_command(OUTPUT ${redmoon_generated}/lua_modules_generated.c ${redmoon_generated}/lua_modules_generated.h
   COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR}/lua/redmoon -DOUT=${redmoon_generated}

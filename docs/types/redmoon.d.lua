@@ -43,6 +43,15 @@
 ---@field spawn? fun(fn: function, ...: any)
 ---@field timers? boolean
 
+---An event loop of your own; see docs/event-loops.md.
+---@class redmoon.Loop
+---@field wait fun(fd: integer, events: "r", seconds?: number)
+---@field forget? fun(fd: integer)
+---@field running? fun(): boolean
+---@field sleep? fun(seconds: number)
+---@field spawn? fun(fn: function, ...: any)
+---@field timers? boolean
+
 ---@class redmoon.options
 ---@field username? string
 ---@field password? string
@@ -122,6 +131,32 @@
 ---@class redmoon.rwlock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 ---@field wait? number default 0, to 86400
+
+---@class redmoon.cache_options
+---@field name string 1 to 64 letters, digits, '.', '_' and '-'; caches of another name share nothing
+---@field ttl number from 0.001 to 31622400: how long a value is fresh
+---@field negative_ttl? number default 5, or ttl if that is less; 0: absences are not kept
+---@field stale_ttl? number default 0: how long a value is kept beyond its ttl
+---@field lease? number default 10, from 0.01 to 86400: how long a load may take before another begins one, too
+---@field retry_after? number default 0, to 86400: for so long after a load that failed nobody is given the lease
+---@field jitter? number default 0.1, to 0.5: how far the TTLs of values differ
+---@field early_refresh? number default 1, to 10: the beta of XFetch; 0: off
+---@field on_error? "load"|"stale"|"error" default "load": when Redis fails, or the wait for another's load is over
+---@field fallback_loads? integer default 8: so many loads at the same time for "load"
+---@field max_size? integer default 16 MiB: a larger value is not stored
+---@field codec? redmoon.codec default "json"
+---@field seal_key? string 32 random bytes: what is stored is encrypted, and bound to its key
+
+---@class redmoon.cache_set_options
+---@field ttl? number instead of the cache's
+
+---What is known of a value of a cache.
+---@class redmoon.cache_info
+---@field source "redis"|"loader"|"fallback" fallback: loaded without a lease and not stored
+---@field state "hit"|"stale"|"miss" miss: it was loaded (peek: there is nothing)
+---@field age number since it was stored
+---@field stored? boolean of what was loaded
+---@field error? string code of what went wrong, though there is a result
 
 ---@class redmoon.rate_limiter_options
 ---@field algorithm "buckets"|"fixed_window"|"gcra"|"sliding_log"|"sliding_window"
@@ -203,6 +238,108 @@
 ---@class redmoon.request_options
 ---@field request_id? string makes a repetition harmless
 
+---@class redmoon.audit_progress
+---@field keys integer counted
+---@field pages integer
+---@field left? integer estimate; nil: the server does not say how many keys it has
+---@field elapsed number of this run
+---@field rate number keys scanned per second, in this run
+---@field share number estimate of what is done, 0 to 1
+---@field pause number between two pages, because the server has slowed down; 0: none
+
+---@class redmoon.audit_options
+---@field match? string glob; default: all keys
+---@field depth? integer default 1; segments of a prefix, 1 to 8
+---@field separator? string default ":"; one byte
+---@field sample? number default 0.01; share of keys whose memory is asked for, 0 to 1; of each prefix 30 in any case, unless it is 0
+---@field top? integer default 100; prefixes in the report, 1 to 10000; the rest are `other`
+---@field min_ttl? number a TTL below it is a violation
+---@field max_ttl? number a TTL above it is a violation
+---@field require_ttl? boolean default false; true: a key without TTL is a violation
+---@field filter_size? integer bytes of memory against keys that SCAN gives twice, 1024 to 2^30; 0: none; default: 10 for each key the server has, 256 KiB to 32 MiB
+---@field seed? integer default 0; which keys are sampled
+---@field count? integer default 1000; keys for each page, 1 to 10000
+---@field max_rate? integer keys per second, 1 to 10000000
+---@field processes? integer default 1; how many processes have a pool like this client's: for a warning
+---@field on_progress? fun(progress: redmoon.audit_progress, save: fun(): string): boolean? called after each page; `save()` gives the state so far, for `resume`, and is good during the call only; false stops; what it raises ends the audit and goes on to the caller
+---@field resume? string a state: what `save()`, `report.state` or a failure's `detail.state` gave. Options from match to seed are the state's; one that is given and differs raises
+
+---Of the keys of one prefix, of several, or of all.
+---@class redmoon.audit_group
+---@field prefix? string "" for keys without a separator; nil in `other` and `total`
+---@field keys integer that were there when they were looked at, each once
+---@field keys_missed integer at most so many more of its keys are counted in `other`; 0 unless there were very many prefixes
+---@field no_ttl integer keys that live for ever
+---@field below_min integer TTLs below min_ttl
+---@field above_max integer TTLs above max_ttl
+---@field sampled integer keys whose memory the estimate is made of
+---@field bytes? number estimate of their memory; nil: nothing was sampled
+---@field bytes_low? number 99.9 % interval
+---@field bytes_high? number nil: unknown
+---@field ttl_p50? number of the keys with TTL; within the bucket of the true value; nil: no key has one
+---@field ttl_p99? number
+---@field ttl_min? number exact
+---@field ttl_max? number
+---@field ttl_histogram { from: number, to: number, keys: integer }[] buckets from one power of two (in ms) to the next, without the empty ones at either end
+---@field types table<"string"|"list"|"set"|"zset"|"hash"|"stream"|"other", integer> only those that occur
+---@field max_cliff number largest share of its keys that expires within one 10-s bucket of the server's clock, 0 to 1
+---@field max_cliff_error number it may be larger by so much
+---@field max_cliff_keys integer
+---@field max_cliff_at? number Unix time at which that bucket begins; nil: no key has a TTL
+
+---@class redmoon.audit_warning
+---@field level "note"|"warning"|"violation"
+---@field code "ttl_missing"|"ttl_below_min"|"ttl_above_max"|"eviction_policy"|"memory_unlimited"|"maxclients"|"expiry_cliff"|"split_hash"|"node_changed"|"partial"|"key_errors"|"repeats_unchecked"|"info_refused"|"memory_refused"
+---@field message string fit to show
+---@field prefix? string nil: of no prefix
+---@field keys? integer how many it is about
+
+---@class redmoon.audit_report
+---@field complete boolean to the end
+---@field prefixes redmoon.audit_group[] those with most keys first
+---@field other? redmoon.audit_group the keys of all other prefixes; nil: there are none
+---@field total redmoon.audit_group
+---@field warnings redmoon.audit_warning[] violations first, then warnings, then notes
+---@field server { keys?: integer, keys_end?: integer, expires?: integer, version?: string, role?: string, maxmemory?: integer, used_memory?: integer, maxmemory_policy?: string, maxclients?: integer, connected_clients?: integer } its own count at the beginning and at the end, and what it says of itself
+---@field pool_size integer of this client
+---@field pages integer
+---@field gone integer keys that were gone when they were looked at
+---@field errors integer keys that could not be looked at
+---@field first_error? string
+---@field repeats integer keys that SCAN gave again, and that were not counted again
+---@field repeats_false integer at most so many of those were new
+---@field unfiltered integer keys counted after the filter was full
+---@field prefixes_folded integer how often a prefix was moved to `other` for want of room
+---@field state? string of one that was stopped: goes into `resume`
+
+---@class redmoon.audit_fixed
+---@field key string
+---@field ttl number
+---@field expires? number Unix time, by the server's clock; nil in a dry run, and when the answer was lost (`unknown`)
+---@field unknown? boolean the answer was lost: it may have got a TTL
+
+---@class redmoon.audit_fix_counts
+---@field seen integer keys that matched
+---@field fixed integer that got a TTL; in a dry run, that would get one
+---@field own integer without TTL, left alone because they are of this client's key_prefix
+---@field raced integer got a TTL from elsewhere, or went, before ours came
+---@field errors integer the server refused
+---@field share number estimate of what is done, 0 to 1
+
+---@class redmoon.audit_fix_options
+---@field match string glob. Keys of this client's key_prefix are left alone
+---@field ttl number 1 to 31622400
+---@field jitter? number default 0.1; each key gets up to this share of the TTL more, 0 to 1
+---@field dry_run? boolean default true
+---@field count? integer default 1000; keys for each page, 1 to 1000
+---@field max_rate? integer keys looked at per second, 1 to 10000000
+---@field on_fixed? fun(fixed: redmoon.audit_fixed) called for each key, instead of `keys` in the result
+---@field on_progress? fun(counts: redmoon.audit_fix_counts): boolean? called after each page; false stops
+
+---@class redmoon.audit_fix_result : redmoon.audit_fix_counts
+---@field complete boolean to the end
+---@field keys? redmoon.audit_fixed[] without on_fixed: the undo list
+
 ---@class redmoon.embedded_options
 ---@field dir? string keep data here; else nothing is kept
 ---@field server? string the program; else redis-server or valkey-server of $PATH
@@ -219,6 +356,7 @@
 ---@field idle integer
 ---@field in_use integer
 ---@field waiting integer
+---@field subscriptions integer open now, each with a connection beside the pool
 ---@field dials integer
 ---@field dial_failures integer
 ---@field closed { idle: integer, lifetime: integer, peer: integer, dirty: integer, error: integer, failover: integer }
@@ -232,6 +370,7 @@
 ---@field delay number of a retry: the back-off before the next attempt
 ---@field attempt integer
 ---@field error? redmoon.error
+---@field steps? { resolve: number, dial: number, tls: number, handshake: number } of a connect that succeeded: its duration
 
 ---@class redmoon.hook
 local hook = {}
@@ -365,6 +504,506 @@ function permit:release() end
 ---@return true
 function permit:close() end
 
+---The plain list that programs in other languages use as a queue. At most once.
+---@class redmoon.list_queue
+local list_queue = {}
+---@param value any what the codec takes
+---@return integer? length items in the list afterwards
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:push(value) end
+---The oldest item, or nil. What cannot be decoded is CODEC with `detail.payload`, because it is nowhere else any more.
+---@param timeout? number default 0: do not wait; to 31622400
+---@return any? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:pop(timeout) end
+---@return integer? length
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:length() end
+---@return true
+function list_queue:close() end
+
+---@class redmoon.stream_queue_options
+---@field lease? number default 30; 0.1 to 86400
+---@field max_attempts? integer default 10; a job whose runs failed or crashed so often is dead
+---@field max_payload? integer default 262144 bytes
+---@field codec? redmoon.codec default "json"
+
+---A job under a lease. `close()` and the end of its scope give it back, or after an error tell that it failed.
+---@class redmoon.stream_job
+---@field id string
+---@field payload any nil when it cannot be decoded
+---@field raw string its bytes
+---@field attempt integer 1 for the first run; what was released does not count
+---@field epoch integer rises with each time it is given out
+---@field ended boolean
+local stream_job = {}
+---@return true?
+---@return string? message
+---@return string? code LOST when the lease passed to another worker
+---@return redmoon.detail? detail
+function stream_job:ack() end
+---Acknowledges, and takes the next new job in the same round trip; nil now and then: then pop.
+---@return redmoon.stream_job?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:ack_next() end
+---@param options? { delay?: number, error?: any, fatal?: boolean } delay: up to the lease
+---@return true?
+---@return boolean|string? dead it will not run again; or the message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:nack(options) end
+---@param lease? number up to the queue's, which is the default; never shortens it
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:extend(lease) end
+---Gives it back unrun: the attempt does not count.
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_job:release() end
+---By the local clock; no I/O.
+---@return boolean
+function stream_job:held() end
+---@return number seconds
+function stream_job:remaining() end
+---@return true
+function stream_job:close() end
+
+---@class redmoon.dead_stream_job
+---@field id string
+---@field payload any nil when it cannot be decoded
+---@field raw string
+---@field error string
+---@field attempts integer
+---@field epoch integer
+---@field died_at number seconds of Unix time by the server's clock
+
+---First in, first out over a Redis stream, with leases.
+---@class redmoon.stream_queue
+local stream_queue = {}
+---@param payload any what the codec takes
+---@param options? redmoon.request_options
+---@return string? id
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:push(payload, options) end
+---All or none, up to 500.
+---@param items { payload: any }[]
+---@param options? redmoon.request_options
+---@return string[]? ids
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:push_many(items, options) end
+---@param timeout? number default 0: do not wait; to 86400
+---@return redmoon.stream_job?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:pop(timeout) end
+---Waits for the first one only.
+---@param n integer 1 to 500
+---@param timeout? number
+---@return redmoon.stream_job[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:pop_many(n, timeout) end
+---delayed: given back and not taken again yet.
+---@return { ready: integer, delayed: integer, leased: integer, dead: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:stats() end
+---Those that died first in front.
+---@param count? integer default 100; to 500
+---@return redmoon.dead_stream_job[]?
+---@return integer|string? total or the message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:dead(count) end
+---@param n? integer default: all
+---@return integer? moved
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function stream_queue:redrive(n) end
+---@return true
+function stream_queue:close() end
+
+---The plain list that programs in other languages use as a queue. At most once.
+---@class redmoon.list_queue
+local list_queue = {}
+---@param value any what the codec takes
+---@return integer? length items in the list afterwards
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:push(value) end
+---The oldest item, or nil. What cannot be decoded is CODEC with `detail.payload`, because it is nowhere else any more.
+---@param timeout? number default 0: do not wait; to 31622400
+---@return any? value
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:pop(timeout) end
+---@return integer? length
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function list_queue:length() end
+---@return true
+function list_queue:close() end
+
+---What queue:pop() gives: a job under a lease. Its calls end with LOST when the lease passed to another worker.
+---@class redmoon.job
+---@field id string
+---@field payload any nil when it cannot be decoded
+---@field raw string the payload as it was sent
+---@field attempt integer 1 for the first run; runs that were released do not count
+---@field epoch integer rises with every lease of the queue and never comes again
+---@field ended boolean whether this object ended it
+local job = {}
+---It is done.
+---@param options? { result?: any, retention?: number } seconds for which the result is kept: else as the queue says
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:ack(options) end
+---It is done, and the next one is taken in the same round trip; nil when none is ready.
+---@param options? { result?: any, retention?: number }
+---@return redmoon.job?
+---@return string? message
+---@return string? code LOST; UNAVAILABLE when replicas lack it: the next job is detail.job then
+---@return redmoon.detail? detail
+function job:ack_next(options) end
+---It failed.
+---@param options? { delay?: number, error?: any, fatal?: boolean } delay: seconds until it runs again, else by the backoff
+---@return true?
+---@return boolean|string dead whether it will not run again; or a message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:nack(options) end
+---Prolongs the lease, never shortens it.
+---@param lease? number default: the queue's
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:extend(lease) end
+---Gives it back, as if it had not been taken.
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:release() end
+---@param value any what the codec takes; queue:peek shows it
+---@return true?
+---@return string? message
+---@return string? code LOST
+---@return redmoon.detail? detail
+function job:progress(value) end
+---By the local clock, no round trip.
+---@return boolean
+function job:held() end
+---@return number seconds
+function job:remaining() end
+---A job that was not ended is given back; at the end of a scope that ends by an error it has failed by that.
+---@return true
+function job:close() end
+
+---@class redmoon.job_info
+---@field id string
+---@field state "ready"|"delayed"|"leased"|"dead"|"done"
+---@field payload any
+---@field progress? any
+---@field result? any
+---@field error? string why it failed last
+---@field unique? string
+---@field priority integer
+---@field failures integer
+---@field crashes integer leases that ended before it was done
+---@field epoch integer of its last lease; 0: none yet
+---@field max_attempts? integer of queue:peek
+---@field max_crashes? integer of queue:peek
+---@field after? number of queue:peek: seconds until it is due, its lease is over or its result is gone; dead: since, negative
+---@field died_at? number of queue:dead: Unix time by the server's clock
+
+---@class redmoon.queue_options
+---@field lease? number default 30; 0.1 to 86400
+---@field max_attempts? integer default 10: so many runs may fail
+---@field max_crashes? integer default 3: so many leases may end before the job is done
+---@field backoff? { min?: number, max?: number } default 1 and 3600: the delay after a failure is random, up to min, doubled with each
+---@field retention? number default 0: how long the result of a done job is kept
+---@field max_payload? integer default 262144 bytes
+---@field min_replicas? integer default 0: so many replicas must have what a push or an ack has written, else UNAVAILABLE
+---@field codec? redmoon.codec default "json"
+
+---@class redmoon.push_options
+---@field delay? number seconds; it is ready after that, never before
+---@field priority? integer default 0; to 1023: higher ones go first
+---@field id? string refused while a job has it
+---@field unique? string refused while a job that is not done or dead has the same
+---@field max_attempts? integer
+---@field max_crashes? integer
+
+---Jobs that are handed out under leases: each runs at least once.
+---@class redmoon.queue
+local queue = {}
+---@param payload any what the codec takes
+---@param options? redmoon.push_options|{ request_id?: string }
+---@return string? id
+---@return string? message
+---@return string? code CONFLICT when the id or the unique key is taken: detail.id says by which job; UNAVAILABLE: it is pushed, but replicas lack it
+---@return redmoon.detail? detail
+function queue:push(payload, options) end
+---@param items (redmoon.push_options|{ payload: any })[] up to 500
+---@param options? { request_id?: string }
+---@return (string|redmoon.error)[]? ids an error where there was a conflict
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:push_many(items, options) end
+---@param timeout? number default 0: do not wait; to 86400
+---@param options? { renew?: boolean, request_id?: string } renew: the keeper thread prolongs the lease until the job is ended
+---@return redmoon.job?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:pop(timeout, options) end
+---@param count integer 1 to 500
+---@param timeout? number for the first of them
+---@param options? { renew?: boolean, request_id?: string }
+---@return redmoon.job[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:pop_many(count, timeout, options) end
+---@param jobs redmoon.job[]
+---@param lease? number default: the queue's
+---@return redmoon.job[]? lost
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:extend_many(jobs, lease) end
+---They are done; and up to `count` next ones are taken in the same round trip.
+---@param jobs redmoon.job[]
+---@param count? integer default 0
+---@return redmoon.job[]? lost
+---@return redmoon.job[]|string next or a message
+---@return string? code UNAVAILABLE when replicas lack it: the next jobs are detail.jobs then
+---@return redmoon.detail? detail
+function queue:ack_many(jobs, count) end
+---Runs jobs until `stop` says so. A handler that raises, or returns nil and a message, has failed by that.
+---@param handler fun(job: redmoon.job): any, any
+---@param options? { concurrency?: integer, stop?: fun(): boolean, on_error?: fun(message: string, code: string, detail: redmoon.detail, id?: string) }
+---@return { done: integer, failed: integer, lost: integer, released: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:work(handler, options) end
+---@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:stats() end
+---No job is handed out until queue:resume().
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:pause() end
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:resume() end
+---Those that died first in front.
+---@param count? integer default 100, to 500
+---@param first? integer default 0: how many to leave out
+---@return redmoon.job_info[]?
+---@return integer|string total there are in all; or a message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:dead(count, first) end
+---@param count? integer default: all
+---@return integer? moved
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:redrive(count) end
+---@param id string
+---@return redmoon.job_info?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:peek(id) end
+---@param id string
+---@return boolean? removed
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:remove(id) end
+---@param state "ready"|"delayed"|"dead"|"done"
+---@return integer? removed
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:purge(state) end
+---Whether each job is in exactly one place.
+---@return { jobs: integer, wrong: { id: string, what: string }[] }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:check() end
+---@return true
+function queue:close() end
+
+---What a subscription yields.
+---@class redmoon.message
+---@field kind "message"
+---@field channel string
+---@field payload string
+---@field pattern? string that it matched
+---@field shard? true it came through a shard channel
+
+---A loss that has happened, or may have: it comes before the next message.
+---@class redmoon.gap
+---@field kind "gap"
+---@field reconnects integer connections that were lost; how many messages with them nobody knows
+---@field dropped integer messages that arrived and found no room: an exact count
+---@field down_time number
+
+---@class redmoon.subscription_set
+---@field channels? string[]
+---@field patterns? string[] globs
+---@field shards? string[] shard channels (Redis >= 7.0)
+
+---@class redmoon.subscribe_options : redmoon.subscription_set
+---@field buffer? integer messages that wait to be fetched, default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15; a link that is silent for twice as long is given up
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.subscription_stats
+---@field received integer
+---@field delivered integer
+---@field dropped integer
+---@field blocked integer how often reading was stopped, overflow "block"
+---@field gaps integer
+---@field reconnects integer
+---@field buffered integer
+---@field channels integer
+---@field patterns integer
+---@field shards integer
+---@field connected boolean
+
+---@class redmoon.subscription
+local subscription = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.message|redmoon.gap|nil
+---@return string? message
+---@return string? code "TOO_LARGE": the buffer was full, overflow "close"; a server's code: it does not let us back
+---@return redmoon.detail? detail
+function subscription:receive(timeout) end
+---Ends with the subscription; raises when that ended by itself.
+---@return fun(): redmoon.message|redmoon.gap|nil
+function subscription:messages() end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:add(set) end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:remove(set) end
+---@return redmoon.subscription_stats
+function subscription:stats() end
+---@return true
+function subscription:close() end
+
+---@class redmoon.topic_message
+---@field kind "message"
+---@field seq integer
+---@field payload string
+
+---@class redmoon.topic_gap
+---@field kind "gap"
+---@field from? integer the messages from..to are missing
+---@field to? integer
+---@field count? integer
+---@field unknown? true instead of these: the numbers began anew
+
+---@class redmoon.reader_options
+---@field buffer? integer default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.topic_stats
+---@field delivered integer
+---@field lost integer
+---@field gaps integer
+---@field unknown integer gaps of unknown extent
+---@field reconnects integer
+---@field buffered integer
+---@field connected boolean
+
+---@class redmoon.topic_reader
+local topic_reader = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.topic_message|redmoon.topic_gap|nil
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic_reader:receive(timeout) end
+---Ends with the reader; raises when that ended by itself.
+---@return fun(): redmoon.topic_message|redmoon.topic_gap|nil
+function topic_reader:messages() end
+---@return redmoon.topic_stats
+function topic_reader:stats() end
+---@return true
+function topic_reader:close() end
+
+---@class redmoon.topic
+local topic = {}
+---@param payload string
+---@param options? { request_id?: string }
+---@return { seq: integer, receivers: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:publish(payload, options) end
+---@param options? redmoon.reader_options
+---@return redmoon.topic_reader?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:subscribe(options) end
+---@return true
+function topic:close() end
+
 ---@class redmoon.semaphore
 local semaphore = {}
 ---@param count? integer default 1, to 1000: all or none
@@ -381,6 +1020,48 @@ function semaphore:acquire(count, options) end
 function semaphore:stats() end
 ---@return true
 function semaphore:close() end
+
+---@class redmoon.cache
+local cache = {}
+---@param key redmoon.argument
+---@param load fun(key: redmoon.argument): any, any, string?, any returns a value; nil: there is none; or nil, message
+---@return any value nil, with no second value: there is none
+---@return string? message
+---@return string? code that of the loader, else UNAVAILABLE
+---@return redmoon.cache_info|redmoon.detail|nil info
+function cache:get(key, load) end
+---@param keys redmoon.argument[] up to 500
+---@param load_many fun(keys: redmoon.argument[]): table<redmoon.argument, any>?, any values by key, or nil, message
+---@return any[]? values as the keys; redmoon.null: there is none; an error object: that key failed
+---@return string? message
+---@return string? code
+---@return redmoon.cache_info[]|redmoon.detail|nil infos
+function cache:get_many(keys, load_many) end
+---What is stored, fresh or stale; loads nothing.
+---@param key redmoon.argument
+---@return any value
+---@return string? message
+---@return string? code
+---@return redmoon.cache_info|redmoon.detail|nil info
+function cache:peek(key) end
+---@param key redmoon.argument
+---@param value any not nil
+---@param options? redmoon.cache_set_options
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:set(key, value, options) end
+---@param key redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:delete(key) end
+---@return { hits: integer, stale: integer, misses: integer, loads: integer, early: integer, failures: integer, waits: integer, lost: integer, undecodable: integer, too_large: integer, unavailable: integer, fallbacks: integer, unstored: integer }
+function cache:stats() end
+---@return true
+function cache:close() end
 
 ---One owner's face of a read-write lock: it may take again what it holds.
 ---@class redmoon.rwlock
@@ -782,6 +1463,28 @@ function client:sscan(key, options) end
 ---@param options? redmoon.scan_options
 ---@return redmoon.scan
 function client:zscan(key, options) end
+---Which keys live for ever, how long the others have left, what they weigh. Reads only.
+---@param options? redmoon.audit_options
+---@return redmoon.audit_report?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `state`: what was counted before, for `resume`
+function client:audit(options) end
+---Gives keys that match and have no TTL one; shows what it would do, unless dry_run is false.
+---@param options redmoon.audit_fix_options
+---@return redmoon.audit_fix_result?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail with `result`: what was done before
+function client:audit_fix(options) end
+---Takes a TTL that audit_fix gave away again, if the key still has it.
+---@param key redmoon.argument
+---@param expires number as of redmoon.audit_fixed
+---@return boolean? undone false: the key is gone or has another TTL
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:audit_undo(key, expires) end
 ---@return redmoon.stats?
 ---@return string? message
 ---@return string? code
@@ -822,6 +1525,34 @@ function client:lock(name, options) end
 ---@param ... any
 ---@return any
 function client:with_lock(name, options, fn, ...) end
+---@param name string the list's key as it is, 1 to 512 bytes
+---@param options? { codec?: redmoon.codec } default "string"
+---@return redmoon.list_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:list_queue(name, options) end
+---@param name string 1 to 512 bytes
+---@param options? redmoon.queue_options
+---@return redmoon.queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:queue(name, options) end
+---@param name string the list's key as it is, 1 to 512 bytes
+---@param options? { codec?: redmoon.codec } default "string"
+---@return redmoon.list_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:list_queue(name, options) end
+---@param name string 1 to 512 bytes
+---@param options? redmoon.stream_queue_options
+---@return redmoon.stream_queue?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:stream_queue(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options redmoon.semaphore_options
 ---@return redmoon.semaphore?
@@ -829,6 +1560,24 @@ function client:with_lock(name, options, fn, ...) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:semaphore(name, options) end
+---@param options redmoon.cache_options
+---@return redmoon.cache?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:cache(options) end
+---@param options redmoon.subscribe_options
+---@return redmoon.subscription?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:subscribe(options) end
+---@param name string
+---@return redmoon.topic?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:topic(name) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?

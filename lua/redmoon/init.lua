@@ -4,10 +4,12 @@
 local core = require "redmoon.core"
 local transaction = require "redmoon.transaction"
 local locking = require "redmoon.locking"
+local queue = require "redmoon.queue"
 
 local methods = core.client_methods
 methods.transaction = transaction.run
 methods.with_lock = locking.with_lock
+core.queue_methods.work = queue.work
 
 return {
   version = core.version,

@@ -106,8 +106,8 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter);
 
 /* wait.c: */
 
-/** Takes the operation to its end: the one place where the binding waits.  Returns its status; or, after a yield, goes on
- *  in `resumed` with `ctx`, which calls it again.  May raise. [-0, +0] */
+/** Takes the operation to its end, or until it wants a load (RM_WAIT): the one place where the binding waits.  Returns its
+ *  status; or, after a yield, goes on in `resumed` with `ctx`, which calls it again.  May raise. [-0, +0] */
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
                 lua_KContext ctx);
 
@@ -118,12 +118,12 @@ bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link);
 
 /** What a call that waits keeps over a yield. */
 typedef struct rm_lua_task rm_lua_task;
-/** Turns what the operation has written to task->out (status 0), or task->err, into the results of the call: pushes them and
+/** Turns what the operation has written to rm_lua_out (status 0), or task->err, into the results of the call: pushes them and
  *  returns their count; or has begun another one in task->op, and returns RM_LUA_AGAIN.  Arguments lie where they lay. */
 typedef int (*rm_lua_tail)(lua_State *L, rm_lua_task *task, int status);
 enum { RM_LUA_AGAIN = -1 };
 struct rm_lua_task {
-  redmoon_op *op;    /* what a `_start` began */
+  _Alignas(max_align_t) redmoon_op *op; /* what a `_start` began */
   redmoon_error err; /* of the `_start`, then of the operation */
   rm_lua_tail tail;
   void (*drop)(void *out); /* frees what `out` holds at the end; NULL: nothing */
@@ -131,10 +131,14 @@ struct rm_lua_task {
   rm_lua_waiter waiter;
   bool busy;  /* in use, or left by an error: the GC ends it then */
   bool holds; /* the link's references are its own */
-  max_align_t out[256 / sizeof(max_align_t)]; /* zeroed: room for out-parameters */
 };
+/** Zeroed room for out-parameters, behind the task: of no declared type, so any may lie there. */
+enum { RM_LUA_OUT = 256 };
+static inline void *rm_lua_out(rm_lua_task *task) { return task + 1; }
 /** A task of the object with this link.  Pushes it, or, for a call that blocks, the state's own and nothing. [-0, +0|1] */
 rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
+/** The same, but never the state's own: for a tail that calls functions of the user, which may raise. [-0, +1] */
+rm_lua_task *rm_lua_task_take_own(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
 /** Waits for what a `_start` began in task->op and task->err, and returns what the tail returns; `started` is what the
  *  `_start` returned.  What the take pushed is on top.  The last thing that a function does. */
 int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started);
@@ -144,6 +148,8 @@ int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started);
 void rm_lua_task_put(lua_State *L, rm_lua_task *task);
 /** A tail: true, or nil, message, code, detail. */
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status);
+/** A tail: the int64_t that was written to rm_lua_out, or nil, message, code, detail. */
+int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status);
 void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared);
 
 /** Tail of every call: hands queued events and lost locks to their functions and returns `count`, the results on top of the stack.
@@ -333,7 +339,11 @@ void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared);
 void rm_lua_locks_dispatch(lua_State *L, rm_lua_shared *shared);
 
 /* Methods of the client, each in its own file. */
+int rm_lua_client_audit(lua_State *L);
+int rm_lua_client_audit_fix(lua_State *L);
+int rm_lua_client_audit_undo(lua_State *L);
 int rm_lua_client_blocklist(lua_State *L);
+int rm_lua_client_cache(lua_State *L);
 int rm_lua_client_pipeline(lua_State *L);
 int rm_lua_client_run(lua_State *L);
 int rm_lua_client_scan(lua_State *L);
@@ -341,7 +351,9 @@ int rm_lua_client_hscan(lua_State *L);
 int rm_lua_client_sscan(lua_State *L);
 int rm_lua_client_zscan(lua_State *L);
 int rm_lua_client_counter(lua_State *L);
+int rm_lua_client_list_queue(lua_State *L);
 int rm_lua_client_lock(lua_State *L);
+int rm_lua_client_queue(lua_State *L);
 int rm_lua_client_rate_limiter(lua_State *L);
 int rm_lua_client_records(lua_State *L);
 int rm_lua_client_sessions(lua_State *L);
@@ -349,29 +361,46 @@ int rm_lua_client_fence_guard(lua_State *L);
 int rm_lua_client_rwlock(lua_State *L);
 int rm_lua_client_semaphore(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
+int rm_lua_client_stream_queue(lua_State *L);
+int rm_lua_client_subscribe(lua_State *L);
+int rm_lua_client_topic(lua_State *L);
 int rm_lua_client_metrics(lua_State *L);
 int rm_lua_client_on(lua_State *L);
 int rm_lua_new_jti(lua_State *L);
 int rm_lua_script_new(lua_State *L);
 int rm_lua_embedded_start(lua_State *L);
+/** queue_sleep(queue, seconds): lets time pass, until the client is shut down at the latest. */
+int rm_lua_queue_sleep(lua_State *L);
 int rm_lua_rate_limits(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);
+void rm_lua_audit_open(lua_State *L);
+void rm_lua_audit_fix_open(lua_State *L);
 void rm_lua_blocklist_open(lua_State *L);
+void rm_lua_cache_open(lua_State *L);
 void rm_lua_pipeline_open(lua_State *L, rm_lua_shared *shared);
 void rm_lua_script_open(lua_State *L);
 void rm_lua_scan_open(lua_State *L);
 void rm_lua_counter_open(lua_State *L);
+void rm_lua_list_queue_open(lua_State *L);
+void rm_lua_job_open(lua_State *L);
 void rm_lua_lock_open(lua_State *L);
 void rm_lua_permit_open(lua_State *L);
+/** Leaves the table of methods, for those written in Lua. [-0, +1] */
+void rm_lua_queue_open(lua_State *L);
 void rm_lua_rate_limiter_open(lua_State *L);
 void rm_lua_records_open(lua_State *L);
 void rm_lua_sessions_open(lua_State *L);
 void rm_lua_rwlock_open(lua_State *L);
 void rm_lua_semaphore_open(lua_State *L);
+void rm_lua_stream_queue_open(lua_State *L);
+void rm_lua_subscription_open(lua_State *L);
+void rm_lua_topic_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
+/** Pushes the table of functions that the command-line tool needs. [-0, +1] */
+void rm_lua_system_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */
 void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared);
 

@@ -161,7 +161,7 @@ static const char *revocation_word(redmoon_revocation_status status) {
 /* {status=, ttl=}, or nil, message, code, detail */
 static int revoked(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_revocation_result *result = (const redmoon_revocation_result *)task->out;
+  const redmoon_revocation_result *result = (const redmoon_revocation_result *)rm_lua_out(task);
   lua_createtable(L, 0, 2);
   set_text(L, "status", revocation_word(result->status));
   set_seconds(L, "ttl", result->ttl_ms);
@@ -176,7 +176,7 @@ static int list_revoke(lua_State *L) {
   rm_lua_read_options(L, 2, revoke_fields, COUNT_OF(revoke_fields), &token);
   token.jti = read_id(L, 2, "jti");
   rm_lua_task *task = rm_lua_task_take(L, &l->link, revoked);
-  int started = redmoon_blocklist_revoke_start(l->list, &token, (redmoon_revocation_result *)task->out, &task->op,
+  int started = redmoon_blocklist_revoke_start(l->list, &token, (redmoon_revocation_result *)rm_lua_out(task), &task->op,
                                                &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
@@ -187,14 +187,14 @@ static int list_revoke_family(lua_State *L) {
   size_t len;
   const char *family = luaL_checklstring(L, 2, &len);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, revoked);
-  int started = redmoon_blocklist_revoke_family_start(l->list, family, len, (redmoon_revocation_result *)task->out,
+  int started = redmoon_blocklist_revoke_family_start(l->list, family, len, (redmoon_revocation_result *)rm_lua_out(task),
                                                       &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static int revoked_subject(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_subject_result *result = (const redmoon_subject_result *)task->out;
+  const redmoon_subject_result *result = (const redmoon_subject_result *)rm_lua_out(task);
   lua_createtable(L, 0, 3);
   set_text(L, "status", revocation_word(result->status));
   if (result->status != REDMOON_REVOCATION_EXPIRED) set_seconds(L, "cutoff", result->cutoff_ms);
@@ -210,14 +210,14 @@ static int list_revoke_subject(lua_State *L) {
   int64_t before_ms = REDMOON_UNSET;
   rm_lua_read_options(L, 3, before_field, COUNT_OF(before_field), &before_ms);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, revoked_subject);
-  int started = redmoon_blocklist_revoke_subject_start(l->list, sub, len, before_ms, (redmoon_subject_result *)task->out,
+  int started = redmoon_blocklist_revoke_subject_start(l->list, sub, len, before_ms, (redmoon_subject_result *)rm_lua_out(task),
                                                        &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static int bumped(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushinteger(L, (lua_Integer)((const redmoon_subject_result *)task->out)->version);
+  lua_pushinteger(L, (lua_Integer)((const redmoon_subject_result *)rm_lua_out(task))->version);
   return 1;
 }
 
@@ -228,7 +228,7 @@ static int list_bump(lua_State *L) {
   const char *sub = luaL_checklstring(L, 2, &len), *request_id = NULL;
   rm_lua_read_options(L, 3, request_field, COUNT_OF(request_field), &request_id);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, bumped);
-  int started = redmoon_blocklist_bump_start(l->list, sub, len, request_id, (redmoon_subject_result *)task->out, &task->op,
+  int started = redmoon_blocklist_bump_start(l->list, sub, len, request_id, (redmoon_subject_result *)rm_lua_out(task), &task->op,
                                              &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
@@ -245,7 +245,7 @@ static const char *rotation_word(redmoon_rotation_status status) {
 
 static int rotated(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_rotation_result *result = (const redmoon_rotation_result *)task->out;
+  const redmoon_rotation_result *result = (const redmoon_rotation_result *)rm_lua_out(task);
   lua_createtable(L, 0, 3);
   lua_pushboolean(L, result->status == REDMOON_ROTATION_DONE);
   lua_setfield(L, -2, "rotated");
@@ -264,7 +264,7 @@ static int list_rotate(lua_State *L) {
   rotation.presented = read_id(L, 2, "presented");
   rotation.next = read_id(L, 2, "new");
   rm_lua_task *task = rm_lua_task_take(L, &l->link, rotated);
-  int started = redmoon_blocklist_rotate_start(l->list, &rotation, (redmoon_rotation_result *)task->out, &task->op,
+  int started = redmoon_blocklist_rotate_start(l->list, &rotation, (redmoon_rotation_result *)rm_lua_out(task), &task->op,
                                                &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
@@ -288,7 +288,7 @@ static void push_check(lua_State *L, const redmoon_check_result *result, const r
 
 static int checked(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  push_check(L, (const redmoon_check_result *)task->out, &task->err);
+  push_check(L, (const redmoon_check_result *)rm_lua_out(task), &task->err);
   return 1;
 }
 
@@ -299,7 +299,7 @@ static int list_check(lua_State *L) {
   redmoon_claims claims;
   read_claims(L, 2, &claims);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, checked);
-  int started = redmoon_blocklist_check_start(l->list, &claims, (redmoon_check_result *)task->out, &task->op, &task->err);
+  int started = redmoon_blocklist_check_start(l->list, &claims, (redmoon_check_result *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -311,7 +311,7 @@ typedef struct many_checks {
 
 static int checked_many(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const many_checks *many = (const many_checks *)task->out;
+  const many_checks *many = (const many_checks *)rm_lua_out(task);
   lua_createtable(L, (int)many->count, 0);
   for (size_t i = 0; i < many->count; i++) {
     push_check(L, &many->results[i], &task->err);
@@ -335,7 +335,7 @@ static int list_check_many(lua_State *L) {
     lua_pop(L, 1);
   }
   rm_lua_task *task = rm_lua_task_take(L, &l->link, checked_many);
-  *(many_checks *)task->out = (many_checks){count, results};
+  *(many_checks *)rm_lua_out(task) = (many_checks){count, results};
   int started = redmoon_blocklist_check_many_start(l->list, claims, count, results, &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }

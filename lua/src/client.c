@@ -192,16 +192,22 @@ redmoon_client *redmoon_lua_check_client(lua_State *L, int index) {
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
   static const luaL_Reg meta[] = {
       {"__gc", client_gc}, {"__close", client_close}, {"__tostring", client_tostring}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"blocklist", rm_lua_client_blocklist},
+  static const luaL_Reg methods[] = {{"audit", rm_lua_client_audit},
+                                     {"audit_fix", rm_lua_client_audit_fix},
+                                     {"audit_undo", rm_lua_client_audit_undo},
+                                     {"blocklist", rm_lua_client_blocklist},
+                                     {"cache", rm_lua_client_cache},
                                      {"call", client_call},
                                      {"close", client_close},
                                      {"counter", rm_lua_client_counter},
                                      {"fence_guard", rm_lua_client_fence_guard},
                                      {"hscan", rm_lua_client_hscan},
+                                     {"list_queue", rm_lua_client_list_queue},
                                      {"lock", rm_lua_client_lock},
                                      {"metrics", rm_lua_client_metrics},
                                      {"on", rm_lua_client_on},
                                      {"pipeline", rm_lua_client_pipeline},
+                                     {"queue", rm_lua_client_queue},
                                      {"rate_limiter", rm_lua_client_rate_limiter},
                                      {"records", rm_lua_client_records},
                                      {"run", rm_lua_client_run},
@@ -211,6 +217,9 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"semaphore", rm_lua_client_semaphore},
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
+                                     {"stream_queue", rm_lua_client_stream_queue},
+                                     {"subscribe", rm_lua_client_subscribe},
+                                     {"topic", rm_lua_client_topic},
                                      {"with", client_with},
                                      {"zscan", rm_lua_client_zscan},
                                      {NULL, NULL}};

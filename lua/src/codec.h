@@ -26,7 +26,7 @@ rm_lua_codec rm_lua_codec_check(lua_State *L, int index, rm_lua_codec fallback);
  * REDMOON_ECODEC or _ENOMEM (outcome: not sent) and nothing is pushed. [-0, +1|0], never raises */
 int rm_lua_codec_encode(lua_State *L, rm_lua_codec codec, int owner, int slot, int index, redmoon_error *err);
 /** The value of `len` bytes; never nil.  Likewise: bytes that cannot be decoded are a result like others (a cache
- * counts a miss, a queue tells CODEC). [-0, +1|0], never raises */
+ * counts a miss, a queue with leases hands out the job without its payload). [-0, +1|0], never raises */
 int rm_lua_codec_decode(lua_State *L, rm_lua_codec codec, int owner, int slot, const void *ptr, size_t len,
                         redmoon_error *err);
 

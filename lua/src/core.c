@@ -66,7 +66,7 @@ int luaopen_redmoon_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"connect", connect_client},   {"embedded", rm_lua_embedded_start},
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
-                                       {"rate_limits", rm_lua_rate_limits},
+                                       {"rate_limits", rm_lua_rate_limits}, {"queue_sleep", rm_lua_queue_sleep},
                                        {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
@@ -74,11 +74,16 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_error_open(L);
   rm_lua_op_open(L);
   rm_lua_wait_open(L, shared);
+  rm_lua_audit_open(L);
+  rm_lua_audit_fix_open(L);
   rm_lua_blocklist_open(L);
+  rm_lua_cache_open(L);
   rm_lua_client_open(L, shared);
   rm_lua_pipeline_open(L, shared);
   rm_lua_script_open(L);
   rm_lua_scan_open(L);
+  rm_lua_job_open(L);
+  rm_lua_list_queue_open(L);
   rm_lua_counter_open(L);
   rm_lua_lock_open(L);
   rm_lua_permit_open(L);
@@ -87,8 +92,15 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_sessions_open(L);
   rm_lua_rwlock_open(L);
   rm_lua_semaphore_open(L);
+  rm_lua_stream_queue_open(L);
+  rm_lua_subscription_open(L);
+  rm_lua_topic_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
+  rm_lua_system_open(L);
+  lua_setfield(L, -2, "system");
+  rm_lua_queue_open(L);
+  lua_setfield(L, -2, "queue_methods");
   rm_lua_json_open(L);
   lua_setfield(L, -2, "json");
   rm_lua_transaction_open(L, shared);

@@ -94,13 +94,13 @@ static void push_result(lua_State *L, const redmoon_counter_result *result, bool
 
 static int counted(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  push_result(L, (const redmoon_counter_result *)task->out, true);
+  push_result(L, (const redmoon_counter_result *)rm_lua_out(task), true);
   return 1;
 }
 
 static int got(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  push_result(L, (const redmoon_counter_result *)task->out, false);
+  push_result(L, (const redmoon_counter_result *)rm_lua_out(task), false);
   return 1;
 }
 
@@ -127,7 +127,7 @@ static int counter_increment(lua_State *L) {
   const redmoon_bytes *key = check_key(L);
   rm_lua_task *task = rm_lua_task_take(L, &c->link, counted);
   int started = redmoon_counter_increment_start(c->counter, key->ptr, key->len, by, options.request_id,
-                                                (redmoon_counter_result *)task->out, &task->op, &task->err);
+                                                (redmoon_counter_result *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -136,7 +136,7 @@ static int counter_get(lua_State *L) {
   counter *c = check(L);
   const redmoon_bytes *key = check_key(L);
   rm_lua_task *task = rm_lua_task_take(L, &c->link, got);
-  int started = redmoon_counter_get_start(c->counter, key->ptr, key->len, (redmoon_counter_result *)task->out, &task->op,
+  int started = redmoon_counter_get_start(c->counter, key->ptr, key->len, (redmoon_counter_result *)rm_lua_out(task), &task->op,
                                           &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
@@ -209,7 +209,7 @@ static void push_results(lua_State *L, const many *m) {
 }
 
 static int counted_many(lua_State *L, rm_lua_task *task, int status) {
-  const many *m = (const many *)task->out;
+  const many *m = (const many *)rm_lua_out(task);
   if (status >= 0) {
     push_results(L, m);
     return 1;
@@ -239,7 +239,7 @@ static int counter_increment_many(lua_State *L) {
   rm_lua_task *task = rm_lua_task_take(L, &c->link, counted_many);
   int started =
       redmoon_counter_increment_many_start(c->counter, m.items, count, m.results, m.errors, &task->op, &task->err);
-  if (started == 0) *(many *)task->out = m;
+  if (started == 0) *(many *)rm_lua_out(task) = m;
   return rm_lua_task_run_or_raise(L, task, started);
 }
 

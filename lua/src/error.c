@@ -64,7 +64,7 @@ static bool is_own(const char *source) {
   if (source[0] == '=') return strncmp(source, "=redmoon.", 9) == 0;
   const char *name = strrchr(source, '/');
   if (name == NULL || name - source < 8 || strncmp(name - 8, "/redmoon", 8) != 0) return false;
-  return strcmp(name, "/transaction.lua") == 0 || strcmp(name, "/locking.lua") == 0;
+  return strcmp(name, "/transaction.lua") == 0 || strcmp(name, "/locking.lua") == 0 || strcmp(name, "/queue.lua") == 0;
 }
 
 int rm_lua_raise(lua_State *L, const char *format, ...) {

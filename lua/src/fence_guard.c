@@ -4,7 +4,7 @@
 
 static int judged(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushboolean(L, *(const int *)task->out);
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
   return 1;
 }
 
@@ -18,6 +18,6 @@ int rm_lua_client_fence_guard(lua_State *L) {
                 "a fence is an integer from 1 to 9007199254740991");
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   rm_lua_task *task = rm_lua_task_take(L, &client->link, judged);
-  int started = redmoon_fence_guard_start(client->link.client, resource, len, fence, (int *)task->out, &task->op, &task->err);
+  int started = redmoon_fence_guard_start(client->link.client, resource, len, fence, (int *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }

@@ -20,6 +20,7 @@ enum { RING_SIZE = 256 };
 typedef struct entry {
   int kind, attempt, failed;
   int64_t duration_us, delay_us;
+  int64_t resolve_us, dial_us, tls_us, handshake_us;
   char command[32], address[128], reason[16];
   redmoon_error error;
 } entry;
@@ -60,6 +61,10 @@ static void on_event(void *ctx, const redmoon_event *event) {
     e->attempt = event->attempt;
     e->duration_us = event->duration_us;
     e->delay_us = event->delay_us;
+    e->resolve_us = event->resolve_us;
+    e->dial_us = event->dial_us;
+    e->tls_us = event->tls_us;
+    e->handshake_us = event->handshake_us;
     copy_text(e->command, sizeof e->command, event->command);
     copy_text(e->address, sizeof e->address, event->address);
     copy_text(e->reason, sizeof e->reason, event->reason);
@@ -90,6 +95,21 @@ static void set_text(lua_State *L, const char *field, const char *text) {
   lua_setfield(L, -2, field);
 }
 
+static void set_seconds(lua_State *L, const char *field, int64_t us) {
+  lua_pushnumber(L, (lua_Number)us / 1e6);
+  lua_setfield(L, -2, field);
+}
+
+/* steps, of a connect: what each took, in seconds. [-0, +0] of the event on top */
+static void set_steps(lua_State *L, const entry *e) {
+  lua_createtable(L, 0, 4);
+  set_seconds(L, "resolve", e->resolve_us);
+  set_seconds(L, "dial", e->dial_us);
+  set_seconds(L, "tls", e->tls_us);
+  set_seconds(L, "handshake", e->handshake_us);
+  lua_setfield(L, -2, "steps");
+}
+
 static const char *kind_name(int kind) {
   for (size_t i = 0; i < KINDS; i++)
     if (masks[i] == kind) return kinds[i];
@@ -103,12 +123,11 @@ static void push_event(lua_State *L, const entry *e) {
   set_text(L, "command", e->command);
   set_text(L, "address", e->address);
   set_text(L, "reason", e->reason);
-  lua_pushnumber(L, (lua_Number)e->duration_us / 1e6);
-  lua_setfield(L, -2, "duration");
-  lua_pushnumber(L, (lua_Number)e->delay_us / 1e6);
-  lua_setfield(L, -2, "delay");
+  set_seconds(L, "duration", e->duration_us);
+  set_seconds(L, "delay", e->delay_us);
   lua_pushinteger(L, e->attempt);
   lua_setfield(L, -2, "attempt");
+  if (e->kind == REDMOON_EVENT_CONNECT && !e->failed) set_steps(L, e);
   if (!e->failed) return;
   rm_lua_push_error(L, &e->error);
   lua_setfield(L, -2, "error");

@@ -29,9 +29,9 @@ rm_lua_permit *rm_lua_permit_new(lua_State *L, int index, int slot, const rm_lua
   return p;
 }
 
-/* task->out: the box's place on the stack */
+/* rm_lua_out: the box's place on the stack */
 static int given(lua_State *L, rm_lua_task *task, int status) {
-  int place = *(const int *)task->out;
+  int place = *(const int *)rm_lua_out(task);
   if (status < 0) {
     end_permit(L, lua_touserdata(L, place));
     return rm_lua_fail(L, &task->err);
@@ -43,7 +43,7 @@ static int given(lua_State *L, rm_lua_task *task, int status) {
 rm_lua_task *rm_lua_permit_take(lua_State *L, const rm_lua_link *link) {
   int place = lua_gettop(L);
   rm_lua_task *task = rm_lua_task_take(L, link, given);
-  *(int *)task->out = place;
+  *(int *)rm_lua_out(task) = place;
   return task;
 }
 

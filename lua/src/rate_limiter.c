@@ -212,7 +212,7 @@ int rm_lua_client_rate_limiter(lua_State *L) {
 static int decided(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
   lua_getiuservalue(L, 1, SLOT_RESULT_META);
-  push_result(L, (const redmoon_rate_result *)task->out, &task->err);
+  push_result(L, (const redmoon_rate_result *)rm_lua_out(task), &task->err);
   return 1;
 }
 
@@ -223,7 +223,7 @@ static int limiter_allow(lua_State *L) {
   const redmoon_bytes *key = check_key(L);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
   int started = redmoon_rate_limiter_allow_start(l->limiter, key->ptr, key->len, &request,
-                                                 (redmoon_rate_result *)task->out, &task->op, &task->err);
+                                                 (redmoon_rate_result *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -238,7 +238,7 @@ static int limiter_wait(lua_State *L) {
   const redmoon_bytes *key = check_key(L);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
   int started = redmoon_rate_limiter_wait_start(l->limiter, key->ptr, key->len, &request, timeout_ms,
-                                                (redmoon_rate_result *)task->out, &task->op, &task->err);
+                                                (redmoon_rate_result *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -249,7 +249,7 @@ static int limiter_refund(lua_State *L) {
   const redmoon_bytes *key = check_key(L);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
   int started = redmoon_rate_limiter_refund_start(l->limiter, key->ptr, key->len, request.cost, request.request_id,
-                                                  (redmoon_rate_result *)task->out, &task->op, &task->err);
+                                                  (redmoon_rate_result *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -258,7 +258,7 @@ static int limiter_peek(lua_State *L) {
   limiter *l = check(L);
   const redmoon_bytes *key = check_key(L);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, decided);
-  int started = redmoon_rate_limiter_peek_start(l->limiter, key->ptr, key->len, (redmoon_rate_result *)task->out,
+  int started = redmoon_rate_limiter_peek_start(l->limiter, key->ptr, key->len, (redmoon_rate_result *)rm_lua_out(task),
                                                 &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
@@ -292,7 +292,7 @@ static void read_item(lua_State *L, lua_Integer index, int64_t max_cost, rm_lua_
 
 /* A list of results, with an error object for each that failed. */
 static int decided_many(lua_State *L, rm_lua_task *task, int status) {
-  const many *m = (const many *)task->out;
+  const many *m = (const many *)rm_lua_out(task);
   if (status < 0 && m->count == 0) return rm_lua_fail(L, &task->err); /* nothing was begun */
   lua_createtable(L, (int)m->count, 0);
   for (size_t i = 0; i < m->count; i++) {
@@ -326,7 +326,7 @@ static int limiter_allow_many(lua_State *L) {
   rm_lua_task *task = rm_lua_task_take(L, &l->link, decided_many);
   int started =
       redmoon_rate_limiter_allow_many_start(l->limiter, m.items, count, m.results, m.errors, &task->op, &task->err);
-  if (started == 0) *(many *)task->out = m;
+  if (started == 0) *(many *)rm_lua_out(task) = m;
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -394,7 +394,7 @@ int rm_lua_rate_limits(lua_State *L) {
 
 static int decided_together(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_rate_result *result = (const redmoon_rate_result *)task->out;
+  const redmoon_rate_result *result = (const redmoon_rate_result *)rm_lua_out(task);
   lua_getiuservalue(L, 1, SLOT_RESULT_META);
   lua_geti(L, -1, (lua_Integer)result->policy + 1);
   push_result(L, result, &task->err);
@@ -409,7 +409,7 @@ static int limits_allow(lua_State *L) {
   const redmoon_bytes *key = check_key(L);
   rm_lua_task *task = rm_lua_task_take(L, &l->link, decided_together);
   int started = redmoon_rate_limits_allow_start(l->limits, key->ptr, key->len, &request,
-                                                (redmoon_rate_result *)task->out, &task->op, &task->err);
+                                                (redmoon_rate_result *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 

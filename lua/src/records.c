@@ -223,7 +223,7 @@ void rm_lua_read_record_how(lua_State *L, int index, rm_record_how *how) {
 }
 
 int rm_lua_push_written(lua_State *L, rm_lua_task *task, int status) {
-  const int64_t *version = (const int64_t *)task->out;
+  const int64_t *version = (const int64_t *)rm_lua_out(task);
   if (status == 0) {
     if (*version == 0) lua_pushnil(L);
     else lua_pushinteger(L, (lua_Integer)*version);
@@ -246,7 +246,7 @@ static int write_record(lua_State *L, bool replace) {
   const rm_field_write *writes = rm_lua_check_writes(L, r->records, replace, &count);
   const redmoon_bytes *id = check_id(L);
   rm_lua_task *task = rm_lua_task_take(L, &r->link, rm_lua_push_written);
-  int started = rm_records_write_start(r->records, id->ptr, id->len, writes, count, &how, (int64_t *)task->out, &task->op,
+  int started = rm_records_write_start(r->records, id->ptr, id->len, writes, count, &how, (int64_t *)rm_lua_out(task), &task->op,
                                        &task->err);
   return rm_lua_task_run(L, task, started);
 }
@@ -278,7 +278,7 @@ static void drop_record(void *out) { redmoon_record_free(*(redmoon_record **)out
 
 static int loaded(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_record *record = *(redmoon_record **)task->out;
+  const redmoon_record *record = *(redmoon_record **)rm_lua_out(task);
   if (record == NULL) {
     lua_pushnil(L);
     return 1;
@@ -309,13 +309,13 @@ static int records_load(lua_State *L) {
   const redmoon_bytes *id = check_id(L);
   const rm_record_load what = {fields, count, NULL, NULL, NULL, false};
   rm_lua_task *task = rm_lua_take_load(L, &r->link);
-  int started = rm_records_load_start(r->records, id->ptr, id->len, &what, (redmoon_record **)task->out, &task->op,
+  int started = rm_records_load_start(r->records, id->ptr, id->len, &what, (redmoon_record **)rm_lua_out(task), &task->op,
                                       &task->err);
   return rm_lua_task_run(L, task, started);
 }
 
 static int added(lua_State *L, rm_lua_task *task, int status) {
-  const sum_out *out = (const sum_out *)task->out;
+  const sum_out *out = (const sum_out *)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   if (out->sum.version == 0) {
     lua_pushnil(L);
@@ -345,7 +345,7 @@ static int records_increment(lua_State *L) {
   rm_lua_read_options(L, 5, &write_options[1], 1, &how);
   const redmoon_bytes *id = check_id(L);
   rm_lua_task *task = rm_lua_task_take(L, &r->link, added);
-  sum_out *out = (sum_out *)task->out;
+  sum_out *out = (sum_out *)rm_lua_out(task);
   out->is_double = field->type == REDMOON_DOUBLE;
   int started = rm_records_add_start(r->records, id->ptr, id->len, index, &by, how.request_id, &out->sum, &task->op,
                                      &task->err);
@@ -353,7 +353,7 @@ static int records_increment(lua_State *L) {
 }
 
 static int touched(lua_State *L, rm_lua_task *task, int status) {
-  int64_t left = *(const int64_t *)task->out;
+  int64_t left = *(const int64_t *)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   if (left == 0) lua_pushnil(L);
   else lua_pushnumber(L, left < 0 ? HUGE_VAL : (lua_Number)left / 1e3);
@@ -366,12 +366,12 @@ static int records_touch(lua_State *L) {
   const redmoon_bytes *id = check_id(L);
   rm_lua_task *task = rm_lua_task_take(L, &r->link, touched);
   return rm_lua_task_run(
-      L, task, redmoon_records_touch_start(r->records, id->ptr, id->len, (int64_t *)task->out, &task->op, &task->err));
+      L, task, redmoon_records_touch_start(r->records, id->ptr, id->len, (int64_t *)rm_lua_out(task), &task->op, &task->err));
 }
 
 static int deleted(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushboolean(L, *(const int *)task->out);
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
   return 1;
 }
 
@@ -381,7 +381,7 @@ static int records_delete(lua_State *L) {
   const redmoon_bytes *id = check_id(L);
   rm_lua_task *task = rm_lua_task_take(L, &r->link, deleted);
   return rm_lua_task_run(
-      L, task, redmoon_records_delete_start(r->records, id->ptr, id->len, (int *)task->out, &task->op, &task->err));
+      L, task, redmoon_records_delete_start(r->records, id->ptr, id->len, (int *)rm_lua_out(task), &task->op, &task->err));
 }
 
 static int records_gc(lua_State *L) {

@@ -15,10 +15,10 @@ rm_field_write *rm_lua_check_writes(lua_State *L, const redmoon_records *schema,
 void rm_lua_read_record_how(lua_State *L, int index, rm_record_how *how);
 /** The list of names at 3 as indexes, in a userdata; nil: NULL. [-0, +1] */
 const size_t *rm_lua_check_selection(lua_State *L, const redmoon_records *schema, size_t *count);
-/** Tail of a write, which puts an int64_t into task->out: version, nil, or a failure, of which a conflict has the version in
+/** Tail of a write, which puts an int64_t into rm_lua_out: version, nil, or a failure, of which a conflict has the version in
  *  its detail. */
 int rm_lua_push_written(lua_State *L, rm_lua_task *task, int status);
-/** A task for a load, which puts a redmoon_record pointer into task->out; its tail pushes table and version, or nil. [-0, +1] */
+/** A task for a load, which puts a redmoon_record pointer into rm_lua_out; its tail pushes table and version, or nil. [-0, +1] */
 rm_lua_task *rm_lua_take_load(lua_State *L, const rm_lua_link *link);
 
 #endif

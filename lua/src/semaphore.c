@@ -83,7 +83,7 @@ static int semaphore_acquire(lua_State *L) {
 
 static int used(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_semaphore_usage *usage = (const redmoon_semaphore_usage *)task->out;
+  const redmoon_semaphore_usage *usage = (const redmoon_semaphore_usage *)rm_lua_out(task);
   lua_createtable(L, 0, 3);
   lua_pushinteger(L, (lua_Integer)usage->in_use);
   lua_setfield(L, -2, "in_use");
@@ -98,7 +98,7 @@ static int used(lua_State *L, rm_lua_task *task, int status) {
 static int semaphore_stats(lua_State *L) {
   semaphore *s = check(L);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, used);
-  redmoon_semaphore_usage *out = (redmoon_semaphore_usage *)task->out;
+  redmoon_semaphore_usage *out = (redmoon_semaphore_usage *)rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_semaphore_stats_start(s->semaphore, out, &task->op, &task->err));
 }
 

@@ -74,7 +74,7 @@ static const char *check_id(lua_State *L, int index) {
 /* Tails. */
 
 static int named(lua_State *L, rm_lua_task *task, int status) {
-  const char *id = (const char *)task->out;
+  const char *id = (const char *)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   if (id[0] == '\0') lua_pushnil(L);
   else lua_pushstring(L, id);
@@ -90,7 +90,7 @@ static rm_lua_task *take_named(lua_State *L, const sessions *s) {
 }
 
 static int touched(lua_State *L, rm_lua_task *task, int status) {
-  int64_t left = *(const int64_t *)task->out;
+  int64_t left = *(const int64_t *)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   if (left == 0) lua_pushnil(L);
   else lua_pushnumber(L, (lua_Number)left / 1e3);
@@ -99,13 +99,13 @@ static int touched(lua_State *L, rm_lua_task *task, int status) {
 
 static int revoked(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushboolean(L, *(const int *)task->out);
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
   return 1;
 }
 
 static int revoked_all(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushinteger(L, (lua_Integer)*(const int64_t *)task->out);
+  lua_pushinteger(L, (lua_Integer)*(const int64_t *)rm_lua_out(task));
   return 1;
 }
 
@@ -113,7 +113,7 @@ static void drop_list(void *out) { redmoon_session_list_free(*(redmoon_session_l
 
 static int listed(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  const redmoon_session_list *list = *(redmoon_session_list **)task->out;
+  const redmoon_session_list *list = *(redmoon_session_list **)rm_lua_out(task);
   lua_createtable(L, (int)list->count, 0);
   for (size_t i = 0; i < list->count; i++) {
     lua_createtable(L, 0, 2);
@@ -136,7 +136,7 @@ static int sessions_create(lua_State *L) {
   const rm_field_write *writes = rm_lua_check_writes(L, s->sessions->records, true, &count);
   const redmoon_bytes *subject = check_subject(L);
   rm_lua_task *task = take_named(L, s);
-  int started = rm_sessions_create_start(s->sessions, subject->ptr, subject->len, writes, count, NULL, (char *)task->out,
+  int started = rm_sessions_create_start(s->sessions, subject->ptr, subject->len, writes, count, NULL, (char *)rm_lua_out(task),
                                          &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }
@@ -152,7 +152,7 @@ static int sessions_update(lua_State *L) {
   const rm_field_write *writes = rm_lua_check_writes(L, s->sessions->records, false, &count);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, rm_lua_push_written);
   int started =
-      rm_sessions_update_start(s->sessions, id, writes, count, &how, (int64_t *)task->out, &task->op, &task->err);
+      rm_sessions_update_start(s->sessions, id, writes, count, &how, (int64_t *)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }
 
@@ -164,7 +164,7 @@ static int load_by(lua_State *L, rm_session_by by) {
   const size_t *fields = rm_lua_check_selection(L, s->sessions->records, &count);
   const rm_record_load what = {fields, count, NULL, NULL, NULL, false};
   rm_lua_task *task = rm_lua_take_load(L, &s->link);
-  int started = rm_sessions_load_start(s->sessions, name, by, &what, (redmoon_record **)task->out, &task->op, &task->err);
+  int started = rm_sessions_load_start(s->sessions, name, by, &what, (redmoon_record **)rm_lua_out(task), &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }
 
@@ -180,7 +180,7 @@ static int sessions_touch(lua_State *L) {
   const char *id = check_id(L, 2);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, touched);
   return rm_lua_task_run(L, task,
-                         redmoon_sessions_touch_start(s->sessions, id, (int64_t *)task->out, &task->op, &task->err));
+                         redmoon_sessions_touch_start(s->sessions, id, (int64_t *)rm_lua_out(task), &task->op, &task->err));
 }
 
 /* sessions:rotate(id) -> id | nil */
@@ -189,14 +189,14 @@ static int sessions_rotate(lua_State *L) {
   const char *id = check_id(L, 2);
   rm_lua_task *task = take_named(L, s);
   return rm_lua_task_run(L, task,
-                         redmoon_sessions_rotate_start(s->sessions, id, (char *)task->out, &task->op, &task->err));
+                         redmoon_sessions_rotate_start(s->sessions, id, (char *)rm_lua_out(task), &task->op, &task->err));
 }
 
 static int revoke_by(lua_State *L, rm_session_by by) {
   sessions *s = check(L);
   const char *name = check_id(L, 2);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, revoked);
-  int *out = (int *)task->out;
+  int *out = (int *)rm_lua_out(task);
   int started = by == RM_SESSION_ID ? redmoon_sessions_revoke_start(s->sessions, name, out, &task->op, &task->err)
                                     : redmoon_sessions_revoke_handle_start(s->sessions, name, out, &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
@@ -215,7 +215,7 @@ static int sessions_revoke_all(lua_State *L) {
   const char *except = lua_isnil(L, 3) ? NULL : check_id(L, 3);
   const redmoon_bytes *subject = check_subject(L);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, revoked_all);
-  int started = redmoon_sessions_revoke_all_start(s->sessions, subject->ptr, subject->len, except, (int64_t *)task->out,
+  int started = redmoon_sessions_revoke_all_start(s->sessions, subject->ptr, subject->len, except, (int64_t *)rm_lua_out(task),
                                                   &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }
@@ -226,7 +226,7 @@ static int sessions_list(lua_State *L) {
   const redmoon_bytes *subject = check_subject(L);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, listed);
   task->drop = drop_list;
-  int started = redmoon_sessions_list_start(s->sessions, subject->ptr, subject->len, (redmoon_session_list **)task->out,
+  int started = redmoon_sessions_list_start(s->sessions, subject->ptr, subject->len, (redmoon_session_list **)rm_lua_out(task),
                                             &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
 }

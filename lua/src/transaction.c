@@ -44,7 +44,7 @@ static void mark_conditional(lua_State *L, lua_Integer index) {
   lua_pop(L, 1);
 }
 
-/* task->out */
+/* rm_lua_out */
 typedef struct command_out {
   redmoon_reply *reply;
   bool conditional;
@@ -53,7 +53,7 @@ typedef struct command_out {
 static void drop_reply(void *out) { redmoon_reply_free(((command_out *)out)->reply); }
 
 static int answered(lua_State *L, rm_lua_task *task, int status) {
-  const command_out *out = (const command_out *)task->out;
+  const command_out *out = (const command_out *)rm_lua_out(task);
   if (status < 0) return rm_lua_fail(L, &task->err);
   if (out->conditional && out->reply->type == REDMOON_NIL) lua_pushboolean(L, 0);
   else rm_lua_push_reply(L, out->reply);
@@ -71,7 +71,7 @@ static int send_command(lua_State *L, transaction *t, const rm_lua_args *args, b
     return 1;
   }
   rm_lua_task *task = rm_lua_task_take(L, &t->link, answered);
-  command_out *out = (command_out *)task->out;
+  command_out *out = (command_out *)rm_lua_out(task);
   out->conditional = conditional;
   task->drop = drop_reply;
   int started = redmoon_transaction_command_start(t->tx, (int)args->count, args->argv, args->lens, &out->reply, &task->op,
@@ -140,10 +140,10 @@ static int transaction_multi(lua_State *L) {
 
 /* What transaction.lua drives it with. */
 
-/* task->out: the transaction's place on the stack */
+/* rm_lua_out: the transaction's place on the stack */
 static int begun(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushvalue(L, *(const int *)task->out);
+  lua_pushvalue(L, *(const int *)rm_lua_out(task));
   return 1;
 }
 
@@ -170,7 +170,7 @@ static int begin(lua_State *L) {
   t->default_ttl_ms = client->default_ttl_ms;
   int place = lua_gettop(L);
   rm_lua_task *task = rm_lua_task_take(L, &t->link, begun);
-  *(int *)task->out = place;
+  *(int *)rm_lua_out(task) = place;
   int started =
       redmoon_transaction_begin_start(client->link.client, keys->bytes, count, &options, &t->tx, &task->op, &task->err);
   return rm_lua_task_run(L, task, started);
@@ -198,7 +198,7 @@ static void push_replies(lua_State *L, const redmoon_reply *replies) {
 
 static int committed(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  push_replies(L, ((const command_out *)task->out)->reply);
+  push_replies(L, ((const command_out *)rm_lua_out(task))->reply);
   return 1;
 }
 
@@ -207,7 +207,7 @@ static int exec(lua_State *L) {
   transaction *t = check(L, 1);
   rm_lua_task *task = rm_lua_task_take(L, &t->link, committed);
   task->drop = drop_reply;
-  redmoon_reply **out = &((command_out *)task->out)->reply;
+  redmoon_reply **out = &((command_out *)rm_lua_out(task))->reply;
   return rm_lua_task_run(L, task, redmoon_transaction_exec_start(t->tx, out, &task->op, &task->err));
 }
 

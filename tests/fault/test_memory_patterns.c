@@ -443,6 +443,61 @@ static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err)
   return rc;
 }
 
+static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)keys;
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL};
+  return 0;
+}
+
+/* A value is loaded, read, read with another, set, and deleted. */
+static int cache_calls(world *w, redmoon_cache *cache, redmoon_error *err) {
+  const redmoon_cache_key keys[] = {{w->tag, strlen(w->tag), NULL, 0}, {"memory", 6, NULL, 0}};
+  redmoon_cache_result result = {0}, two[2] = {{0}, {0}};
+  int rc = 0;
+  for (int i = 0; i < 2 && rc == 0; i++) {
+    rc = redmoon_cache_get(cache, &keys[0], load_for_cache, w->tag, &result, err);
+    if (rc == 0) assert_memory_equal(result.value, w->tag, result.len);
+    redmoon_cache_result_fini(&result);
+  }
+  if (rc == 0) rc = redmoon_cache_get_many(cache, keys, 2, load_for_cache, w->tag, two, NULL, err);
+  for (int i = 0; i < 2; i++) {
+    if (two[i].found) assert_int_equal(two[i].len, strlen(w->tag));
+    redmoon_cache_result_fini(&two[i]);
+  }
+  if (rc == 0) rc = redmoon_cache_peek(cache, w->tag, strlen(w->tag), &result, err);
+  redmoon_cache_result_fini(&result);
+  if (rc == 0) rc = redmoon_cache_set(cache, w->tag, strlen(w->tag), "v", 1, REDMOON_UNSET, err);
+  if (rc == 0) rc = redmoon_cache_delete(cache, "memory", 6, err);
+  return rc == 0 ? redmoon_cache_delete(cache, w->tag, strlen(w->tag), err) : rc;
+}
+
+static int cache(world *w, redmoon_error *err) {
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "memory";
+  options.ttl_ms = 600000;
+  options.lease_ms = 10; /* one that is left over is soon over */
+  options.seal_key = "0123456789abcdef0123456789abcdef";
+  options.seal_key_len = 32;
+  options.on_error = "error";
+  redmoon_cache *cache = NULL;
+  int rc = redmoon_cache_new(w->client, &options, &cache, err);
+  if (rc != 0) {
+    assert_null(cache);
+    return rc;
+  }
+  rc = cache_calls(w, cache, err);
+  redmoon_cache_free(cache);
+  return rc;
+}
+
+static void check_cache(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char name[64];
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.cache", w->tag);
+  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, "redmoon:{memory}:memory.cache", NULL), 0);
+  assert_true(ask_integer(w->client, "PTTL", name, NULL) != -1);
+}
+
 static int counter(world *w, redmoon_error *err) {
   redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
   options.window_ms = 600000;
@@ -485,15 +540,216 @@ static void check_counter(world *w, int status, const redmoon_error *err) {
   if (value != 0) assert_true(ask_integer(w->client, "PTTL", name, NULL) > 0);
 }
 
+/* Push two, pop both, waiting for the second; w->took counts them. */
+static int list_queue(world *w, redmoon_error *err) {
+  redmoon_list_queue *queue = NULL;
+  w->took = -1;
+  int rc = redmoon_list_queue_new(w->client, w->tag, strlen(w->tag), &queue, err);
+  if (rc != 0) {
+    assert_null(queue);
+    return rc;
+  }
+  int64_t length = 0;
+  w->took = 0;
+  for (int step = 0; rc == 0 && step < 5; step++) {
+    redmoon_reply *item = NULL;
+    if (step < 2) rc = redmoon_list_queue_push(queue, "payload", 7, &length, err);
+    else if (step == 2) rc = redmoon_list_queue_length(queue, &length, err);
+    else rc = redmoon_list_queue_pop(queue, step == 3 ? 0 : 60000, &item, err);
+    if (rc == 0) assert_int_equal(step < 3 ? length == (step == 0 ? 1 : 2) : item != NULL, 1);
+    redmoon_reply_free(item);
+    if (rc == 0) w->took++;
+  }
+  redmoon_list_queue_free(queue);
+  return rc;
+}
+
+/* What is left is what was pushed and not popped; the call that failed was done or was not. */
+static void check_list_queue(world *w, int status, const redmoon_error *err) {
+  static const int64_t after[] = {0, 1, 2, 2, 1, 0};
+  int took = w->took < 0 ? 0 : w->took;
+  assert_int_equal(status == 0, took == 5);
+  int64_t length = ask_integer(w->client, "LLEN", w->tag, NULL);
+  bool next_not_done = took == 5 || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
+  if (next_not_done ? length != after[took] : length != after[took] && length != after[took + 1])
+    fail_msg("list queue: after %d of 5 calls, the next %s, there are %lld items", took,
+             redmoon_outcome_name(err->outcome), (long long)length);
+}
+
+/* Two pushes, one that is done, one that fails and is redriven. */
+static int stream_queue_calls(redmoon_stream_queue *queue, redmoon_error *err) {
+  redmoon_stream_job *job = NULL, *more[2] = {NULL, NULL};
+  redmoon_stream_queue_counts counts;
+  redmoon_stream_dead_list *list = NULL;
+  const redmoon_bytes two[] = {{"a", 1}, {"b", 1}};
+  char ids[2][REDMOON_STREAM_ID_SIZE];
+  int64_t moved = 0;
+  size_t got = 0;
+  int rc = redmoon_stream_queue_push_many(queue, two, 2, "memory", ids, err);
+  if (rc == 0) rc = redmoon_stream_queue_push(queue, "c", 1, NULL, ids[0], err);
+  if (rc == 0) rc = redmoon_stream_queue_pop(queue, 0, &job, err);
+  assert_int_equal(rc == 0, job != NULL);
+  if (rc == 0) rc = redmoon_stream_job_extend(job, 1000, err);
+  if (rc == 0) rc = redmoon_stream_job_release(job, err);
+  redmoon_stream_job_free(job);
+  if (rc == 0) rc = redmoon_stream_queue_pop_many(queue, 2, 60000, more, &got, err);
+  if (rc == 0) assert_in_range(got, 1, 2); /* the one that was released, or those behind it */
+  if (rc == 0) rc = redmoon_stream_job_ack_next(more[0], &job, err);
+  if (rc == 0) redmoon_stream_job_free(job);
+  const redmoon_stream_nack_options fatal = {"memory", 0, 1};
+  if (rc == 0 && got == 2) rc = redmoon_stream_job_nack(more[1], &fatal, NULL, err);
+  for (size_t i = 0; i < got; i++) redmoon_stream_job_free(more[i]);
+  if (rc == 0) rc = redmoon_stream_queue_stats(queue, &counts, err);
+  if (rc == 0) rc = redmoon_stream_queue_dead(queue, 5, &list, err);
+  redmoon_stream_dead_list_free(list);
+  return rc == 0 ? redmoon_stream_queue_redrive(queue, 5, &moved, err) : rc;
+}
+
+static int stream_queue(world *w, redmoon_error *err) {
+  redmoon_stream_queue_options options = REDMOON_STREAM_QUEUE_OPTIONS_INIT;
+  options.lease_ms = 600000;
+  redmoon_stream_queue *queue = NULL;
+  int rc = redmoon_stream_queue_new(w->client, w->tag, strlen(w->tag), &options, &queue, err);
+  if (rc != 0) {
+    assert_null(queue);
+    return rc;
+  }
+  rc = stream_queue_calls(queue, err);
+  redmoon_stream_queue_free(queue);
+  return rc;
+}
+
+/* Whatever failed, each of three jobs at most is in one place. */
+static void check_stream_queue(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char name[64], dead[64];
+  snprintf(name, sizeof name, "redmoon:{%s}:stream", w->tag);
+  snprintf(dead, sizeof dead, "redmoon:{%s}:stream.dead", w->tag);
+  int64_t left = ask_integer(w->client, "XLEN", name, NULL) + ask_integer(w->client, "XLEN", dead, NULL);
+  assert_true(status == 0 ? left == 2 : left <= 3);
+}
+
+/* Keys of a tag, asked of a connection that is not gated. */
+static void make_keys(world *w, const char *what) {
+  char command[120];
+  for (int i = 0; i < 12; i++) {
+    snprintf(command, sizeof command, i % 2 == 0 ? "SET %s%s/%d/%d v" : "SET %s%s/%d/%d v PX 600000", what, w->tag, i % 3, i);
+    free(redis_server_ask(w->server, NULL, command));
+  }
+}
+
+static void drop_keys(world *w, const char *what) {
+  char command[120];
+  for (int i = 0; i < 12; i++) {
+    snprintf(command, sizeof command, "DEL %s%s/%d/%d", what, w->tag, i % 3, i);
+    free(redis_server_ask(w->server, NULL, command));
+  }
+}
+
+/* Whatever was refused: with memory the same audit goes on, and nothing is missing or counted twice. */
+static void finish_audit(world *w, redmoon_audit *audit) {
+  gate_mode mode = (gate_mode)atomic_load(&w->gate.mode);
+  atomic_store(&w->gate.mode, GATE_OPEN);
+  redmoon_audit_report *report;
+  redmoon_error err;
+  if (redmoon_audit_run(audit, &err) != 0) fail_msg("the audit did not go on: %s", err.message);
+  assert_int_equal(redmoon_audit_report_new(audit, &report, NULL), 0);
+  assert_int_equal(redmoon_audit_report_total(report)->keys, 12);
+  assert_int_equal(redmoon_audit_report_total(report)->no_ttl, 6);
+  assert_int_equal(redmoon_audit_report_count(report), 3);
+  redmoon_audit_report_free(report);
+  atomic_store(&w->gate.mode, (int)mode);
+}
+
+static int audit_in_parts(world *w, redmoon_audit_options *options, redmoon_error *err) {
+  redmoon_audit *audit = NULL, *rest = NULL;
+  redmoon_audit_report *report = NULL;
+  void *saved = NULL;
+  size_t len;
+  int rc = redmoon_audit_new(w->client, options, &audit, err);
+  for (int i = 0; i < 2 && rc == 0; i++) rc = redmoon_audit_next(audit, err);
+  if (rc == 0) rc = redmoon_audit_save(audit, &saved, &len, err);
+  if (rc == 0) {
+    options->resume = saved;
+    options->resume_len = len;
+    rc = redmoon_audit_new(w->client, options, &rest, err);
+  }
+  if (rc == 0) rc = redmoon_audit_run(rest, err);
+  if (rc == 0) rc = redmoon_audit_report_new(rest, &report, err);
+  if (audit != NULL) finish_audit(w, audit);
+  if (rest != NULL) finish_audit(w, rest);
+  redmoon_audit_report_free(report);
+  redmoon_free(saved);
+  redmoon_audit_free(audit);
+  redmoon_audit_free(rest);
+  return rc;
+}
+
+static int audit(world *w, redmoon_error *err) {
+  char match[48];
+  make_keys(w, "audit");
+  snprintf(match, sizeof match, "audit%s/*", w->tag);
+  redmoon_audit_options options = REDMOON_AUDIT_OPTIONS_INIT;
+  options.match = match;
+  options.separator = "/";
+  options.depth = 2;
+  options.count = 3;
+  options.require_ttl = 1;
+  int rc = audit_in_parts(w, &options, err);
+  drop_keys(w, "audit");
+  return rc;
+}
+
+static int fix_all(world *w, redmoon_audit_fix *fix, int64_t *known, redmoon_error *err) {
+  int rc = 0;
+  while (rc == 0 && !redmoon_audit_fix_done(fix)) {
+    rc = redmoon_audit_fix_next(fix, err);
+    size_t count;
+    const redmoon_audit_fixed *page = redmoon_audit_fix_page(fix, &count);
+    for (size_t i = 0; i < count; i++) {
+      char key[64];
+      int undone = 0;
+      *known += 1;
+      snprintf(key, sizeof key, "%.*s", (int)page[i].key_len, (const char *)page[i].key);
+      if (rc == 0) rc = redmoon_audit_undo(w->client, key, strlen(key), page[i].expires_ms, &undone, err);
+    }
+  }
+  return rc;
+}
+
+static int audit_fix(world *w, redmoon_error *err) {
+  char match[48];
+  make_keys(w, "fix");
+  snprintf(match, sizeof match, "fix%s/*", w->tag);
+  redmoon_audit_fix_options options = REDMOON_AUDIT_FIX_OPTIONS_INIT;
+  options.match = match;
+  options.ttl_ms = 600000;
+  options.dry_run = 0;
+  options.count = 4;
+  redmoon_audit_fix *fix = NULL;
+  int64_t known = 0;
+  int rc = redmoon_audit_fix_new(w->client, &options, &fix, err);
+  if (rc == 0) rc = fix_all(w, fix, &known, err);
+  if (rc == 0) assert_int_equal(known, 6);
+  redmoon_audit_fix_free(fix);
+  drop_keys(w, "fix");
+  return rc;
+}
+
 static void refused_memory_fails_a_pattern_cleanly(void **state) {
   static const scenario list[] = {
+      {"audit", audit, NULL, false},
+      {"audit's fix", audit_fix, NULL, false},
       {"sessions", sessions, NULL, false},
       {"records", records, check_records, false},
       {"semaphore", semaphore, check_semaphore, false},
       {"read-write lock", rwlock, check_rwlock, false},
+      {"list queue", list_queue, check_list_queue, false},
+      {"stream queue", stream_queue, check_stream_queue, false},
       {"lock", lock, check_lock, false},
       {"lock with all", lock_with_all, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},
+      {"cache", cache, check_cache, false},
       {"counter", counter, check_counter, false},
       {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},

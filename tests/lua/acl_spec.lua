@@ -4,8 +4,24 @@
 local helper = require "tests.lua.helper"
 local redmoon = require "redmoon"
 
+local admin
+
 -- What a user of each pattern does; a title without one is a failure.
 local use = {}
+
+use["Audit"] = function(client)
+  assert(admin:set("redmoon:kept", "v"))
+  local report = assert(client:audit { match = "redmoon:*", sample = 1 })
+  assert(report.complete and report.errors == 0 and report.total.no_ttl >= 1)
+  assert(report.total.bytes > 0 and report.server.keys > 0)
+end
+
+use["Audit, fix and undo"] = function(client)
+  assert(admin:set("redmoon:kept", "v"))
+  local done = assert(client:audit_fix { match = "redmoon:kept", ttl = 60, dry_run = false })
+  assert(done.fixed == 1 and done.errors == 0)
+  assert(client:audit_undo(done.keys[1].key, done.keys[1].expires))
+end
 
 use["Blocklist"] = function(client)
   local list = assert(client:blocklist("b"))
@@ -21,6 +37,20 @@ use["Blocklist"] = function(client)
   assert(list:check { jti = "j", sub = "s", iat = 1, family = "f" }.revoked)
   local _, message = client:blocklist("b", { min_replicas = 1 }):bump("s")
   assert(message:find("it has reached 0 replicas", 1, true), message)
+end
+
+use["Cache"] = function(client)
+  local cache = assert(client:cache { name = "c", ttl = 60 })
+  assert(cache:delete("k"))
+  for i = 1, 2 do assert(cache:get("k", function() return i end) == 1) end
+  assert(#cache:get_many({ "k", "l" }, function() return { l = 2 } end) == 2)
+  local _, message = cache:get("m", function() return nil, "no" end)
+  assert(message == "no")
+  assert(cache:set("k", 3))
+  assert(cache:peek("k") == 3)
+  local other = assert(client:cache { name = "c", ttl = 60, codec = "string" })
+  assert(select("#", other:peek("k")) == 4) -- of another codec: it is discarded
+  assert(cache:peek("k") == nil and other:stats().undecodable == 1)
 end
 
 use["Counter"] = function(client)
@@ -48,6 +78,31 @@ use["Lock"] = function(client)
   assert(fair:release())
   local _, message = client:lock("x", { ttl = 0.1, min_replicas = 1 })
   assert(message:find("it has reached 0 replicas", 1, true), message)
+end
+
+use["Queue"] = function(client)
+  local queue = assert(client:queue("q", { retention = 0.001, backoff = { min = 0, max = 0 } }))
+  for _ = 1, 4 do assert(queue:push(1, { unique = redmoon.new_jti(), request_id = redmoon.new_jti() })) end
+  assert(queue:push_many { { payload = 6, id = redmoon.new_jti(), delay = 0.001 } })
+  local job = assert(queue:pop(60, { renew = true, request_id = redmoon.new_jti() }))
+  assert(job:extend() and job:progress(1))
+  assert(assert(job:ack_next { result = 1 }):nack { error = "why", delay = 0.001 })
+  assert(assert(queue:pop(60)):nack { fatal = true })
+  assert(assert(queue:pop(60)):release())
+  local jobs = assert(queue:pop_many(5))
+  assert(queue:extend_many(jobs))
+  assert(queue:ack_many(jobs, 1))
+  assert(queue:redrive() == 1)
+  assert(queue:pause() and queue:resume())
+  assert(queue:peek(assert(queue:dead()) and job.id) == nil)
+  assert(queue:remove(assert(queue:pop(60)).id))
+  assert(queue:stats() and queue:check() and queue:purge("dead") and queue:purge("ready") and queue:purge("delayed"))
+  local _, message = client:queue("copied", { min_replicas = 1 }):push(1)
+  assert(message:find("it has reached 0 replicas", 1, true), message)
+  local brief = assert(client:queue("brief", { lease = 0.1, max_crashes = 1 }))
+  assert(brief:push(1) and brief:pop())
+  repeat assert(select("#", brief:pop(0.05)) == 1) until brief:stats().dead > 0 -- its lease ended
+  assert(brief:purge("dead"))
 end
 
 use["Rate limiter"] = function(client)
@@ -98,6 +153,27 @@ use["Sessions"] = function(client)
   assert(sessions:revoke_all("ann"))
 end
 
+use["Stream queue"] = function(client)
+  local queue = assert(client:stream_queue("q", { lease = 60, max_attempts = 1 }))
+  assert(queue:push("a"))
+  assert(queue:push_many({ { payload = "b" }, { payload = "c" } }, { request_id = redmoon.new_jti() }))
+  local a, b = assert(queue:pop()), assert(queue:pop(1))
+  assert(a:extend())
+  assert(a:release())
+  assert(not select(2, b:ack_next()))
+  assert(queue:pop():nack { error = "no" })
+  for _, job in ipairs(assert(queue:pop_many(10))) do assert(job:nack { fatal = true }) end
+  assert(#assert(queue:dead()) > 0)
+  assert(queue:stats())
+  assert(queue:redrive() > 0)
+  for _, job in ipairs(assert(queue:pop_many(10))) do assert(job:ack()) end
+  -- A lease that is over, taken over.
+  local short = assert(client:stream_queue("short", { lease = 0.1, max_attempts = 5 }))
+  assert(short:push("x"))
+  assert(short:pop())
+  assert(short:pop(10):ack())
+end
+
 use["Fence guard"] = function(client)
   assert(client:fence_guard("g", 5))
   assert(client:fence_guard("g", 4) == false)
@@ -123,6 +199,15 @@ use["Read-write lock"] = function(client)
   assert(write:release())
 end
 
+use["Topic"] = function(client)
+  local topic = assert(client:topic("t"))
+  local reader <close> = assert(topic:subscribe())
+  local seq = assert(topic:publish("x", { request_id = redmoon.new_jti() })).seq
+  assert(topic:publish("y"))
+  assert(reader:receive(20).seq == seq)
+  assert(reader:receive(20).payload == "y")
+end
+
 local function rules()
   local file <close> = assert(io.open("docs/acl.md"))
   local list = {}
@@ -139,8 +224,6 @@ local function words(text)
 end
 
 describe("the rule of", function()
-  local admin
-
   setup(function() admin = helper.client() end)
   teardown(function() admin:close() end)
 

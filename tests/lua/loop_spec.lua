@@ -47,6 +47,29 @@ for name, run in pairs(loops) do
     end)
     after_each(function() client:close() end)
 
+    it("an audit and its fix let others go on, and on_progress may not wait", function()
+      for i = 1, 300 do assert(client:set("a:" .. i, "v")) end
+      local over, others, pages = false, 0, 0
+      run(function()
+        local report = assert(client:audit { count = 10, on_progress = function() pages = pages + 1 end })
+        assert.equal(300, report.total.keys)
+        local fixed = assert(client:audit_fix { match = "a:*", ttl = 60, dry_run = false, count = 10 })
+        assert.equal(300, fixed.fixed)
+        assert.is_true(client:audit_undo(fixed.keys[1].key, fixed.keys[1].expires))
+        local ok, why = pcall(client.audit, client, { on_progress = function() client:ping() end })
+        assert.is_false(ok)
+        assert.matches("cannot yield here", why)
+        over = true
+      end, function()
+        while not over do
+          assert(client:ping())
+          others = others + 1
+        end
+      end)
+      assert.is_true(pages > 10 and others > 10)
+      assert.equal(0, client:stats().in_use)
+    end)
+
     it("many coroutines share a client and a small pool, and each gets its own replies", function()
       local wrong, functions = 0, {}
       for i = 1, 64 do
@@ -129,12 +152,87 @@ for name, run in pairs(loops) do
       end)
     end)
 
+    it("a value that another coroutine loads, by a loader that waits itself", function()
+      local cache <close> = assert(client:cache { name = "c", ttl = 60 })
+      local loads, values, functions = 0, {}, {}
+      local function load(key)
+        loads = loads + 1
+        assert.same({ "list", key }, client:blpop("list", 30)) -- until one of the others has asked, and goes on
+        return key .. "!"
+      end
+      for i = 1, 10 do
+        functions[i] = function() values[i] = assert(cache:get("x", load)) end
+      end
+      functions[11] = function()
+        while cache:stats().waits < 9 or loads == 0 do assert(client:ping()) end
+        assert.equal(1, loads)
+        assert(client:rpush("list", "x"))
+      end
+      run(table.unpack(functions))
+      assert.equal(1, loads)
+      for i = 1, 10 do assert.equal("x!", values[i]) end
+      local seen
+      run(function()
+        seen = assert(cache:get_many({ "x", "y" }, function(keys)
+          assert(client:ping())
+          return { [keys[1]] = "Y" }
+        end))
+      end)
+      assert.same({ "x!", "Y" }, seen)
+      assert.is_true(cache:set("x", 1) and cache:delete("x"))
+    end)
+
     it("a rate limit that is used up", function()
       local limiter = assert(client:rate_limiter { algorithm = "gcra", limit = 1, window = 0.3, name = "w" })
       assert.is_true(limiter:allow("k").allowed)
       goes_on_while(function()
         assert.is_true(limiter:wait("k", 1, 30).allowed)
       end, function() end)
+    end)
+
+    it("a subscription, which is added to and closed while a coroutine waits at it", function()
+      local sub <close> = assert(client:subscribe { channels = { "c" } })
+      goes_on_while(function()
+        assert.equal("x", sub:receive(30).payload)
+      end, function()
+        assert(client:publish("c", "x"))
+      end)
+      goes_on_while(function()
+        local next_message = sub:messages()
+        assert.equal("d", next_message(sub).channel)
+      end, function()
+        assert.is_true(sub:add { channels = { "d" } })
+        assert(client:publish("d", "x"))
+      end)
+      local seen, order = {}, {}
+      run(function()
+        for m in sub:messages() do seen[#seen + 1] = m.payload end
+        order[#order + 1] = "first"
+      end, function()
+        helper.assert_failure("CLOSED", sub:receive(30))
+        order[#order + 1] = "second"
+      end, function()
+        for _ = 1, 5 do assert(client:ping()) end
+        order[#order + 1] = "closes"
+        sub:close()
+      end)
+      assert.equal("closes", order[1])
+      assert.equal(3, #order)
+      assert.same({}, seen)
+      assert.equal(0, client:stats().subscriptions)
+    end)
+
+    it("a topic, whose reader is closed while a coroutine waits at it", function()
+      local topic <close> = assert(client:topic("t"))
+      local reader <close> = assert(topic:subscribe())
+      goes_on_while(function()
+        assert.equal("x", reader:receive(30).payload)
+      end, function()
+        assert.equal(1, topic:publish("x").seq)
+      end)
+      goes_on_while(function()
+        helper.assert_failure("CLOSED", reader:receive(30))
+      end, function() reader:close() end)
     end)
 
     it("a transaction and a scan", function()

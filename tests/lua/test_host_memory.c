@@ -42,10 +42,27 @@ static const char *const steps[] = {
     "for i = 1, 30 do assert(client:sadd('s', i)) end  local n = 0  for _ in assert(client:sscan('s')) do n = n + "
     "1 end  assert(n "
     ">= 30)",
+    "local saved  local r = assert(client:audit{match = 'h*', require_ttl = true, on_progress = function(_, save) saved = save() "
+    "end})\n"
+    "assert(r.complete and assert(client:audit{resume = saved}).total.keys == r.total.keys)\n"
+    "local f = assert(client:audit_fix{match = 'hun*', ttl = 50, dry_run = false})\n"
+    "for _, k in ipairs(f.keys) do assert(client:audit_undo(k.key, k.expires)) end",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
+    "local c <close> = assert(client:cache{name = 'm', ttl = 5, on_error = 'error', seal_key = ('k'):rep(32)})\n"
+    "assert(c:set('a', {1}))  assert(assert(c:get('a', error))[1] == 1)\n"
+    "local v, why = c:get('b', function(key) return {key} end)  assert(v, why)  assert(v[1] == 'b')\n"
+    "local l, fault = c:get_many({'a', 'b', 'd'}, function(keys) return {d = keys[1]} end)  assert(l, fault)\n"
+    "for i = 1, 3 do assert(not redmoon.is_error(l[i]), tostring(l[i])) end  assert(l[3] == 'd')\n"
+    "local p, what = c:peek('d')  assert(p, what)  assert(c:delete('d'))  assert(c:stats().loads)",
     "local s <close> = assert(client:semaphore('s', {permits = 1}))\n"
     "local permit <close> = assert(s:acquire(1, {request_id = tostring(math.random(1 << 60))}))\n"
     "assert(permit:extend())  assert(assert(s:stats()).in_use == 1)  assert(permit:release())",
+    "local q <close> = assert(client:queue('m', {retention = 1}))\n"
+    "assert(q:push({1}, {unique = tostring(math.random(1 << 60))}))  assert(#assert(q:push_many{{payload = 1}, {payload = 2}}) == 2)\n"
+    "local job <close> = assert(q:pop())  assert(job:extend(5))  assert(job:progress(1))  local next <close> = assert(job:ack_next{result = 2})\n"
+    "assert(next:nack{fatal = true, error = 'why'})  assert(#assert(q:dead()) > 0)  assert(#assert(q:extend_many{}) == 0)\n"
+    "for _, one in ipairs(assert(q:pop_many(2))) do assert(one:ack()) end  assert(assert(q:stats()).pushed > 2)\n"
+    "assert(assert(q:peek(next.id)).state == 'dead')  assert(q:purge('ready'))  assert(q:purge('dead'))  assert(#assert(q:check()).wrong == 0)",
     "local rw <close> = assert(client:rwlock('rw'))  local writer <close> = assert(rw:write())\n"
     "assert(client:fence_guard('rw', writer.fence))",
     "assert(client:with_lock('w', {ttl = 5}, function(lock) return lock:held() end))",
@@ -63,6 +80,14 @@ static const char *const steps[] = {
     "local c <close> = assert(redmoon.connect(url, {pool_size = 2, credentials = function() return nil, 'any' "
     "end}))\n"
     "local _, why, code = c:ping()  assert(code == nil or code == 'ERR' or code == 'WRONGPASS', why)",
+    "local q <close> = assert(client:list_queue('q', {codec = {encode = tostring, decode = tonumber}}))\n"
+    "assert(q:push(5))  assert(assert(q:pop()) == 5)  local j = assert(client:list_queue('q', {codec = 'json'}))\n"
+    "assert(j:push{1, {a = 2.5}})  assert(assert(j:pop(1))[2].a == 2.5)  assert(assert(j:length()) == 0)",
+    "local q <close> = assert(client:stream_queue('s', {lease = 600}))\n"
+    "assert(q:push({1}, {request_id = tostring(math.random(1 << 60))}))  assert(q:push_many{{payload = 2}, {payload = 'x'}})\n"
+    "local job <close> = assert(q:pop(1))  assert(job:extend())  assert(job:ack())\n"
+    "for _, more in ipairs(assert(q:pop_many(5))) do assert(more:nack{fatal = true, error = more}) end\n"
+    "assert(assert(q:stats()).dead >= 1)  assert(#assert(q:dead()) >= 1)  assert(assert(q:redrive()) >= 1)",
     "local j = redmoon.json  local t = {a = {1, 2.5, ('x'):rep(100)}, b = j.array()}\n"
     "assert(#assert(j.decode(assert(j.encode(t)))).a == 3)  assert(select(3, j.decode('[')) ~= nil)",
     "assert(not pcall(redmoon.connect, url, {pool_sise = 3}))  assert(not pcall(client.get, client, {}))",

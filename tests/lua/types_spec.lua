@@ -54,23 +54,34 @@ describe("the definitions for the language server", function()
 
   it("know the methods of all other objects, and only those", function()
     local objects = {
+      cache = assert(client:cache { name = "c", ttl = 1 }),
       counter = assert(client:counter("c")),
       blocklist = assert(client:blocklist("b")),
       json = redmoon.json,
+      list_queue = assert(client:list_queue("l")),
       lock = assert(client:lock("l")),
+      queue = assert(client:queue("q")),
       rate_limiter = assert(client:rate_limiter { algorithm = "sliding_log", limit = 1, window = 1 }),
       records = client:records("r", { fields = { n = "integer" } }),
       scan = client:scan(),
       script = redmoon.script("return 1"),
       sessions = client:sessions("s", { fields = { n = "integer" }, ttl = 1, secret = ("k"):rep(16) }),
       rwlock = assert(client:rwlock("l")),
+      stream_queue = assert(client:stream_queue("q")),
       semaphore = assert(client:semaphore("s", { permits = 1 })),
+      subscription = assert(client:subscribe {}),
+      topic = assert(client:topic("t")),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
+    assert(objects.queue:push(1))
+    objects.job = assert(objects.queue:pop())
+    objects.topic_reader = assert(objects.topic:subscribe())
     objects.permit = assert(objects.semaphore:acquire())
+    objects.stream_queue:push(1)
+    objects.stream_job = assert(objects.stream_queue:pop())
     objects.hook:close()
     for class, object in pairs(objects) do
       local declared = names_of(class)

@@ -160,6 +160,20 @@ check "a C host embeds the module without files on disk, static" host host-stati
   -I"$prefix/include" "$lib/libredmoon-lua.a" "$lib/libredmoon.a" \
   $(pkg-config --libs libsodium openssl jansson) $(pkg-config --exists 'hiredis >= 1.2' && pkg-config --libs hiredis) -lpthread -lm
 
+# The tool finds its modules by itself, from any folder, and through a link.
+tool() { # tool PROGRAM WORDS...
+  program=$1
+  shift
+  (cd / && env -u LUA_PATH -u LUA_CPATH -u REDIS_URL "$program" "$@")
+}
+tool_is_of_this_version() { [ "$(tool "$1" --version)" = "redmoon $(pkg-config --modversion redmoon)" ]; }
+tool_by_link() {
+  ln -sf "$prefix/bin/redmoon" "$work/programs/link" && tool_is_of_this_version "$work/programs/link"
+}
+check "bin/redmoon runs" tool_is_of_this_version "$prefix/bin/redmoon"
+check "bin/redmoon runs through a link" tool_by_link
+check "redmoon demo runs" tool "$prefix/bin/redmoon" demo
+
 example() { # example NAME FLAGS...
   name=$1
   shift
@@ -171,6 +185,7 @@ check "examples/quickstart.c builds and runs" example quickstart $(pkg-config --
 # shellcheck disable=SC2046
 check "examples/host.c builds and runs" example host $(pkg-config --cflags --libs redmoon-lua lua5.4) -lpthread
 check "examples/tour.lua runs" env -u REDIS_URL lua5.4 "$src/examples/tour.lua"
+check "examples/user_service.lua loses nothing" env -u REDIS_URL lua5.4 "$src/examples/user_service.lua" 2
 
 # The code of the documents, against a private server: what they show with redis://localhost gets its URL.
 document=$work/document
@@ -234,7 +249,7 @@ rock() {
   rm -rf "$work/rock" "$work/tree"
   mkdir -p "$work/rock"
   (cd "$src" && tar cf - --exclude=./build --exclude=./.git .) | tar xf - -C "$work/rock" &&
-    (cd "$work/rock" && luarocks --lua-version=5.4 --tree="$work/tree" make redmoon-scm-1.rockspec) &&
+    (cd "$work/rock" && luarocks --lua-version=5.4 --tree="$work/tree" make --deps-mode=none redmoon-scm-1.rockspec) &&
     LUA_PATH="$work/tree/share/lua/5.4/?.lua;$work/tree/share/lua/5.4/?/init.lua" \
       LUA_CPATH="$work/tree/lib/lua/5.4/?.so" lua5.4 -e 'assert(require("redmoon").connect)' &&
     [ -z "$(find "$work/tree" -name '*.h' -o -name 'libredmoon*')" ]
@@ -242,7 +257,9 @@ rock() {
 readme() {
   eval "$(luarocks --lua-version=5.4 --tree="$work/tree" path)" && lua_of README.md
 }
+rock_tool() { "$work/tree/bin/redmoon" --version | grep . && env -u REDIS_URL "$work/tree/bin/redmoon" demo; }
 unset LUA_PATH LUA_CPATH
 check "luarocks make installs a module that loads, and nothing else" rock
 check "the README's Lua runs from there" readme
+check "the rock's tool runs" rock_tool
 finish

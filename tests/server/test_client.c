@@ -252,6 +252,10 @@ static void write_down(void *ctx, const redmoon_event *event) {
                                                             : "redirect";
   snprintf(j->text + used, sizeof j->text - used, "%s(%s%s%s%s) ", kind, event->command, event->reason,
            event->error != NULL ? " " : "", event->error != NULL ? event->error->code : "");
+  int64_t phases_us = event->resolve_us + event->dial_us + event->tls_us + event->handshake_us;
+  bool dialled = event->kind == REDMOON_EVENT_CONNECT && event->error == NULL;
+  if (dialled ? phases_us <= 0 || phases_us > event->duration_us : phases_us != 0)
+    snprintf(j->text + used, sizeof j->text - used, "PHASES %s ", kind);
   if (event->address == NULL || event->address[0] == '\0' || event->duration_us < 0)
     snprintf(j->text + used, sizeof j->text - used, "INCOMPLETE %s ", kind);
   if (event->error != NULL && strstr(event->error->message, "s3cr3t") != NULL)

@@ -64,6 +64,7 @@ typedef struct redmoon_stats {
   uint64_t dials;         /**< dials begun */
   uint64_t dial_failures;
   uint64_t closed_idle, closed_lifetime, closed_peer, closed_dirty, closed_error, closed_failover;
+  uint64_t subscriptions; /**< open now; each has, or dials, a connection beside the pool */
 } redmoon_stats;
 REDMOON_API void redmoon_client_stats(const redmoon_client *client, redmoon_stats *out);
 /** Prometheus text exposition format 0.0.4.  *text is owned by the caller (redmoon_free). */
@@ -90,6 +91,7 @@ typedef struct redmoon_event {
   int64_t delay_us;        /**< retry: the back-off before the next attempt */
   int attempt;             /**< 1 is the first */
   const redmoon_error *error; /**< NULL on success */
+  int64_t resolve_us, dial_us, tls_us, handshake_us; /**< connect that succeeded: its duration by steps; else 0 */
 } redmoon_event;
 typedef void (*redmoon_event_fn)(void *ctx, const redmoon_event *event);
 /** Adds a hook for the kinds in `mask`.  *id is to be given to redmoon_client_off.  Hooks are asked in the order

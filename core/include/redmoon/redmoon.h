@@ -6,17 +6,21 @@
 #ifndef REDMOON_REDMOON_H
 #define REDMOON_REDMOON_H
 
+#include <redmoon/audit.h>
 #include <redmoon/blocklist.h>
+#include <redmoon/cache.h>
 #include <redmoon/client.h>
 #include <redmoon/command.h>
 #include <redmoon/counter.h>
 #include <redmoon/embedded.h>
 #include <redmoon/error.h>
 #include <redmoon/fence_guard.h>
+#include <redmoon/list_queue.h>
 #include <redmoon/lock.h>
 #include <redmoon/op.h>
 #include <redmoon/options.h>
 #include <redmoon/permit.h>
+#include <redmoon/queue.h>
 #include <redmoon/rate_limiter.h>
 #include <redmoon/records.h>
 #include <redmoon/reply.h>
@@ -25,6 +29,9 @@
 #include <redmoon/script.h>
 #include <redmoon/sessions.h>
 #include <redmoon/semaphore.h>
+#include <redmoon/stream_queue.h>
+#include <redmoon/subscription.h>
+#include <redmoon/topic.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

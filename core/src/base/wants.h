@@ -15,7 +15,7 @@
 enum { RM_WAIT = 0, RM_DONE = 1 };
 
 /** Among the events: the descriptor stays open as long as the client, and whoever ends the client makes it readable. */
-enum { RM_WANT_LASTING = 4 };
+enum { RM_WANT_LASTING = 1024 };
 
 typedef struct rm_wants {
   int fd;           /* -1: only time */

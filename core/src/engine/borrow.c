@@ -30,13 +30,14 @@ static int granted(rm_borrow *borrow, rm_core *core, int rc, int64_t now_us, int
   return rc;
 }
 
-static void emit_connect(const rm_borrow *borrow, rm_core *core, int64_t now_us, const char *address,
-                         const redmoon_error *err) {
+/* `conn`, or why there is none. */
+static void emit_connect(const rm_borrow *borrow, rm_core *core, const rm_conn *conn, const redmoon_error *err) {
   if (!rm_hooks_wants(&core->hooks, REDMOON_EVENT_CONNECT)) return;
   redmoon_event event = {.kind = REDMOON_EVENT_CONNECT, .command = "", .reason = "", .attempt = 1};
-  event.address = address;
-  event.duration_us = now_us - borrow->dial_began_us;
+  event.address = conn != NULL ? conn->address : err->address;
+  event.duration_us = rm_clock_now_us() - borrow->dial_began_us; /* a dial may take no more than one step */
   event.error = err;
+  if (conn != NULL) rm_hooks_set_phases(&event, conn->connect_us);
   rm_hooks_emit(&core->hooks, &event);
 }
 
@@ -47,12 +48,12 @@ static int step_dial(rm_borrow *borrow, rm_core *core, int64_t now_us, rm_wants 
   rm_connect_free(borrow->connect);
   borrow->connect = NULL;
   if (rc == RM_DONE) {
-    emit_connect(borrow, core, now_us, conn->address, NULL);
+    emit_connect(borrow, core, conn, NULL);
     rc = rm_pool_dialed(&borrow->lease, conn, now_us, err);
     return rc < 0 ? rc : RM_DONE;
   }
   rm_pool_dial_failed(&borrow->lease, err, now_us);
-  emit_connect(borrow, core, now_us, err->address, err);
+  emit_connect(borrow, core, NULL, err);
   return rc;
 }
 

@@ -94,7 +94,8 @@ static const char *instead_of(const rm_command *command) {
       {"MULTI", "a transaction"},      {"EXEC", "a transaction"},       {"DISCARD", "a transaction"},
       {"WATCH", "a transaction"},      {"UNWATCH", "a transaction"},    {"SELECT", "the option 'database'"},
       {"AUTH", "the option 'password'"}, {"HELLO", "the option 'protocol'"}, {"CLIENT SETNAME", "the option 'client_name'"},
-      {"READONLY", "the option 'read_from'"}};
+      {"READONLY", "the option 'read_from'"}, {"SUBSCRIBE", "a subscription"},  {"PSUBSCRIBE", "a subscription"},
+      {"SSUBSCRIBE", "a subscription"}};
   for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
     if (strcmp(table[i][0], command->name) == 0) return table[i][1];
   return "a connection of your own";

@@ -17,7 +17,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(ptr, len) ((void)(ptr), (void)(len))
 #endif
 
-enum { SPARE_BYTES = 2048, KEEP_BYTES = 4096 }; /* of an operation; of each buffer */
+enum { SPARE_BYTES = 3072, KEEP_BYTES = 4096 }; /* of an operation; of each buffer */
 
 void *rm_call_new(redmoon_client *client, size_t size) {
   rm_buffer bytes = {0};

@@ -62,6 +62,7 @@ static void start_afresh(rm_core *core) {
   if (atomic_load(&core->closed)) rm_event_signal(&core->closing);
   rm_keeper_forked(&core->keeper);
   rm_hooks_forked(&core->hooks);
+  rm_flights_forked(&core->flights);
   rm_resolver_forked(core->dialer.resolver);
   rm_random_store_forked(&core->random);
   rm_random_hex(core->token, 8);
@@ -100,6 +101,7 @@ static void destroy(rm_core *core) {
   rm_resolver_unref(core->dialer.resolver);
   rm_tls_free(core->tls);
   rm_hooks_fini(&core->hooks);
+  rm_flights_fini(&core->flights);
   rm_metrics_fini(&core->metrics);
   rm_event_close(&core->closing);
   if (core->fork_mark != NULL) munmap(core->fork_mark, (size_t)sysconf(_SC_PAGESIZE));
@@ -118,6 +120,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   core->closing = (rm_event)RM_EVENT_INIT;
   rm_keeper_init(&core->keeper);
   rm_hooks_init(&core->hooks);
+  rm_flights_init(&core->flights);
   core->fork_mark = new_fork_mark();
   atomic_init(&core->pid, (long)getpid());
   rm_random_hex(core->token, 8);

@@ -4,6 +4,7 @@
 #define RM_ENGINE_HOOKS_H
 
 #include "base/list.h"
+#include "wire/conn.h"
 
 #include <pthread.h>
 #include <redmoon/client.h>
@@ -26,6 +27,13 @@ int rm_hooks_add(rm_hooks *hooks, int mask, redmoon_event_fn fn, void *ctx, uint
 void rm_hooks_remove(rm_hooks *hooks, uint64_t id);
 static inline bool rm_hooks_wants(rm_hooks *hooks, int kind) {
   return (atomic_load_explicit(&hooks->mask, memory_order_relaxed) & kind) != 0;
+}
+/** Of a connect event: how long each phase took (RM_CONNECT_PHASES of them). */
+static inline void rm_hooks_set_phases(redmoon_event *event, const int64_t *phases_us) {
+  event->resolve_us = phases_us[RM_CONNECT_RESOLVE];
+  event->dial_us = phases_us[RM_CONNECT_DIAL];
+  event->tls_us = phases_us[RM_CONNECT_TLS];
+  event->handshake_us = phases_us[RM_CONNECT_HANDSHAKE];
 }
 /** Calls every hook for event->kind, without a lock held. */
 void rm_hooks_emit(rm_hooks *hooks, const redmoon_event *event);

@@ -108,7 +108,7 @@ static int fail_extend(const redmoon_lock *lock, redmoon_error *err) {
 
 static int extended(lock_call *call, const redmoon_reply *answer, redmoon_error *err) {
   redmoon_lock *lock = call->lock;
-  int64_t code, left_ms;
+  int64_t code = 0, left_ms = 0;
   int status = rm_lock_answer_at(lock, answer, 0, &code, err);
   if (status < 0) return status;
   if (code == RM_STATUS_LOCK_HELD || code == RM_STATUS_LOCK_GONE) {

@@ -136,7 +136,7 @@ static int asked(lock_attempt *self, int64_t now_us) {
   redmoon_lock *lock = self->acquisition->lock;
   redmoon_error *err = &self->call.op.error;
   const redmoon_reply *answer = self->call.results[0].reply;
-  int64_t code, left_ms;
+  int64_t code = 0, left_ms = 0;
   self->acquisition->looks++;
   if (answer->type == REDMOON_ERROR) return rm_call_take_reply(&self->call, 0, NULL, err);
   int status = rm_lock_answer_at(lock, answer, 0, &code, err);

@@ -166,7 +166,7 @@ int rm_permit_check_wait(const char *noun, int64_t wait_ms, redmoon_error *err) 
 static int decode_extend(void *ctx, const rm_answer *answer, redmoon_error *err) {
   permit_call *call = ctx;
   redmoon_permit *permit = call->permit;
-  int64_t code, left_us;
+  int64_t code = 0, left_us = 0;
   int status = rm_permit_answer_at(permit, answer->reply, 0, &code, err);
   if (status == 0 && code != RM_STATUS_PERMIT_OK) status = lost(permit, code, "it could be extended", err);
   if (status == 0) status = rm_permit_answer_at(permit, answer->reply, 1, &left_us, err);
@@ -211,7 +211,7 @@ int redmoon_permit_extend(redmoon_permit *permit, int64_t ttl_ms, redmoon_error 
 static int decode_release(void *ctx, const rm_answer *answer, redmoon_error *err) {
   permit_call *call = ctx;
   redmoon_permit *permit = call->permit;
-  int64_t code;
+  int64_t code = 0;
   int status = rm_permit_answer_at(permit, answer->reply, 0, &code, err);
   if (status < 0) return rm_permit_answered(err, answer, status);
   /* Inside the lease an earlier request that may have been executed has ended it, most likely. */

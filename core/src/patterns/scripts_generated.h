@@ -5,11 +5,17 @@
 
 #include "engine/script.h"
 
+extern const rm_builtin rm_script_audit_fix;
+extern const rm_builtin rm_script_audit_undo;
 extern const rm_builtin rm_script_blocklist_bump;
 extern const rm_builtin rm_script_blocklist_cutoff;
 extern const rm_builtin rm_script_blocklist_end_family;
 extern const rm_builtin rm_script_blocklist_revoke;
 extern const rm_builtin rm_script_blocklist_rotate;
+extern const rm_builtin rm_script_cache_discard;
+extern const rm_builtin rm_script_cache_lease;
+extern const rm_builtin rm_script_cache_put;
+extern const rm_builtin rm_script_cache_release;
 extern const rm_builtin rm_script_counter_get;
 extern const rm_builtin rm_script_counter_increment;
 extern const rm_builtin rm_script_counter_reset;
@@ -20,6 +26,22 @@ extern const rm_builtin rm_script_lock_extend;
 extern const rm_builtin rm_script_lock_release;
 extern const rm_builtin rm_script_permit_extend;
 extern const rm_builtin rm_script_permit_release;
+extern const rm_builtin rm_script_queue_ack;
+extern const rm_builtin rm_script_queue_ack_many;
+extern const rm_builtin rm_script_queue_check;
+extern const rm_builtin rm_script_queue_dead;
+extern const rm_builtin rm_script_queue_extend;
+extern const rm_builtin rm_script_queue_nack;
+extern const rm_builtin rm_script_queue_pause;
+extern const rm_builtin rm_script_queue_peek;
+extern const rm_builtin rm_script_queue_pop;
+extern const rm_builtin rm_script_queue_progress;
+extern const rm_builtin rm_script_queue_purge;
+extern const rm_builtin rm_script_queue_push;
+extern const rm_builtin rm_script_queue_redrive;
+extern const rm_builtin rm_script_queue_release;
+extern const rm_builtin rm_script_queue_remove;
+extern const rm_builtin rm_script_queue_stats;
 extern const rm_builtin rm_script_rate_allow;
 extern const rm_builtin rm_script_rate_peek;
 extern const rm_builtin rm_script_rate_refund;
@@ -43,6 +65,17 @@ extern const rm_builtin rm_script_session_revoke_all;
 extern const rm_builtin rm_script_session_rotate;
 extern const rm_builtin rm_script_session_touch;
 extern const rm_builtin rm_script_session_write;
+extern const rm_builtin rm_script_stream_ack;
+extern const rm_builtin rm_script_stream_claim;
+extern const rm_builtin rm_script_stream_dead;
+extern const rm_builtin rm_script_stream_extend;
+extern const rm_builtin rm_script_stream_nack;
+extern const rm_builtin rm_script_stream_push;
+extern const rm_builtin rm_script_stream_redrive;
+extern const rm_builtin rm_script_stream_release;
+extern const rm_builtin rm_script_stream_stats;
+extern const rm_builtin rm_script_topic_mark;
+extern const rm_builtin rm_script_topic_publish;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;

@@ -34,6 +34,27 @@ enum {
   RM_STATUS_PERMIT_OK = 1, /* taken, extended or given back (peek: would be taken) */
   RM_STATUS_PERMIT_BUSY = 0, /* others have them */
   RM_STATUS_PERMIT_GONE = -1, /* the lease is over */
+  RM_STATUS_AUDIT_DONE = 1, /* the key got its lifetime, or was rid of it */
+  RM_STATUS_AUDIT_KEPT = 0, /* it is in another state than that needs, and stays in it */
+  RM_STATUS_AUDIT_GONE = -1, /* there is no such key */
+  RM_STATUS_QUEUE_OK = 1, /* done */
+  RM_STATUS_QUEUE_DEAD = 2, /* done, and the job is a dead one now */
+  RM_STATUS_QUEUE_GONE = 0, /* there is no such job, nothing was written */
+  RM_STATUS_QUEUE_LOST = -1, /* the lease is not this one any more, nothing was written */
+  RM_STATUS_QUEUE_TAKEN = 0, /* of a push: there is a job of that id, it was not written */
+  RM_STATUS_QUEUE_HELD = -1, /* of a push: a job has that unique key, it was not written */
+  RM_STATUS_STREAM_OK = 1, /* done */
+  RM_STATUS_STREAM_DEAD = 2, /* done, and the entry is a dead one now */
+  RM_STATUS_STREAM_GONE = 0, /* nobody has the entry: it is done, or was never given out, nothing was written */
+  RM_STATUS_STREAM_LOST = -1, /* the lease is not this one any more, nothing was written */
+  RM_STATUS_CACHE_FRESH = 1, /* a fresh entry is there */
+  RM_STATUS_CACHE_REFRESH = 2, /* an entry is there, and the lease to load it again was given */
+  RM_STATUS_CACHE_BUSY = 3, /* an entry is there, and another has the lease */
+  RM_STATUS_CACHE_LOAD = 4, /* none is there, and the lease to load it was given */
+  RM_STATUS_CACHE_WAIT = 0, /* none is there, and another has the lease */
+  RM_STATUS_CACHE_STORED = 1, /* stored, given back or discarded */
+  RM_STATUS_CACHE_LOST = -1, /* the lease is over, void or another's, or another entry is there, nothing was written */
+  RM_STATUS_TOPIC_OK = 1, /* published, or marked */
 };
 
 #endif

@@ -154,3 +154,34 @@ int rm_nothing_start(redmoon_client *client, redmoon_op **out, redmoon_error *er
   *out = op;
   return 0;
 }
+
+/* Time that passes. */
+
+typedef struct pause_op {
+  redmoon_op op; /* first */
+  int64_t ms, end_us;
+} pause_op;
+
+static int pause_step(redmoon_op *op, int64_t now_us) {
+  pause_op *self = (pause_op *)op;
+  if (self->end_us < 0) self->end_us = now_us + self->ms * 1000;
+  if (atomic_load(&op->client->core->closed)) return rm_fail_closed(&op->error);
+  op->wants = (rm_wants){-1, 0, self->end_us};
+  return now_us < self->end_us ? RM_WAIT : RM_DONE;
+}
+
+static const rm_op_class pause_class = {pause_step, NULL, nothing_destroy, NULL};
+
+int rm_pause_start(redmoon_client *client, int64_t ms, redmoon_op **out, redmoon_error *err) {
+  *out = NULL;
+  rm_error_clear(err);
+  pause_op *self = rm_calloc(1, sizeof *self);
+  if (self == NULL) return rm_fail_nomem(err);
+  self->op.class = &pause_class;
+  self->op.client = redmoon_client_ref(client);
+  self->op.wants.fd = -1;
+  self->ms = ms;
+  self->end_us = -1;
+  *out = &self->op;
+  return 0;
+}

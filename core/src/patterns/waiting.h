@@ -35,5 +35,7 @@ int rm_waiting_start(redmoon_client *client, const rm_waiting_class *class, void
 
 /** An operation that has nothing to do and ends well. */
 int rm_nothing_start(redmoon_client *client, redmoon_op **op, redmoon_error *err);
+/** An operation that ends well after `ms`, or with REDMOON_ECLOSED when the client is shut down before. */
+REDMOON_API int rm_pause_start(redmoon_client *client, int64_t ms, redmoon_op **op, redmoon_error *err);
 
 #endif

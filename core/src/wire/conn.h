@@ -18,6 +18,11 @@ typedef enum rm_close_reason {
 } rm_close_reason;
 const char *rm_close_reason_name(rm_close_reason reason); /* "idle", ..., "closed" */
 
+/** What a dial consists of, in this order. */
+typedef enum rm_connect_phase {
+  RM_CONNECT_RESOLVE, RM_CONNECT_DIAL, RM_CONNECT_TLS, RM_CONNECT_HANDSHAKE, RM_CONNECT_PHASES
+} rm_connect_phase;
+
 typedef struct rm_conn {
   rm_list link;          /* the pool's */
   int fd;                /* blocking mode; every call here uses MSG_DONTWAIT unless told to wait */
@@ -27,6 +32,7 @@ typedef struct rm_conn {
   int64_t client_id;     /* CLIENT ID; 0: unknown */
   int64_t receive_timeout_us; /* what SO_RCVTIMEO is set to: how long a waiting receive lasts at most */
   int64_t created_us, idle_since_us, expires_us; /* the pool's; expires_us RM_FOREVER: never */
+  int64_t connect_us[RM_CONNECT_PHASES]; /* how long each phase of its dial took */
   bool peer_closed;      /* end of stream was seen */
   char address[128];
 } rm_conn;
@@ -51,6 +57,11 @@ int rm_conn_next(rm_conn *conn, rm_arena *arena, redmoon_reply **out, redmoon_er
  *  tickets and key updates are not bytes of the peer's; whole RESP3 pushes are dropped).  Otherwise *why is PEER,
  *  DIRTY or ERROR. */
 bool rm_conn_is_reusable(rm_conn *conn, rm_close_reason *why);
+/** For a forked child.  A socket whose peer is gone: reads end, writes fail; -1 if it cannot be had. */
+int rm_conn_dead_socket(void);
+/** Under its number, the connection's socket becomes a copy of `dead` (-1: it is closed): the peer hears nothing, and what
+ *  still knows the number cannot write to a stranger. */
+void rm_conn_replace_socket(rm_conn *conn, int dead);
 /** Closes at once, without a word to the peer, and frees.  NULL is allowed. */
 void rm_conn_close(rm_conn *conn);
 

@@ -17,12 +17,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RESOLVE, DIAL, TLS, HANDSHAKE, ENDED };
+enum { RESOLVE = RM_CONNECT_RESOLVE, DIAL = RM_CONNECT_DIAL, TLS = RM_CONNECT_TLS, HANDSHAKE = RM_CONNECT_HANDSHAKE,
+       ENDED = RM_CONNECT_PHASES };
 
 struct rm_connect {
   rm_dialer dialer;
   int state;
   int64_t began_us, deadline_us;
+  int64_t entered_us;                   /* when the state was entered, by the clock: one step may pass through several */
+  int64_t phases_us[RM_CONNECT_PHASES]; /* how long it was in each: told, and nothing is decided by it */
   rm_lookup *lookup;
   rm_dial dial;
   rm_conn *conn;
@@ -37,6 +40,13 @@ void rm_address_name(char *out, size_t cap, const rm_address *address) {
   else snprintf(out, cap, "%.110s:%d", address->host, address->port);
 }
 
+static void enter(rm_connect *c, int state) {
+  int64_t now_us = rm_clock_now_us();
+  if (c->state < RM_CONNECT_PHASES) c->phases_us[c->state] += now_us - c->entered_us;
+  c->entered_us = now_us;
+  c->state = state;
+}
+
 /* Closes everything but what the struct itself is. */
 static void release_all(rm_connect *c) {
   rm_lookup_free(c->lookup);
@@ -45,7 +55,7 @@ static void release_all(rm_connect *c) {
   rm_dial_fini(&c->dial);
   rm_conn_close(c->conn);
   c->conn = NULL;
-  c->state = ENDED;
+  enter(c, ENDED);
 }
 
 void rm_connect_free(rm_connect *connect) {
@@ -70,7 +80,7 @@ static void start_dial(rm_connect *c, const struct addrinfo *list) {
   const rm_config *config = c->dialer.config;
   rm_dial_options options = {config->read_timeout_ms, config->write_timeout_ms};
   rm_dial_start(&c->dial, list, c->path, c->name, &options, c->deadline_us);
-  c->state = DIAL;
+  enter(c, DIAL);
 }
 
 int rm_connect_start(const rm_dialer *dialer, const rm_address *address, int64_t now_us, int64_t deadline_us,
@@ -84,6 +94,8 @@ int rm_connect_start(const rm_dialer *dialer, const rm_address *address, int64_t
   c->dialer = *dialer;
   c->dial = RM_DIAL_INIT;
   c->began_us = now_us;
+  c->entered_us = rm_clock_now_us();
+  c->state = address->path != NULL ? DIAL : RESOLVE;
   c->deadline_us = deadline_us;
   memcpy(c->name, name, sizeof name);
   c->host = address->host != NULL ? rm_strdup(address->host) : NULL;
@@ -126,7 +138,7 @@ static int step_resolve(rm_connect *c, rm_wants *wants, redmoon_error *err) {
 
 static int start_handshake(rm_connect *c, redmoon_error *err) {
   int status = rm_handshake_start(&c->handshake, c->dialer.config, c->conn, err);
-  c->state = HANDSHAKE;
+  enter(c, HANDSHAKE);
   return status == 0 ? RM_DONE : status;
 }
 
@@ -145,7 +157,7 @@ static int step_dial(rm_connect *c, int64_t now_us, rm_wants *wants, redmoon_err
   memcpy(c->conn->address, c->name, sizeof c->name);
   c->conn->receive_timeout_us = c->dial.receive_timeout_us;
   if (c->dialer.tls == NULL) return start_handshake(c, err);
-  c->state = TLS;
+  enter(c, TLS);
   status = rm_tls_attach(c->dialer.tls, fd, c->host != NULL ? c->host : "localhost", &c->conn->ssl, err);
   return status == 0 ? RM_DONE : status;
 }
@@ -163,6 +175,7 @@ static rm_conn *take_conn(rm_connect *c, int64_t now_us) {
   c->conn = NULL;
   conn->created_us = conn->idle_since_us = now_us;
   release_all(c);
+  memcpy(conn->connect_us, c->phases_us, sizeof c->phases_us);
   return conn;
 }
 

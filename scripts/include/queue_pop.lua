@@ -1,0 +1,50 @@
+-- queue_pop: hands out jobs.  Epochs rise over all leases of the queue, and are no lower than the clock: so those from
+-- before a loss of its keys are old ones, too.
+local function queue_hand_out(q, now, popped, epoch, lease, answer)
+  local fields, puts, leases, over = {}, {}, {}, queue_text(now + lease * 1000)
+  for i = 1, #popped, 2 do
+    fields[i], fields[i + 1] = "j" .. popped[i], "p" .. popped[i]
+  end
+  local found = redis.call("HMGET", q.jobs, unpack(fields))
+  for i = 1, #popped, 2 do
+    local record = found[i] and cmsgpack.unpack(found[i])
+    if record then
+      local at = #answer
+      record[QUEUE_EPOCH] = epoch
+      answer[at + 1], answer[at + 2], answer[at + 4] = popped[i], epoch, found[i + 1] or ""
+      answer[at + 3] = record[QUEUE_FAILURES] + record[QUEUE_CRASHES] + 1
+      puts[#puts + 1], puts[#puts + 2] = fields[i], cmsgpack.pack(record)
+      leases[#leases + 1], leases[#leases + 2] = over, popped[i]
+      epoch = epoch + 1
+    end
+  end
+  if #puts > 0 then
+    redis.call("HSET", q.jobs, unpack(puts))
+    redis.call("ZADD", q.leased, unpack(leases))
+  end
+  return epoch - 1
+end
+
+-- Up to `count` jobs (<= 500).  waits: the caller is going to wait if there is none; keeps: it is the keeper.
+-- Appends to `answer`: us that it may wait at most, 1 if it is the keeper now; id, epoch, attempt, payload of each job.
+local function queue_pop(q, now, count, lease, waits, keeps, answer)
+  local seq, epoch, paused, keep = unpack(redis.call("HMGET", q.state, "seq", "epoch", "paused", "keep"))
+  seq, epoch, keep = tonumber(seq or 0), tonumber(epoch or 0), tonumber(keep or 0)
+  if keeps then keep = 0 end
+  local head, known, last, delayed = #answer, keep, queue_promote(q, now, seq)
+  local due = math.min(delayed, queue_reap(q, now))
+  answer[head + 1], answer[head + 2] = QUEUE_LOOK, 0
+  local popped, after = paused and {} or redis.call("ZPOPMIN", q.ready, queue_text(count)), epoch
+  if #popped > 0 then after = queue_hand_out(q, now, popped, math.max(epoch + 1, now), lease, answer) end
+  local found = #answer > head + 2
+  if found then due = math.min(due, now + lease * 1000) else queue_expire(q, now) end
+  if queue_unkept(keep, now, due) then
+    if not found then answer[head + 1] = math.max(due - now, 0) end
+    if found or not waits then queue_ring(q.wake) else answer[head + 2], keep = 1, due end
+  end
+  if not paused and redis.call("EXISTS", q.ready) == 1 then queue_ring(q.wake) end
+  if found or last ~= seq or keep ~= known or keeps then
+    redis.call("HSET", q.state, "seq", queue_text(last), "epoch", queue_text(after), "keep", queue_text(keep))
+  end
+  return answer
+end

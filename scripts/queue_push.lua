@@ -1,0 +1,60 @@
+-- SPDX-License-Identifier: MIT
+-- queue_push: new jobs, as many of them as may be; the others are written not even in part.   writes, O(n * log jobs)
+-- KEYS[1]  <prefix>:{<name>}:queue.jobs      hash: records, payloads, unique keys, of jobs that have to live for ever
+-- KEYS[2]  <prefix>:{<name>}:queue.state     hash: seq, epoch, counters; lives for ever: a seq or epoch never comes again
+-- KEYS[3]  <prefix>:{<name>}:queue.ready     zset: ids by priority and seq; lives for ever, as its jobs do
+-- KEYS[4]  <prefix>:{<name>}:queue.delayed   zset: ids by the time they are due (us); lives for ever, as its jobs do
+-- KEYS[5]  <prefix>:{<name>}:queue.done      zset: ids of done jobs by the end of their results (us)
+-- KEYS[6]  <prefix>:{<name>}:queue.wake      zset: the marker, if a worker is to be woken; one at most, needs no TTL
+-- KEYS[7]  <prefix>:{<name>}:queue+req.<id>  string: optional: the answer to this request; lives 10 minutes
+-- ARGV, of each job, at most 500: id (1 to 128 bytes), payload, priority (0 to 1023: that goes first), delay in ms (0 to
+--          315360000000), max attempts, max crashes (both 1 to 1000000), unique key (up to 256 bytes, "": none)
+-- Returns  {1, state, id, ...} of each job: 1 pushed; 0 its id is taken; -1 the job of that id has its unique key
+--- @include "clock"
+--- @include "status"
+--- @include "request"
+--- @include "again"
+--- @include "queue"
+--- @include "queue_store"
+--- @include "queue_wake"
+--- @include "queue_items"
+local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local done, wake, request, args = KEYS[5], KEYS[6], KEYS[7], ARGV
+local LAST = 4398046511103 -- seq, so that a score holds it
+
+local ids, kinds = queue_items(args)
+local seq, pushed, keep = unpack(redis.call("HMGET", state, "seq", "pushed", "keep"))
+seq, pushed, keep = tonumber(seq or 0), tonumber(pushed or 0), tonumber(keep or 0)
+if not ids or seq + #ids > LAST then
+  return redis.error_reply("ERR queue_push: ARGV is 1 to 500 times id, payload, priority 0 to 1023, delay in ms, "
+    .. "max attempts, max crashes, unique key; and a queue has 2^42 places")
+end
+local answered = request_answered(request)
+if answered then
+  written_again(request)
+  return answered
+end
+local answer, records = queue_places(jobs, done, ids, kinds, now)
+local fields, now_ready, later, due, n = {}, {}, {}, math.huge, 0
+for i, id in ipairs(ids) do
+  if answer[2 * i] == QUEUE_OK then
+    local kind, list, score = kinds[i], now_ready, nil
+    seq, pushed = seq + 1, pushed + 1
+    fields[n + 1], fields[n + 2] = records[i], kind.before .. cmsgpack.pack(seq) .. kind.behind
+    fields[n + 3], fields[n + 4] = "p" .. id, args[7 * i - 5]
+    n = n + 4
+    if kind.unique ~= "" then
+      fields[n + 1], fields[n + 2] = "u" .. kind.unique, id
+      n = n + 2
+    end
+    if kind.delay > 0 then list, score, due = later, now + kind.delay * 1000, math.min(due, now + kind.delay * 1000) end
+    list[#list + 1] = queue_text(score or kind.score + seq)
+    list[#list + 1] = id
+  end
+end
+for i = 1, n, 900 do redis.call("HSET", jobs, unpack(fields, i, math.min(i + 899, n))) end
+if #now_ready > 0 then redis.call("ZADD", ready, unpack(now_ready)) end
+if #later > 0 then redis.call("ZADD", delayed, unpack(later)) end
+redis.call("HSET", state, "seq", queue_text(seq), "pushed", queue_text(pushed))
+if #now_ready > 0 or queue_unkept(keep, now, due) then queue_ring(wake) end
+return request_keep(request, answer)

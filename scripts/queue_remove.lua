@@ -1,0 +1,26 @@
+-- SPDX-License-Identifier: MIT
+-- queue_remove: a job is not to be run any more; a worker that has it is told by its next call.   writes, O(log jobs)
+-- KEYS[1]  <prefix>:{<name>}:queue.jobs      hash: records and payloads of jobs, which have to live for ever
+-- KEYS[2]  <prefix>:{<name>}:queue.state     hash: seq, epoch, paused, keep, counters; lives for ever, see queue_pop
+-- KEYS[3]  <prefix>:{<name>}:queue.ready     zset: ids by priority and seq; lives for ever, as its jobs do
+-- KEYS[4]  <prefix>:{<name>}:queue.delayed   zset: ids by the time they are due (us); lives for ever, as its jobs do
+-- KEYS[5]  <prefix>:{<name>}:queue.leased    zset: ids by the end of their lease (us); lives for ever, as its jobs do
+-- KEYS[6]  <prefix>:{<name>}:queue.dead      zset: ids by the time they died (us); lives until somebody saw to them
+-- KEYS[7]  <prefix>:{<name>}:queue.done      zset: ids of done jobs by the end of their results (us)
+-- ARGV[1]  id
+-- Returns  {1} removed    {0} there is no such job
+--- @include "clock"
+--- @include "status"
+--- @include "queue"
+--- @include "queue_store"
+local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local leased, dead, done = KEYS[5], KEYS[6], KEYS[7]
+local id = ARGV[1]
+
+local record, ends = queue_record(jobs, id), redis.call("ZSCORE", done, id)
+if not record or ends and tonumber(ends) <= now then return {QUEUE_GONE} end
+for _, key in ipairs {ready, delayed, leased, dead, done} do redis.call("ZREM", key, id) end
+queue_unbind(jobs, id, record)
+queue_forget(jobs, id)
+if not ends then redis.call("HINCRBY", state, "removed", "1") end
+return {QUEUE_OK}

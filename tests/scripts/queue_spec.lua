@@ -1,0 +1,457 @@
+-- SPDX-License-Identifier: MIT
+-- The queue's scripts on a real server, in virtual time, beside a model that keeps every job.
+local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
+package.path = here .. "support/?.lua;" .. package.path
+local scripts = require "scripts"
+local server = require "server"
+local Model = require "queue_model"
+
+local SECOND = 1000000
+local START = 1760000000 * SECOND
+local SCRIPTS = {push = true, pop = true, ack = true, ack_many = true, nack = true, release = false, extend = true,
+  progress = false, stats = true, pause = false, dead = false, redrive = false, peek = true, remove = true, purge = false,
+  check = false}
+local KEYS = {
+  push = "jobs state ready delayed done wake", pop = "jobs state ready delayed leased dead done wake",
+  ack = "jobs state ready delayed leased dead done wake", ack_many = "jobs state ready delayed leased dead done wake",
+  nack = "jobs state ready delayed leased dead wake",
+  release = "jobs ready leased wake", extend = "jobs leased", progress = "jobs leased",
+  stats = "state ready delayed leased dead done", pause = "state wake", dead = "jobs dead",
+  redrive = "jobs state ready dead wake", peek = "jobs ready delayed leased dead done",
+  remove = "jobs state ready delayed leased dead done", check = "jobs ready delayed leased dead done",
+}
+local PARTS = {"jobs", "state", "ready", "delayed", "leased", "dead", "done", "wake"}
+
+describe("queue", function()
+  local redis, stop, sha
+  setup(function()
+    redis, stop = server.start()
+    sha = {}
+    for name, timed in pairs(SCRIPTS) do
+      local text = timed and scripts.expand_timed("queue_" .. name) or scripts.expand("queue_" .. name)
+      sha[name] = redis:call("SCRIPT", "LOAD", text)
+    end
+  end)
+  teardown(function() stop() end)
+  before_each(function() redis:call("FLUSHALL") end)
+
+  local function key(name, part) return "redmoon:{" .. name .. "}:queue" .. part end
+
+  -- The command that runs a script on the queue `name`.
+  local function command(now, name, verb, args, keys, request)
+    local out = {"EVALSHA", sha[verb], 0}
+    for part in (keys or KEYS[verb]):gmatch("%a+") do out[#out + 1] = key(name, "." .. part) end
+    if request then out[#out + 1] = key(name, (verb == "pop" and ".pop" or "") .. "+req." .. request) end
+    out[3] = #out - 3
+    for _, arg in ipairs(args) do out[#out + 1] = arg end
+    if SCRIPTS[verb] then out[#out + 1] = now end
+    return out
+  end
+
+  local function run(now, verb, ...) return redis:call(table.unpack(command(now, "q", verb, {...}))) end
+
+  -- One job as the script takes it.
+  local function job(id, options)
+    options = options or {}
+    return {id, options.payload or ("payload of " .. id), options.priority or 0, options.delay or 0,
+      options.attempts or 10, options.crashes or 3, options.unique or ""}
+  end
+  local function push(now, ...)
+    local args = {}
+    for _, item in ipairs {...} do table.move(item, 1, 7, #args + 1, args) end
+    return run(now, "push", table.unpack(args))
+  end
+  local function pop(now, count, lease) return run(now, "pop", count or 1, lease or 30000, "0", "0") end
+  local function ids(answer)
+    local list = {}
+    for i = 4, #answer, 4 do list[#list + 1] = answer[i] end
+    return list
+  end
+
+  local function check(name)
+    local wrong, looked = {}, 0
+    for which = 0, 5 do
+      local cursor = "0"
+      repeat
+        local answer = redis:call(table.unpack(command(0, name, "check", {which, cursor, 100})))
+        assert.is_nil(answer.err)
+        cursor, looked = answer[2], looked + answer[3]
+        for i = 4, #answer do wrong[#wrong + 1] = answer[i] end
+      until cursor == "0"
+    end
+    return wrong, looked
+  end
+
+  local function dumps(name)
+    local list = {}
+    for i, part in ipairs(PARTS) do list[i] = redis:call("DUMP", key(name, "." .. part)) or "" end
+    return list
+  end
+
+  local seed = math.tointeger(os.getenv("SEED") or 20261125)
+  local steps = math.tointeger(os.getenv("STEPS") or 40000)
+  print("SEED=" .. seed .. " STEPS=" .. steps)
+
+  -- A lease that was given, often one that is over or was taken back by now.
+  local function some_lease(world)
+    local lease = world.leases[#world.leases - math.random(0, math.min(#world.leases, 8) - 1)]
+    return lease[1], lease[2]
+  end
+
+  local function random_push(world, model, now)
+    local items, args = {}, {}
+    for _ = 1, math.random(4) == 1 and math.random(5) or 1 do
+      local id = "j" .. (math.random(8) == 1 and math.random(world.ids) or world.ids + 1)
+      if id == "j" .. world.ids + 1 then world.ids = world.ids + 1 end
+      items[#items + 1] = job(id, {priority = math.random(3) == 1 and math.random(0, 1023) or math.random(0, 2),
+        delay = math.random(4) == 1 and math.random(1, 5000) or 0, attempts = math.random(3), crashes = math.random(3),
+        unique = math.random(4) == 1 and "u" .. math.random(6) or ""})
+      table.move(items[#items], 1, 7, #args + 1, args)
+    end
+    local request = math.random(6) == 1 and "r" .. math.random(world.ids) or nil
+    return command(now, world.name, "push", args, nil, request), model:push(now, items, request)
+  end
+
+  local function note_leases(world, answer, from)
+    for i = from, #answer, 4 do world.leases[#world.leases + 1] = {answer[i], answer[i + 1]} end
+  end
+
+  local verbs = {}
+  function verbs.push(world, model, now) return random_push(world, model, now) end
+  function verbs.pop(world, model, now)
+    local count, lease = math.random(3) == 1 and 3 or 1, math.random(3) == 1 and 30000 or math.random(1, 3000)
+    local waits, keeps = math.random(2) == 1, math.random(3) == 1
+    local request = math.random(5) == 1 and "p" .. world.ids + math.random(-2, 1) or nil
+    local answer
+    if request then answer = model:request(now, count, lease, waits, keeps, request)
+    else answer = model:pop(now, count, lease, waits, keeps) end
+    note_leases(world, answer, 4)
+    return command(now, world.name, "pop", {count, lease, waits and 1 or 0, keeps and 1 or 0}, nil, request), answer
+  end
+  function verbs.ack(world, model, now)
+    local id, epoch = some_lease(world)
+    local retention, count = math.random(2) == 1 and math.random(4000) or 0, math.random(3) == 1 and math.random(2) or 0
+    local answer = model:ack(now, id, epoch, retention, "result " .. id, count, 2000)
+    note_leases(world, answer, 4)
+    return command(now, world.name, "ack", {id, epoch, retention, "result " .. id, count, 2000}), answer
+  end
+  function verbs.ack_many(world, model, now)
+    local list = {}
+    for i = 1, math.random(4) do list[2 * i - 1], list[2 * i] = some_lease(world) end
+    local retention = math.random(2) == 1 and math.random(4000) or 0
+    local count = math.random(3) == 1 and math.random(2) or 0
+    local answer = model:ack_many(now, retention, count, 2000, list)
+    note_leases(world, answer, 2 + #list // 2 + 2)
+    return command(now, world.name, "ack_many", {retention, count, 2000, table.unpack(list)}), answer
+  end
+  function verbs.nack(world, model, now)
+    local id, epoch = some_lease(world)
+    local delay, fatal = math.random(3) == 1 and 0 or math.random(3000), math.random(10) == 1
+    return command(now, world.name, "nack", {id, epoch, delay, "why " .. id, fatal and 1 or 0}),
+      model:nack(now, id, epoch, delay, "why " .. id, fatal)
+  end
+  function verbs.release(world, model, now)
+    local list = {some_lease(world)}
+    if math.random(2) == 1 then list[3], list[4] = some_lease(world) end
+    return command(now, world.name, "release", list), model:release(now, list)
+  end
+  function verbs.extend(world, model, now)
+    local lease, list = math.random(1, 3000), {some_lease(world)}
+    if math.random(2) == 1 then list[3], list[4] = some_lease(world) end
+    return command(now, world.name, "extend", {lease, table.unpack(list)}), model:extend(now, lease, list)
+  end
+  function verbs.progress(world, model, now)
+    local id, epoch = some_lease(world)
+    return command(now, world.name, "progress", {id, epoch, "half"}), model:progress(now, id, epoch, "half")
+  end
+  function verbs.stats(world, model, now) return command(now, world.name, "stats", {}), model:stats(now) end
+  function verbs.pause(world, model, now)
+    local on = math.random(3) == 1
+    return command(now, world.name, "pause", {on and 1 or 0}), model:pause(now, on)
+  end
+  function verbs.dead(world, model, now)
+    local skip, count = math.random(0, 2), math.random(5)
+    return command(now, world.name, "dead", {skip, count}), model:dead(now, skip, count)
+  end
+  function verbs.redrive(world, model, now)
+    local skip, count = math.random(0, 1), math.random(3)
+    return command(now, world.name, "redrive", {skip, count}), model:redrive(now, skip, count)
+  end
+  function verbs.peek(world, model, now)
+    local id = "j" .. math.random(world.ids)
+    return command(now, world.name, "peek", {id}), model:peek(now, id)
+  end
+  function verbs.remove(world, model, now)
+    local id = "j" .. math.random(world.ids)
+    return command(now, world.name, "remove", {id}), model:remove(now, id)
+  end
+  function verbs.purge(world, model, now)
+    local state = ({"ready", "delayed", "dead", "done"})[math.random(4)]
+    return command(now, world.name, "purge", {state == "done" and 1 or 0}, "jobs state " .. state),
+      model:purge(now, state)
+  end
+  -- A worker that waits is woken: the marker is taken.
+  function verbs.wake(world, model)
+    local there = model.wake
+    model.wake = false
+    return {"ZPOPMIN", key(world.name, ".wake")}, there and {"wake", "0"} or {}
+  end
+
+  local DICE = {}
+  for verb, weight in pairs {push = 30, pop = 30, ack = 12, ack_many = 5, nack = 10, release = 4, extend = 5,
+    progress = 2, stats = 4, pause = 3, dead = 2, redrive = 2, peek = 5, remove = 2, purge = 1, wake = 10} do
+    for _ = 1, weight do DICE[#DICE + 1] = verb end
+  end
+  table.sort(DICE)
+
+  local REFUSED = {ack = true, ack_many = true, nack = true, progress = true, remove = true}
+
+  local function same(got, want)
+    if type(got) ~= "table" or got.err or #got ~= #want then return false end
+    for i = 1, #want do
+      if got[i] ~= want[i] then return false end
+    end
+    return true
+  end
+  local function shown(list)
+    if type(list) ~= "table" then return tostring(list) end
+    local out = {}
+    for i = 1, #list do out[i] = tostring(list[i]) end
+    return list.err or table.concat(out, " ")
+  end
+
+  it("answers as the model over random steps; each job is in one place; what is refused changes nothing", function()
+    math.randomseed(seed)
+    local done, round, refused, died = 0, 0, 0, 0
+    local began = os.time()
+    while done < steps do
+      round = round + 1
+      local model, now = Model.new(), START
+      local world = {name = "q" .. round, ids = 1, leases = {{"nobody", 1}}}
+      local commands, expected = {}, {}
+      for _ = 1, 400 do
+        local dice = math.random(20)
+        if dice == 1 then now = now - math.random(0, 4 * SECOND) -- the clock is set back
+        elseif dice <= 10 then now = now + math.random(0, 400000)
+        elseif dice == 11 then now = now + math.random(0, 5 * SECOND) end
+        local verb = DICE[math.random(#DICE)]
+        local sent, answer = verbs[verb](world, model, now)
+        local looks = REFUSED[verb] and answer[1] < 1 and math.random(4) == 1
+        if looks then
+          for _, part in ipairs(PARTS) do commands[#commands + 1] = {"DUMP", key(world.name, "." .. part)} end
+        end
+        commands[#commands + 1] = sent
+        if looks then
+          for _, part in ipairs(PARTS) do commands[#commands + 1] = {"DUMP", key(world.name, "." .. part)} end
+        end
+        expected[#expected + 1] = {answer = answer, verb = verb, looks = looks, now = now}
+      end
+      local replies, at = redis:batch(commands), 0
+      for i, want in ipairs(expected) do
+        if want.looks then at = at + #PARTS end
+        at = at + 1
+        if not same(replies[at], want.answer) then
+          error(("round %d, step %d (%s) at %d: %s, the model says %s"):format(round, i, want.verb, want.now,
+            shown(replies[at]), shown(want.answer)))
+        end
+        if want.looks then
+          for part = 1, #PARTS do
+            assert(replies[at - 1 - #PARTS + part] == replies[at + part], "a refusal changed " .. PARTS[part])
+          end
+          at, refused = at + #PARTS, refused + 1
+        end
+      end
+      assert.are.same({}, (check(world.name)))
+      local stats = model:stats(now)
+      died = died + stats[5]
+      assert.are.equal(stats[7], stats[8] + stats[9] + stats[2] + stats[3] + stats[4] + stats[5])
+      redis:call("FLUSHALL")
+      done = done + #expected
+    end
+    assert.is_true(refused > steps // 100 and died > 0)
+    if steps > 100000 then print(("%d steps, %d rounds in %d s"):format(done, round, os.time() - began)) end
+  end)
+
+  it("hands jobs out by priority, and in each in the order they came", function()
+    for i = 1, 300 do push(START + i, job("a" .. i), job("b" .. i, {priority = 1023}), job("c" .. i, {priority = 7})) end
+    local list = {}
+    for _ = 1, 90 do for _, id in ipairs(ids(pop(START + 1000, 10))) do list[#list + 1] = id end end
+    assert.are.equal(900, #list)
+    for i = 1, 300 do
+      assert.are.equal("b" .. i, list[i])
+      assert.are.equal("c" .. i, list[300 + i])
+      assert.are.equal("a" .. i, list[600 + i])
+    end
+  end)
+
+  it("hands a delayed job out when it is due, and not a microsecond before", function()
+    push(START + 999, job("late", {delay = 1500}))
+    assert.are.same({}, ids(pop(START + 999 + 1500000 - 1)))
+    assert.are.equal(1, pop(START + 999 + 1500000 - 1)[2]) -- so long may be waited
+    assert.are.same({"late"}, ids(pop(START + 999 + 1500000)))
+  end)
+
+  it("gives a job whose lease is over to another, in its place; the first is told", function()
+    push(START, job("x"), job("y"))
+    local first = pop(START, 1, 1000)
+    assert.are.same({"y"}, ids(pop(START + 999999, 1, 1000)))
+    local second = pop(START + 1000000, 1, 1000)
+    assert.are.same({"x"}, ids(second))
+    assert.are.equal(2, second[6])
+    assert.is_true(second[5] > first[5])
+    local before = dumps("q")
+    assert.are.same({-1}, run(START + 1000001, "ack", "x", first[5], 0, "", 1, 1000))
+    assert.are.same({-1}, run(START + 1000001, "nack", "x", first[5], 0, "why", 1))
+    assert.are.same({1, -1}, run(START + 1000001, "extend", 5000, "x", first[5]))
+    assert.are.same({1, -1}, run(START + 1000001, "release", "x", first[5]))
+    assert.are.same({-1}, run(START + 1000001, "progress", "x", first[5], "half"))
+    assert.are.same(before, dumps("q"))
+    assert.are.same({1}, run(START + 1000001, "ack", "x", second[5], 0, "", 0, 1000))
+  end)
+
+  it("an epoch never comes again, not even that of a job of the same id, or after the keys were lost", function()
+    local last = 0
+    for round = 1, 4 do
+      push(START - round * 1000, job("same"))
+      if round == 3 then last = pop(START)[5] end -- the clock is behind the last epoch afterwards
+      if round == 4 then
+        redis:call("FLUSHALL")
+        push(START + 10 * SECOND, job("same"))
+      end
+      local epoch = round == 4 and pop(START + 10 * SECOND)[5] or round == 3 and last or pop(START)[5]
+      assert.is_true(round == 3 or epoch > last)
+      last = epoch
+      assert.are.same({1}, run(START, "ack", "same", epoch, 0, "", 0, 1000))
+    end
+  end)
+
+  it("gives a request that is repeated the same jobs, as long as they are leased to it", function()
+    push(START, job("a"), job("b"), job("c"))
+    local function request(now)
+      return redis:call(table.unpack(command(now, "q", "pop", {2, 1000, 0, 0}, nil, "r")))
+    end
+    local first, again = request(START), request(START + 900000)
+    assert.are.same({"a", "b"}, ids(first))
+    assert.are.same({table.unpack(first, 4)}, {table.unpack(again, 4)})
+    assert.are.same({"c"}, ids(pop(START + 1000000, 10))) -- their leases began anew
+    run(START, "ack", "a", first[5], 0, "", 0, 1000)
+    assert.are.same({"b"}, ids(request(START + 1100000)))
+    assert.are.same({"b"}, ids(pop(START + 2200000, 1))) -- another has it now
+    assert.are.same({-1}, request(START + 2200000))
+  end)
+
+  it("buries what crashed or failed too often, and brings it back", function()
+    push(START, job("crash", {crashes = 2}), job("fail", {attempts = 2, unique = "k"}))
+    pop(START, 2, 1)
+    local again = pop(START + 1000, 2, 1)
+    assert.are.same({"crash", "fail"}, ids(again))
+    assert.are.same({1}, run(START + 1000, "nack", "fail", again[9], 0, "first", 0))
+    local third = pop(START + 2000, 2, 1000)
+    assert.are.same({"fail"}, ids(third))
+    assert.are.same({2}, run(START + 2000, "nack", "fail", third[5], 1000, "second", 0))
+    local dead = run(0, "dead", 0, 10)
+    assert.are.same({1, 2, "crash", START + 2000, 0, 2, 0}, {table.unpack(dead, 1, 7)})
+    assert.are.equal("its lease ended before it was done", dead[10])
+    assert.are.same({"fail", "second"}, {dead[11], dead[18]})
+    -- Its unique key is free; while another has it, it stays dead.
+    assert.are.same({1, 1, "other"}, push(START + 3000, job("other", {unique = "k"})))
+    assert.are.same({1, 1, 1}, run(0, "redrive", 0, 500))
+    run(START, "remove", "other")
+    assert.are.same({1, 1, 0}, run(0, "redrive", 0, 500))
+    assert.are.same({1, 0, 0}, run(0, "redrive", 0, 500))
+    assert.are.same({}, (check("q")))
+  end)
+
+  it("says of each job whether its id or its unique key is taken, and writes the others", function()
+    push(START, job("a", {unique = "k"}), job("b"))
+    local answer = push(START, job("a"), job("c", {unique = "k"}), job("d"), job("d"), job("e", {unique = "m"}),
+      job("f", {unique = "m", payload = "lost"}))
+    assert.are.same({1, 0, "a", -1, "a", 1, "d", 0, "d", 1, "e", -1, "e"}, answer)
+    assert.are.same({"a", "b", "d", "e"}, ids(pop(START, 10)))
+    assert.are.equal(0, redis:call("HEXISTS", key("q", ".jobs"), "pf"))
+  end)
+
+  it("keeps a result for its time, in which the id is taken", function()
+    push(START, job("a", {unique = "k"}))
+    local epoch = pop(START)[5]
+    assert.are.same({1}, run(START, "ack", "a", epoch, 1000, "42", 0, 1000))
+    assert.are.same({1}, run(START, "ack", "a", epoch, 1000, "42", 0, 1000)) -- said once more
+    assert.are.equal("42", run(START + 999999, "peek", "a")[13])
+    assert.are.same({1, 0, "a", 1, "b"}, push(START + 999999, job("a"), job("b", {unique = "k"})))
+    assert.are.same({0}, run(START + 1000000, "peek", "a"))
+    assert.are.same({1, 1, "a"}, push(START + 1000000, job("a")))
+    assert.are.same({}, (check("q")))
+  end)
+
+  it("moves on 1,000 of a kind in one call, and hands out 500 at most", function()
+    for batch = 0, 4 do
+      local items = {}
+      for i = 1, 500 do items[i] = job(("j%04d"):format(batch * 500 + i), {delay = 1}) end
+      push(START, table.unpack(items))
+    end
+    local answer = pop(START + 1000, 500, 1)
+    assert.are.equal(500, #ids(answer))
+    local stats = run(START, "stats")
+    assert.are.same({500, 1500, 500}, {stats[2], stats[3], stats[4]})
+    for at = 1, 3 do pop(START + 1000 + at * 2000, 500, 1) end
+    assert.are.same({}, (check("q")))
+    local _, looked = check("q")
+    assert.are.equal(2500, looked)
+    assert.are.equal(2500, run(START, "stats")[7])
+  end)
+
+  it("refuses what is not acceptable, and leaves the data as it was", function()
+    push(START, job("a"), job("b", {delay = 1000}))
+    pop(START)
+    local before = dumps("q")
+    local cases = {
+      {"push", ""}, {"push", "i", "p", 0, 0, 1, 1}, {"push", "", "p", 0, 0, 1, 1, ""},
+      {"push", "i", "p", -1, 0, 1, 1, ""},
+      {"push", "i", "p", 1024, 0, 1, 1, ""}, {"push", "i", "p", 0, -1, 1, 1, ""}, {"push", "i", "p", 0, 1.5, 1, 1, ""},
+      {"push", "i", "p", 0, 315360000001, 1, 1, ""}, {"push", "i", "p", 0, 0, 0, 1, ""},
+      {"push", "i", "p", 0, 0, 1, 1, ("k"):rep(257)}, {"push", ("i"):rep(129), "p", 0, 0, 1, 1, ""},
+      {"push", "i", "p", 0, 0, 1, 1, "", "k", "p", 0, 0, 1, "x", ""}, {"push", "i", "p", "nan", 0, 1, 1, ""},
+      {"pop", 0, 1000, 0, 0}, {"pop", 501, 1000, 0, 0}, {"pop", 1, 0, 0, 0}, {"pop", 1, 86400001, 0, 0},
+      {"pop", 1, "", 0, 0}, {"ack", "a", 1, -1, "", 0, 1000}, {"ack", "a", 1, 0, "", 501, 1000},
+      {"ack_many", 0, 0, 1000}, {"ack_many", 0, 0, 1000, "a"}, {"ack_many", -1, 0, 1000, "a", 1},
+      {"ack_many", 0, 501, 1000, "a", 1}, {"ack_many", 0, 0, 0, "a", 1},
+      {"nack", "a", 1, -1, "", 0}, {"nack", "a", 1, "inf", "", 0}, {"release"}, {"release", "a"}, {"extend", 0, "a", 1},
+      {"extend", 1000, "a"}, {"pause", 2}, {"dead", -1, 1}, {"dead", 0, 501}, {"redrive", 0, 0}, {"redrive", 0.5, 1},
+      {"check", 6, 0, 1}, {"check", 0, 0, 0}, {"check", 0, "x", 1},
+    }
+    for _, case in ipairs(cases) do
+      local answer = run(START, table.unpack(case))
+      assert.is_truthy(answer.err and answer.err:find("ERR queue_" .. case[1], 1, true), table.concat(case, " "))
+    end
+    assert.are.same(before, dumps("q"))
+    redis:call("HSET", key("q", ".state"), "seq", "4398046511103")
+    assert.is_truthy(push(START, job("z")).err)
+  end)
+
+  it("sees what is wrong with a queue", function()
+    push(START, job("a", {unique = "k"}), job("b", {delay = 1000}), job("c"))
+    local function found(...)
+      assert(redis:call(...))
+      local wrong = check("q")
+      return table.concat(wrong, " ")
+    end
+    assert.are.equal("", found("PING"))
+    assert.are.equal("in more than one place a", found("ZADD", key("q", ".leased"), 1, "a"))
+    redis:call("ZREM", key("q", ".leased"), "a")
+    assert.are.equal("no record ghost", found("ZADD", key("q", ".ready"), 1, "ghost"))
+    redis:call("ZREM", key("q", ".ready"), "ghost")
+    assert.are.equal("in no place c", found("ZREM", key("q", ".ready"), "c"))
+    assert.are.equal("in no place c no payload c", found("HDEL", key("q", ".jobs"), "pc"))
+    assert.is_truthy(found("HSET", key("q", ".jobs"), "uk", "b"):find("unique key of no job b", 1, true))
+    assert.is_truthy(found("HDEL", key("q", ".jobs"), "uk"):find("unique key lost a", 1, true))
+  end)
+
+  it("a member without a record, as a server that evicts keys leaves it, is dropped and holds up nobody", function()
+    push(START, job("a"), job("b", {delay = 1}), job("c"), job("d"))
+    pop(START, 1, 1)
+    redis:call("DEL", key("q", ".jobs"))
+    push(START, job("e"))
+    assert.are.same({"e"}, ids(pop(START + 5000, 10)))
+    assert.are.same({}, (check("q")))
+  end)
+end)

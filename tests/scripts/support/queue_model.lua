@@ -1,0 +1,336 @@
+-- SPDX-License-Identifier: MIT
+-- A queue as its scripts have to answer: every job is a table, and its state is a word.  Times are in microseconds.
+local M = {}
+M.__index = M
+
+M.LOOK = 1000000
+local NUMBERS = {ready = 1, delayed = 2, leased = 3, dead = 4, done = 5}
+local FAR = math.huge
+
+function M.new()
+  return setmetatable({jobs = {}, unique = {}, requests = {}, seq = 0, epoch = 0, keep = 0, pushed = 0, finished = 0,
+    removed = 0, paused = false, wake = false}, M)
+end
+
+-- The jobs of a state, in the order of their set.
+function M:list(state)
+  local list = {}
+  for _, job in pairs(self.jobs) do
+    if job.state == state then list[#list + 1] = job end
+  end
+  table.sort(list, function(a, b)
+    if state == "ready" then
+      if a.priority ~= b.priority then return a.priority > b.priority end
+      return a.seq < b.seq
+    end
+    if a.at ~= b.at then return a.at < b.at end
+    return a.id < b.id
+  end)
+  return list
+end
+
+local function place(self)
+  self.seq = self.seq + 1
+  return self.seq
+end
+
+local function first(self)
+  local at = FAR
+  for _, job in pairs(self.jobs) do
+    if job.state == "delayed" or job.state == "leased" then at = math.min(at, job.at) end
+  end
+  return at
+end
+
+local function unkept(self, now, due)
+  return due < now + M.LOOK and not (self.keep >= now and self.keep <= due)
+end
+
+local function forget(self, job)
+  if self.unique[job.unique] == job then self.unique[job.unique] = nil end
+  self.jobs[job.id] = nil
+end
+
+local function die(self, job, now)
+  if self.unique[job.unique] == job then self.unique[job.unique] = nil end
+  job.state, job.at = "dead", now
+end
+
+-- items: lists of {id, payload, priority, delay ms, attempts, crashes, unique}
+function M:push(now, items, request)
+  if request and self.requests[request] then return self.requests[request] end
+  local answer, due, any = {1}, FAR, false
+  for _, item in ipairs(items) do
+    local there = self.jobs[item[1]]
+    if there and there.state == "done" and there.at <= now then forget(self, there) end
+  end
+  for _, item in ipairs(items) do
+    local id, unique = item[1], item[7]
+    if self.jobs[id] then
+      answer[#answer + 1], answer[#answer + 2] = 0, id
+    elseif unique ~= "" and self.unique[unique] then
+      answer[#answer + 1], answer[#answer + 2] = -1, self.unique[unique].id
+    else
+      local job = {id = id, payload = item[2], priority = item[3], attempts = item[5], most = item[6], unique = unique,
+        seq = place(self), failures = 0, crashes = 0, epoch = 0, why = "", state = "ready"}
+      if item[4] > 0 then
+        job.state, job.at = "delayed", now + item[4] * 1000
+        due = math.min(due, job.at)
+      end
+      any = any or item[4] == 0
+      self.jobs[id] = job
+      if unique ~= "" then self.unique[unique] = job end
+      self.pushed = self.pushed + 1
+      answer[#answer + 1], answer[#answer + 2] = 1, id
+    end
+  end
+  if any or unkept(self, now, due) then self.wake = true end
+  if request then self.requests[request] = answer end
+  return answer
+end
+
+local function move_on(self, now)
+  for _, job in ipairs(self:list("delayed")) do
+    if job.at <= now then job.state, job.seq = "ready", place(self) end
+  end
+  for _, job in ipairs(self:list("leased")) do
+    if job.at <= now then
+      job.crashes = job.crashes + 1
+      if job.crashes < job.most then
+        job.state = "ready"
+      else
+        job.why = "its lease ended before it was done"
+        die(self, job, now)
+      end
+    end
+  end
+end
+
+local function expire(self, now)
+  for _, job in ipairs(self:list("done")) do
+    if job.at <= now then forget(self, job) end
+  end
+end
+
+-- What a request was given: those jobs of it that are still leased to it, with leases that begin anew.
+local function given_again(self, now, given, lease)
+  local answer = {1, M.LOOK, 0}
+  for i = 1, #given, 2 do
+    local job = self.jobs[given[i]]
+    if job and job.state == "leased" and job.epoch == given[i + 1] then
+      job.at = math.max(job.at, now + lease * 1000)
+      for _, value in ipairs {job.id, job.epoch, job.failures + job.crashes + 1, job.payload} do
+        answer[#answer + 1] = value
+      end
+    end
+  end
+  return answer[4] and answer or {-1}
+end
+
+function M:request(now, count, lease, waits, keeps, request)
+  local given = self.requests[request]
+  if given then return given_again(self, now, given, lease) end
+  local answer = self:pop(now, count, lease, waits, keeps)
+  if answer[4] then
+    given = {}
+    for i = 4, #answer, 4 do given[#given + 1], given[#given + 2] = answer[i], answer[i + 1] end
+    self.requests[request] = given
+  end
+  return answer
+end
+
+function M:pop(now, count, lease, waits, keeps, answer)
+  answer = answer or {1}
+  if keeps then self.keep = 0 end
+  move_on(self, now)
+  local head, next_epoch = #answer, math.max(self.epoch + 1, now)
+  answer[head + 1], answer[head + 2] = M.LOOK, 0
+  local found = false
+  for i, job in ipairs(self.paused and {} or self:list("ready")) do
+    if i > count then break end
+    found = true
+    job.state, job.at, job.epoch = "leased", now + lease * 1000, next_epoch
+    for _, value in ipairs {job.id, job.epoch, job.failures + job.crashes + 1, job.payload} do
+      answer[#answer + 1] = value
+    end
+    self.epoch = next_epoch
+    next_epoch = next_epoch + 1
+  end
+  local due = first(self)
+  if not found then expire(self, now) end
+  if unkept(self, now, due) then
+    if not found then answer[head + 1] = math.max(due - now, 0) end
+    if found or not waits then self.wake = true -- somebody else has to keep the time
+    else answer[head + 2], self.keep = 1, due end
+  end
+  if not self.paused and #self:list("ready") > 0 then self.wake = true end
+  return answer
+end
+
+-- The job if it is leased under this epoch; else nil and the code.
+local function leased(self, id, epoch)
+  local job = self.jobs[id]
+  if not job then return nil, {0} end
+  if job.state ~= "leased" or job.epoch ~= epoch then return nil, {-1} end
+  return job
+end
+
+function M:ack(now, id, epoch, retention, result, count, lease)
+  local job, refusal = leased(self, id, epoch)
+  if not job then
+    local there = self.jobs[id]
+    if not (there and there.state == "done" and there.epoch == epoch) then return refusal end
+  else
+    self.finished = self.finished + 1
+    if retention > 0 then
+      if self.unique[job.unique] == job then self.unique[job.unique] = nil end
+      job.state, job.at, job.payload, job.why, job.note = "done", now + retention * 1000, "", "", result
+      expire(self, now)
+    else
+      forget(self, job)
+    end
+  end
+  if count == 0 then return {1} end
+  return self:pop(now, count, lease, false, false)
+end
+
+-- list: ids and epochs
+function M:ack_many(now, retention, count, lease, list)
+  local answer, ended = {1}, {}
+  for i = 1, #list, 2 do
+    local job, refusal = leased(self, list[i], list[i + 1])
+    local there = self.jobs[list[i]]
+    if job then ended[job] = true end
+    local again = there and there.state == "done" and there.epoch == list[i + 1]
+    answer[#answer + 1] = (job or again) and 1 or refusal[1]
+  end
+  for job in pairs(ended) do
+    self.finished = self.finished + 1
+    if retention > 0 then
+      if self.unique[job.unique] == job then self.unique[job.unique] = nil end
+      job.state, job.at, job.payload, job.why, job.note = "done", now + retention * 1000, "", "", nil
+    else
+      forget(self, job)
+    end
+  end
+  if next(ended) and retention > 0 then expire(self, now) end
+  if count == 0 then return answer end
+  return self:pop(now, count, lease, false, false, answer)
+end
+
+function M:nack(now, id, epoch, delay, why, fatal)
+  local job, refusal = leased(self, id, epoch)
+  if not job then return refusal end
+  job.failures, job.why = job.failures + 1, why
+  if fatal or job.failures >= job.attempts then
+    die(self, job, now)
+    return {2}
+  end
+  if delay > 0 then
+    job.state, job.at = "delayed", now + delay * 1000
+    if unkept(self, now, job.at) then self.wake = true end
+  else
+    job.state, job.seq, self.wake = "ready", place(self), true
+  end
+  return {1}
+end
+
+-- pairs of id and epoch
+function M:release(_, list)
+  local answer = {1}
+  for i = 1, #list, 2 do
+    local job, refusal = leased(self, list[i], list[i + 1])
+    if job then job.state, self.wake = "ready", true end
+    answer[#answer + 1] = job and 1 or refusal[1]
+  end
+  return answer
+end
+
+function M:extend(now, lease, list)
+  local answer = {1}
+  for i = 1, #list, 2 do
+    local job, refusal = leased(self, list[i], list[i + 1])
+    if job then job.at = math.max(job.at, now + lease * 1000) end
+    answer[#answer + 1] = job and 1 or refusal[1]
+  end
+  return answer
+end
+
+function M:progress(_, id, epoch, note)
+  local job, refusal = leased(self, id, epoch)
+  if not job then return refusal end
+  job.note = note
+  return {1}
+end
+
+function M:stats(now)
+  local answer = {1}
+  for _, state in ipairs {"ready", "delayed", "leased", "dead", "done"} do answer[#answer + 1] = #self:list(state) end
+  for _, value in ipairs {self.pushed, self.finished, self.removed, self.paused and 1 or 0} do
+    answer[#answer + 1] = value
+  end
+  local due = first(self)
+  answer[#answer + 1] = due < FAR and math.max(due - now, 0) or -1
+  return answer
+end
+
+function M:pause(_, on)
+  local before = self.paused
+  self.paused = on
+  if not on then self.wake = true end
+  return {1, before and 1 or 0}
+end
+
+function M:dead(_, skip, count)
+  local list = self:list("dead")
+  local answer = {1, #list}
+  for i = skip + 1, math.min(skip + count, #list) do
+    local job = list[i]
+    for _, value in ipairs {job.id, job.at, job.failures, job.crashes, job.priority, job.epoch, job.payload, job.why} do
+      answer[#answer + 1] = value
+    end
+  end
+  return answer
+end
+
+function M:redrive(_, skip, count)
+  local list, moved, kept = self:list("dead"), 0, 0
+  for i = skip + 1, math.min(skip + count, #list) do
+    local job = list[i]
+    if job.unique ~= "" and self.unique[job.unique] then
+      kept = kept + 1
+    else
+      moved = moved + 1
+      if job.unique ~= "" then self.unique[job.unique] = job end
+      job.state, job.seq, job.failures, job.crashes, self.wake = "ready", place(self), 0, 0, true
+    end
+  end
+  return {1, moved, kept}
+end
+
+function M:peek(now, id)
+  local job = self.jobs[id]
+  if not job or job.state == "done" and job.at <= now then return {0} end
+  return {1, NUMBERS[job.state], job.state == "ready" and 0 or job.at - now, job.priority, job.failures, job.crashes,
+    job.attempts, job.most, job.epoch, job.payload, job.unique, job.why, job.note or false}
+end
+
+function M:remove(now, id)
+  local job = self.jobs[id]
+  if not job or job.state == "done" and job.at <= now then return {0} end
+  forget(self, job)
+  if job.state ~= "done" then self.removed = self.removed + 1 end
+  return {1}
+end
+
+function M:purge(_, state)
+  local list, count = self:list(state), 0
+  for i = 1, math.min(#list, 500) do
+    forget(self, list[i])
+    count = count + 1
+  end
+  if state ~= "done" then self.removed = self.removed + count end
+  return {1, count, #list - count}
+end
+
+return M
