@@ -189,6 +189,35 @@ static void what_holds_or_blocks_or_is_large_has_a_connection_of_its_own(void **
   redmoon_client_close(client);
 }
 
+static void a_lane_that_is_held_up_is_left_for_another(void **state) {
+  (void)state;
+  tiny_redis *server = tiny_redis_start(NULL);
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.timeout_ms = options.read_timeout_ms = PATIENCE_MS;
+  redmoon_client *client = open_url(tiny_redis_url(server), options, 4);
+  call first, second;
+  start(&first, client, 2, ARGV("GET", "t000001"));
+  step_until_sent(client, &first);
+  expect_text(&first, "v000001");
+  tiny_redis_cut(server, TINY_REPLY, 3, TINY_HOLD);
+  redmoon_pipeline *p;
+  assert_int_equal(redmoon_pipeline_new(client, &p, NULL), 0);
+  for (int i = 0; i < 2; i++) assert_int_equal(redmoon_pipeline_command(p, 2, ARGV("GET", "t000002"), NULL, NULL), i);
+  call held;
+  assert_int_equal(redmoon_pipeline_run_start(p, &held.op, NULL), 0);
+  assert_false(tiny_redis_step(server, held.op, 0));
+  start(&second, client, 2, ARGV("GET", "t000003"));
+  assert_int_equal(second.op->class->step(second.op, rm_clock_now_us() + 1000000), RM_WAIT);
+  assert_int_equal(atomic_load(&lane_of(client)->calls), 1);
+  expect_text(&second, "v000003");
+  tiny_redis_go_on(server);
+  redmoon_error err;
+  assert_int_equal(finish(&held, &err), 0);
+  redmoon_pipeline_free(p);
+  redmoon_client_close(client);
+  tiny_redis_stop(server);
+}
+
 /* A call that ends early. */
 
 static void a_cancelled_call_that_was_pending_is_never_sent(void **state) {
@@ -692,6 +721,7 @@ int main(void) {
       cmocka_unit_test(operations_of_one_thread_share_one_connection_in_any_order_of_steps),
       cmocka_unit_test(two_batches_are_in_flight_and_the_rest_goes_out_together),
       cmocka_unit_test(what_holds_or_blocks_or_is_large_has_a_connection_of_its_own),
+      cmocka_unit_test(a_lane_that_is_held_up_is_left_for_another),
       cmocka_unit_test(a_cancelled_call_that_was_pending_is_never_sent),
       cmocka_unit_test(a_cancelled_call_that_was_sent_leaves_its_reply_to_nobody),
       cmocka_unit_test(a_cancelled_pipeline_leaves_each_of_its_replies_to_nobody),

@@ -17,7 +17,8 @@
 /* A lane with FEW calls takes more before another one is used.  For so few callers as OWN_MAX that block their threads a
  * connection each is faster than waking one another.  A large request would keep the others waiting while it is sent.
  * Whoever sleeps looks every CHECK_US whether the leader still is at work. */
-enum { FEW = 16, OWN_MAX = 16, REQUEST_MAX = 64 * 1024, CHECK_US = 20000, NO_EVENT_US = 1000 };
+enum { FEW = 16, OWN_MAX = 16, REQUEST_MAX = 64 * 1024, CHECK_US = 20000, NO_EVENT_US = 1000,
+       HELD_UP_US = 5000 };
 
 /* Lanes. */
 
@@ -33,6 +34,7 @@ static void init_lane(rm_lane *lane, rm_core *core) {
   lane->state = RM_LANE_CLOSED;
   lane->reading = lane->writing = lane->stepping = false;
   atomic_store(&lane->calls, 0);
+  atomic_store(&lane->due_since_us, RM_FOREVER);
 }
 
 rm_mux *rm_mux_new(rm_core *core, int64_t pool_size) {
@@ -217,13 +219,19 @@ static bool is_shared(const rm_mux *mux, const rm_call *call) {
   return !call->op.may_block || atomic_load_explicit(&mux->calls, memory_order_relaxed) > mux->own;
 }
 
-/* The first with few calls, so that batches are large; else the one with the fewest. */
-static rm_lane *choose(rm_mux *mux) {
+/* A reply that is long in coming, or long, keeps all behind it waiting. */
+static bool is_held_up(const rm_lane *lane, int64_t now_us) {
+  int64_t since_us = atomic_load_explicit(&lane->due_since_us, memory_order_relaxed);
+  return since_us != RM_FOREVER && now_us - since_us > HELD_UP_US;
+}
+
+/* The first with few calls that is not held up, so that batches are large; else the one with the fewest. */
+static rm_lane *choose(rm_mux *mux, int64_t now_us) {
   rm_lane *best = NULL;
   int fewest = INT_MAX;
   for (int i = 0; i < mux->lane_count; i++) {
     int calls = atomic_load_explicit(&mux->lanes[i].calls, memory_order_relaxed);
-    if (calls < FEW) return &mux->lanes[i];
+    if (calls < FEW && !is_held_up(&mux->lanes[i], now_us)) return &mux->lanes[i];
     if (calls < fewest) best = &mux->lanes[i];
     fewest = calls < fewest ? calls : fewest;
   }
@@ -233,7 +241,7 @@ static rm_lane *choose(rm_mux *mux) {
 bool rm_mux_join(rm_call *call, int64_t now_us) {
   rm_mux *mux = call->op.client->core->mux;
   if (mux == NULL || !is_shared(mux, call)) return false;
-  rm_lane *lane = choose(mux);
+  rm_lane *lane = choose(mux, now_us);
   rm_lane_lock(lane);
   rm_mux_slot *slot = take_slot(lane);
   if (slot != NULL) {

@@ -58,6 +58,7 @@ typedef struct rm_lane {
   int batches;          /* in flight */
   int pending_count;
   atomic_int calls;     /* that are in it */
+  _Atomic int64_t due_since_us; /* when the reply that comes next became the next; RM_FOREVER: none is due */
   rm_buffer out;        /* bytes of calls in flight that the socket has not taken */
   uint64_t out_end;     /* position in the stream behind them */
   uint64_t maybe;       /* up to here the stream may be on the wire */

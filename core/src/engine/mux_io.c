@@ -40,6 +40,7 @@ static void tell_leader(rm_lane *lane) {
 
 static void close_lane(rm_lane *lane, bool reusable, rm_close_reason why, int64_t now_us) {
   lane->state = RM_LANE_RETIRING;
+  atomic_store(&lane->due_since_us, RM_FOREVER);
   rm_lane_unlock(lane);
   if (reusable) rm_pool_release(&lane->borrow.lease, now_us);
   else rm_pool_discard(&lane->borrow.lease, why, now_us);
@@ -154,6 +155,7 @@ static bool gather_one(rm_lane *lane, rm_mux_slot *slot, int64_t now_us) {
   slot->state = RM_SLOT_SENT;
   slot->since_us = now_us;
   slot->last = false;
+  if (rm_list_is_empty(&lane->in_flight)) atomic_store(&lane->due_since_us, now_us);
   rm_list_push_back(&lane->in_flight, &slot->link);
   return true;
 }
@@ -223,15 +225,16 @@ static int swallow(rm_lane *lane, rm_mux_slot *slot, redmoon_error *err) {
   return rc;
 }
 
-static void complete(rm_lane *lane, rm_mux_slot *slot) {
+static void complete(rm_lane *lane, rm_mux_slot *slot, int64_t now_us) {
   if (slot->last) lane->batches--;
-  if (slot->call == NULL) {
+  if (slot->call != NULL) {
+    rm_list_remove(&slot->link);
+    slot->state = RM_SLOT_DONE;
+    rm_slot_wake(slot);
+  } else {
     rm_slot_free(lane, slot);
-    return;
   }
-  rm_list_remove(&slot->link);
-  slot->state = RM_SLOT_DONE;
-  rm_slot_wake(slot);
+  atomic_store(&lane->due_since_us, rm_list_is_empty(&lane->in_flight) ? RM_FOREVER : now_us);
 }
 
 /* One call's replies: 1 all of them, 0, or negative. */
@@ -262,7 +265,7 @@ static void deal_out(rm_lane *lane, redmoon_error *err, int64_t now_us) {
          rm_reader_has_bytes(conn_of(lane)->reader)) {
     rm_mux_slot *slot = first_of(&lane->in_flight);
     rc = take(lane, slot, err);
-    if (rc > 0) complete(lane, slot);
+    if (rc > 0) complete(lane, slot, now_us);
   }
   if (rc > 0 && lane->state == RM_LANE_OPEN && rm_list_is_empty(&lane->in_flight)) {
     if (has_surplus(lane))
