@@ -14,11 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A lane with FEW calls takes more before another one is used; calls that loops drive have one thread between them, which
- * gains more by larger batches than by several sockets.  For so few callers as OWN_MAX that block their threads a
+/* A lane with FEW calls takes more before another one is used: larger batches gain more than several sockets.  For so few callers as OWN_MAX that block their threads a
  * connection each is faster than waking one another.  A large request would keep the others waiting while it is sent.
  * Whoever sleeps looks every CHECK_US whether the leader still is at work. */
-enum { FEW = 16, FEW_OF_LOOPS = 128, OWN_MAX = 16, REQUEST_MAX = 64 * 1024, CHECK_US = 20000, NO_EVENT_US = 1000,
+enum { FEW = 64, OWN_MAX = 16, REQUEST_MAX = 64 * 1024, CHECK_US = 20000, NO_EVENT_US = 1000,
        HELD_UP_US = 5000 };
 
 /* Lanes. */
@@ -227,12 +226,12 @@ static bool is_held_up(const rm_lane *lane, int64_t now_us) {
 }
 
 /* The first with few calls that is not held up, so that batches are large; else the one with the fewest. */
-static rm_lane *choose(rm_mux *mux, int few, int64_t now_us) {
+static rm_lane *choose(rm_mux *mux, int64_t now_us) {
   rm_lane *best = NULL;
   int fewest = INT_MAX;
   for (int i = 0; i < mux->lane_count; i++) {
     int calls = atomic_load_explicit(&mux->lanes[i].calls, memory_order_relaxed);
-    if (calls < few && !is_held_up(&mux->lanes[i], now_us)) return &mux->lanes[i];
+    if (calls < FEW && !is_held_up(&mux->lanes[i], now_us)) return &mux->lanes[i];
     if (calls < fewest) best = &mux->lanes[i];
     fewest = calls < fewest ? calls : fewest;
   }
@@ -242,7 +241,7 @@ static rm_lane *choose(rm_mux *mux, int few, int64_t now_us) {
 bool rm_mux_join(rm_call *call, int64_t now_us) {
   rm_mux *mux = call->op.client->core->mux;
   if (mux == NULL || !is_shared(mux, call)) return false;
-  rm_lane *lane = choose(mux, call->op.may_block ? FEW : FEW_OF_LOOPS, now_us);
+  rm_lane *lane = choose(mux, now_us);
   rm_lane_lock(lane);
   rm_mux_slot *slot = take_slot(lane);
   if (slot != NULL) {
