@@ -14,9 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A lane with FEW calls takes more before another one is used: larger batches gain more than several sockets.  For so few callers as OWN_MAX that block their threads a
- * connection each is faster than waking one another.  A large request would keep the others waiting while it is sent.
- * Whoever sleeps looks every CHECK_US whether the leader still is at work. */
+/* A lane with FEW calls takes more before another one is used: larger batches gain more than several sockets.  For so few
+ * callers as OWN_MAX that block their threads a connection each is faster than waking one another.  A large request would
+ * keep the others waiting while it is sent.  Whoever sleeps looks every CHECK_US whether the leader still is at work.  A
+ * lane is held up when the next reply has been due for HELD_UP_US. */
 enum { FEW = 64, OWN_MAX = 16, REQUEST_MAX = 64 * 1024, CHECK_US = 20000, NO_EVENT_US = 1000,
        HELD_UP_US = 5000 };
 
