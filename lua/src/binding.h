@@ -112,8 +112,6 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter);
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
                 lua_KContext ctx);
 
-/** Blocks, loop or not, and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
-int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
 /** Whether a call may wait here: it blocks, or its coroutine can yield. [-0, +0] */
 bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link);
 
