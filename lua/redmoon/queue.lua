@@ -1,6 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- queue:work(handler, options): takes jobs and runs them until it is told to stop, one after the other; or, in an event
--- loop, each in a coroutine.
+-- queue:work(handler, options): takes jobs and runs them, one after the other, until it is told to stop.
 
 local core = require "redmoon.core"
 
@@ -8,7 +7,6 @@ local M = {}
 
 local LOOK = 1 -- seconds: how often `stop` is asked while there is no job
 local FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5
-local SHORT = 0.02 -- seconds: how soon a coroutine that has ended is noticed
 
 -- Failures that pass; whatever else a pop ends with will not be better next time.
 local PASSING = {}
@@ -135,63 +133,7 @@ local function run_all(worker, jobs)
       finished, began = {}, os.time()
     end
   end
-  return ack(worker, finished, (stopped or worker.stop()) and 0 or worker.concurrency)
-end
-
--- Takes jobs and hands them to `run_jobs`, until it is to stop.  `want()`: how many there is room for.
--- Returns true; or nil, message, code, detail when jobs cannot be had and waiting is of no use.
-local function take(worker, want, run_jobs)
-  local queue, pause = worker.queue, FIRST_PAUSE
-  while not worker.stop() do
-    local count = want()
-    local jobs, message, code, detail
-    if count > 0 then jobs, message, code, detail = queue:pop_many(count, LOOK, { renew = true }) end
-    if jobs then
-      pause = FIRST_PAUSE
-      run_jobs(jobs)
-    elseif count == 0 then
-      core.queue_sleep(queue, SHORT)
-    elseif PASSING[code] then
-      worker.on_error(message, code, detail)
-      core.queue_sleep(queue, pause)
-      pause = math.min(pause * 2, LONGEST_PAUSE)
-    else
-      return nil, message, code, detail
-    end
-  end
-  return true
-end
-
--- One after the other.
-local function in_sequence(worker)
-  return take(worker, function() return worker.concurrency end, function(jobs)
-    while #jobs > 0 do jobs = run_all(worker, jobs) end
-  end)
-end
-
--- Each in a coroutine of its own, which takes the next one along when it has told that its own is done.
-local function in_coroutines(worker, spawn)
-  local most, running, raised = worker.concurrency, 0, nil
-  local stop = worker.stop
-  worker.concurrency = 1
-  worker.stop = function() return raised or stop() end
-  local function run_on(job)
-    local ok, message = pcall(function()
-      local jobs = { job }
-      while #jobs > 0 do jobs = run_all(worker, jobs) end
-    end)
-    running = running - 1
-    if not ok then raised = raised or { message } end
-  end
-  local ok, message, code, detail = take(worker, function() return most - running end, function(jobs)
-    for _, job in ipairs(jobs) do
-      running = running + 1
-      spawn(run_on, job)
-    end
-  end)
-  while running > 0 do core.queue_sleep(worker.queue, SHORT) end
-  if raised then error(raised[1], 0) end
-  return ok, message, code, detail
+  return ack(worker, finished, stopped and 0 or worker.concurrency)
 end
 
 -- handler(job): the job is done when it returns.  When it raises, or returns nil and a message, the job failed by that.
@@ -202,11 +144,22 @@ function M.work(queue, handler, options)
   local concurrency, stop, on_error = read_options(options)
   local worker = { queue = queue, handler = handler, concurrency = concurrency, stop = stop, on_error = on_error,
     counts = { done = 0, failed = 0, lost = 0, released = 0 } }
-  local spawn = concurrency > 1 and coroutine.isyieldable() and core.queue_spawn(queue)
-  local ok, message, code, detail
-  if spawn then ok, message, code, detail = in_coroutines(worker, spawn)
-  else ok, message, code, detail = in_sequence(worker) end
-  if not ok then return nil, message, code, detail end
+  local pause, jobs = FIRST_PAUSE, {}
+  while #jobs > 0 or not stop() do
+    local message, code, detail
+    if #jobs == 0 then jobs, message, code, detail = queue:pop_many(concurrency, LOOK, { renew = true }) end
+    if jobs then
+      pause = FIRST_PAUSE
+      jobs = run_all(worker, jobs)
+    elseif PASSING[code] then
+      jobs = {}
+      on_error(message, code, detail)
+      core.queue_sleep(queue, pause)
+      pause = math.min(pause * 2, LONGEST_PAUSE)
+    else
+      return nil, message, code, detail
+    end
+  end
   return worker.counts
 end
 

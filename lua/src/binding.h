@@ -82,9 +82,6 @@ rm_lua_loop *rm_lua_loop_new(lua_State *L, int index);
 void rm_lua_loop_ref(rm_lua_loop *loop);
 void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop);
 
-/** The loop's function spawn, or nil. [-0, +1] */
-void rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop);
-
 /** What the loop waits for in the place of sockets. */
 typedef struct rm_lua_pollset {
   int fd;    /* an epoll descriptor */
@@ -373,8 +370,6 @@ int rm_lua_script_new(lua_State *L);
 int rm_lua_embedded_start(lua_State *L);
 /** queue_sleep(queue, seconds): lets time pass, until the client is shut down at the latest. */
 int rm_lua_queue_sleep(lua_State *L);
-/** queue_spawn(queue): the function that runs another in a coroutine of its own, or nil without a loop. */
-int rm_lua_queue_spawn(lua_State *L);
 int rm_lua_rate_limits(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */

@@ -67,7 +67,6 @@ int luaopen_redmoon_core(lua_State *L) {
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
                                        {"rate_limits", rm_lua_rate_limits}, {"queue_sleep", rm_lua_queue_sleep},
-                                       {"queue_spawn", rm_lua_queue_spawn},
                                        {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);

@@ -65,16 +65,6 @@ rm_lua_loop *rm_lua_loop_new(lua_State *L, int index) {
   return loop;
 }
 
-void rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop) {
-  if (loop == NULL) {
-    lua_pushnil(L);
-    return;
-  }
-  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
-  lua_rawgeti(L, -1, SPAWN);
-  lua_remove(L, -2);
-}
-
 /* Calls forget(fd), whatever comes of it. [-0, +0], never raises */
 static void forget(lua_State *L, const rm_lua_loop *loop, int fd) {
   if (!lua_checkstack(L, 4)) return;

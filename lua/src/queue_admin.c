@@ -221,11 +221,6 @@ int rm_lua_queue_sleep(lua_State *L) {
   return rm_lua_task_run(L, task, rm_pause_start(q->link.client, ms, &task->op, &task->err));
 }
 
-int rm_lua_queue_spawn(lua_State *L) {
-  rm_lua_loop_push_spawn(L, rm_lua_queue_check(L)->link.loop);
-  return 1;
-}
-
 void rm_lua_queue_admin_methods(lua_State *L) {
   static const luaL_Reg methods[] = {{"check", queue_check},     {"dead", queue_dead},     {"pause", queue_pause},
                                      {"peek", queue_peek},       {"purge", queue_purge},   {"redrive", queue_redrive},
