@@ -109,8 +109,6 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter);
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
                 lua_KContext ctx);
 
-/** Blocks, loop or not, and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
-int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
 /** Whether a call may wait here: it blocks, or its coroutine can yield. [-0, +0] */
 bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link);
 
@@ -240,13 +238,16 @@ typedef struct rm_lua_op {
   rm_call call;
   rm_lua_link link;
   rm_lua_waiter waiter;
+  int place;        /* on the stack of its call */
   bool conditional; /* a nil answer means false */
   bool busy; /* stays set when an error unwinds past rm_lua_op_put: the next call takes a new one, the GC ends this
                 one */
   bool open;
 } rm_lua_op;
-/** Pushes an op of the client at `index` that is free. [-0, +1] */
-rm_lua_op *rm_lua_op_take(lua_State *L, int index, const rm_lua_link *link);
+/** Pushes an op of the client at 1 that is free. [-0, +1] */
+rm_lua_op *rm_lua_op_take(lua_State *L, const rm_lua_link *link);
+/** The client at 1 keeps the op on top for the next call, which it does anyway without a loop. [-1, +0] */
+void rm_lua_op_keep(lua_State *L, rm_lua_op *op);
 /** Ready for the next call; its reply is gone. [-0, +0] */
 void rm_lua_op_put(rm_lua_op *op);
 void rm_lua_op_close(lua_State *L, rm_lua_op *op);

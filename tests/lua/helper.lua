@@ -61,6 +61,15 @@ function M.tcp_url()
   return "redis://127.0.0.1:" .. servers.port .. "/0"
 end
 
+-- One of a test's own: the server and its URL.
+function M.tcp_server(...)
+  local more = { ... }
+  local server, port = server_with_port(function(port)
+    return table.move(more, 1, #more, 5, { "--port", port, "--bind", "127.0.0.1" })
+  end)
+  return server, "redis://127.0.0.1:" .. port .. "/0"
+end
+
 -- The certificates of this run, in the folder of its server, and so gone with it.
 function M.certs()
   if not servers.certs then
