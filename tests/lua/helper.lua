@@ -70,6 +70,13 @@ function M.tcp_server(...)
   return server, "redis://127.0.0.1:" .. port .. "/0"
 end
 
+-- A node of a cluster of one, without slots yet; its bus has a port of its own.
+function M.cluster_node()
+  return (server_with_port(function(port)
+    return { "--cluster-enabled", "yes", "--bind", "127.0.0.1", "--cluster-port", port }
+  end))
+end
+
 -- The certificates of this run, in the folder of its server, and so gone with it.
 function M.certs()
   if not servers.certs then

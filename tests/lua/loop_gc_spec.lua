@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The collector at its most eager while coroutines of a loop are closed, or forgotten, wherever they happen to be: nothing is
--- mixed up, and no descriptor, connection or memory is left.
+-- The collector at its most eager while coroutines of a loop are closed, or forgotten, wherever they happen to be: nothing
+-- is mixed up, and no descriptor, connection or memory is left.
 
 local helper = require "tests.lua.helper"
 local loops = require "tests.lua.loops"

@@ -146,7 +146,8 @@ for name, run in pairs(loops.each) do
       signal(server, "STOP")
       local fillers = {}
       for i = 1, 2 do
-        local filler = assert(redmoon.connect(url, { loop = name, connect_timeout = 30, read_timeout = 30, timeout = 60 }))
+        local filler = assert(redmoon.connect(url,
+          { loop = name, connect_timeout = 30, read_timeout = 30, timeout = 60 }))
         fillers[i] = function()
           assert.equal("PONG", filler:ping())
           filler:close()

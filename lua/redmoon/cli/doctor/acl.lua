@@ -77,7 +77,8 @@ local function denied_to(subject, user)
   for i, command in ipairs(wanted) do
     local reply = replies[i]
     if type(reply) == "string" then
-      denied[command] = reply:find("command", 1, true) and "command" or reply:find("channel", 1, true) and "channel" or "key"
+      denied[command] = reply:find("command", 1, true) and "command" or reply:find("channel", 1, true) and "channel"
+        or "key"
     elseif redmoon.is_error(reply) and not reply.message:find("wrong number", 1, true) then
       return nil, reply.message, reply.code
     end
