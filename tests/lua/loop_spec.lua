@@ -426,6 +426,29 @@ describe("a loop of one's own", function()
     end)
   end
 
+  it("that closes a worker lets the jobs that run end by themselves, and nothing more is begun", function()
+    local loop = loops.new()
+    function loop.spawn(fn, ...) assert(coroutine.resume(coroutine.create(fn), ...)) end
+    local client <close> = connect(loop)
+    assert(client:flushall())
+    local queue, begun, ended = assert(client:queue("w")), 0, 0
+    for i = 1, 10 do assert(queue:push(i)) end
+    local worker = coroutine.create(function()
+      queue:work(function()
+        begun = begun + 1
+        for _ = 1, 5 do assert(client:ping()) end
+        ended = ended + 1
+      end, { concurrency = 3 })
+    end)
+    assert(coroutine.resume(worker))
+    while begun < 3 do loop.turn() end
+    assert(coroutine.close(worker))
+    while loop.turn() do end
+    assert.same({ 3, 3 }, { begun, ended })
+    local stats = assert(queue:stats())
+    assert.same({ 7, 0, 3 }, { stats.ready, stats.leased, stats.finished })
+  end)
+
   it("is told of descriptors that are closed", function()
     local loop = loops.new()
     local client = connect(loop)
