@@ -17,7 +17,7 @@ if(redmoon_sanitize)
 endif()
 
 # Programs of other names that make threads.
-set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal pool_real queue rate_limiter records rwlock script semaphore sessions stream_queue
+set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal multiplex pool_real queue rate_limiter records rwlock script semaphore sessions stream_queue
   subscription subscription_link topic)
 list(JOIN redmoon_threaded "|" redmoon_threaded)
 set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")
@@ -146,6 +146,8 @@ if(REDMOON_LUA AND NOT REDMOON_SANITIZE MATCHES "thread|fuzzer")
   endforeach()
 endif()
 
+# They count the connections of single calls, or say themselves whether they share.
+set(redmoon_not_multiplexed "^(options_effect|multiplex)_spec$")
 # They hold no client, or run the tool, or loops of their own, or look at the place where connect raises.
 set(redmoon_not_in_loops "^(json|types|acl|embedded|loop|loop_gc|options|cli.*)_spec$")
 # The same specs, each in a coroutine of an event loop.  Copas is Lua alone; Debian has it for other versions.
@@ -161,6 +163,12 @@ if(REDMOON_LUA AND NOT redmoon_sanitize)
         ${REDMOON_BUSTED} --no-auto-insulate --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${spec})
       set_tests_properties(loops/${loop}/${name} PROPERTIES LABELS loops
         ENVIRONMENT "${redmoon_lua_env};REDMOON_TEST_LOOP=${loop}")
+      if(loop STREQUAL "cqueues" AND NOT name MATCHES "${redmoon_not_multiplexed}")
+        redmoon_add_test(loops/multiplex ${name} ${REDMOON_LUA_PROGRAM} ${PROJECT_SOURCE_DIR}/tests/support/run_in_loop.lua ${loop}
+          ${REDMOON_BUSTED} --no-auto-insulate --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${spec})
+        set_tests_properties(loops/multiplex/${name} PROPERTIES LABELS loops
+          ENVIRONMENT "${redmoon_lua_env};REDMOON_TEST_LOOP=${loop};REDMOON_TEST_MULTIPLEX=1")
+      endif()
     endforeach()
   endforeach()
 endif()

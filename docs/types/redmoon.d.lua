@@ -76,7 +76,7 @@
 ---@field default_ttl? number|false lifetime for client:set without one
 ---@field key_prefix? string default "redmoon": first part of the keys of all patterns
 ---@field loop? "blocking"|"cqueues"|"luv"|"copas"|redmoon.Loop
----@field multiplex? boolean
+---@field multiplex? boolean default false: many callers share a few connections
 ---@field max_reply_size? integer default 512 MiB
 ---@field read_from? "primary"
 

@@ -84,14 +84,16 @@ void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop);
 
 /** What the loop waits for in the place of sockets. */
 typedef struct rm_lua_pollset {
-  int fd;    /* an epoll descriptor */
-  int timer; /* in it; -1: the loop has timers */
+  int fd;               /* an epoll descriptor */
+  int timer;            /* in it; -1: the loop has timers */
+  int closing, lasting; /* in it from an earlier wait: the client's end, and a descriptor of RM_WANT_LASTING; -1: none */
+  char token[17];       /* of the client that these two belong to */
 } rm_lua_pollset;
 /** What a call holds of the loop while it waits.  Zeroed: nothing. */
 typedef struct rm_lua_waiter {
   rm_lua_loop *loop; /* a reference */
   rm_lua_pollset set;
-  int fd, closing; /* in it; -1: none */
+  int fd; /* in it for now; -1: none */
 } rm_lua_waiter;
 /** Lets the loop wait for what `op` wants, which yields, and goes on in `resumed`, or returns true.  False: the caller is
  *  outside of the loop, or there is no pollset.  May raise, as the loop's functions may. */

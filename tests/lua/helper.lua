@@ -8,8 +8,9 @@ local M = {}
 
 -- Under an event loop (tests/support/run_in_loop.lua) every client of the specs uses it.
 local loop = os.getenv "REDMOON_TEST_LOOP"
+local multiplex = os.getenv "REDMOON_TEST_MULTIPLEX" ~= nil or nil
 local function with_loop(options)
-  local copy = { loop = loop }
+  local copy = { loop = loop, multiplex = multiplex }
   for name, value in pairs(options or {}) do copy[name] = value end
   return copy
 end

@@ -312,12 +312,6 @@ describe("the option", function()
       assert.equal("not_sent", detail.outcome)
     end
 
-    it("multiplex", function()
-      assert_config("'multiplex'.* not available in this version", server.url, { multiplex = true })
-      assert_config("'multiplex'.* not available in this version", server.url .. "?multiplex=true")
-      connect({ multiplex = false }):close()
-    end)
-
     it("read_from", function()
       for _, source in ipairs { "replica", "any", "nearest" } do
         local pattern = 'read_from "' .. source .. '" is not supported by this version; "primary" is'

@@ -54,6 +54,7 @@ void rm_call_delete(rm_call *call) {
     rm_free(call);
     return;
   }
+  rm_call_give_up(call); /* a lane might still send from its request */
   rm_buffer bytes = call->request.bytes;
   rm_arena arena = call->arena;
   call->request.bytes = (rm_buffer){0};
