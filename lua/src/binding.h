@@ -99,6 +99,9 @@ typedef struct rm_lua_waiter {
  *  outside of the loop, or there is no pollset.  May raise, as the loop's functions may. */
 bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
                        lua_KFunction resumed, lua_KContext ctx);
+/** Pushes the loop's function spawn(fn, ...), which runs fn in a coroutine of its own.  False, with nothing pushed: it has none, or
+ *  the caller is outside of the loop or cannot yield.  May raise, as the loop's functions may. [-0, +1|0] */
+bool rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop);
 /** The wait is over; may be repeated. [-0, +0], never raises */
 void rm_lua_waiter_end(lua_State *L, rm_lua_waiter *waiter);
 /** Whoever waited is gone. [-0, +0], never raises */
@@ -111,8 +114,6 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter);
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
                 lua_KContext ctx);
 
-/** Blocks, loop or not, and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
-int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
 /** Whether a call may wait here: it blocks, or its coroutine can yield. [-0, +0] */
 bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link);
 
@@ -242,13 +243,16 @@ typedef struct rm_lua_op {
   rm_call call;
   rm_lua_link link;
   rm_lua_waiter waiter;
+  int place;        /* on the stack of its call */
   bool conditional; /* a nil answer means false */
   bool busy; /* stays set when an error unwinds past rm_lua_op_put: the next call takes a new one, the GC ends this
                 one */
   bool open;
 } rm_lua_op;
-/** Pushes an op of the client at `index` that is free. [-0, +1] */
-rm_lua_op *rm_lua_op_take(lua_State *L, int index, const rm_lua_link *link);
+/** Pushes an op of the client at 1 that is free. [-0, +1] */
+rm_lua_op *rm_lua_op_take(lua_State *L, const rm_lua_link *link);
+/** The client at 1 keeps the op on top for the next call, which it does anyway without a loop. [-1, +0] */
+void rm_lua_op_keep(lua_State *L, rm_lua_op *op);
 /** Ready for the next call; its reply is gone. [-0, +0] */
 void rm_lua_op_put(rm_lua_op *op);
 void rm_lua_op_close(lua_State *L, rm_lua_op *op);
@@ -370,6 +374,7 @@ int rm_lua_new_jti(lua_State *L);
 int rm_lua_script_new(lua_State *L);
 int rm_lua_embedded_start(lua_State *L);
 /** queue_sleep(queue, seconds): lets time pass, until the client is shut down at the latest. */
+int rm_lua_queue_spawns(lua_State *L);
 int rm_lua_queue_sleep(lua_State *L);
 int rm_lua_rate_limits(lua_State *L);
 
@@ -403,6 +408,10 @@ void rm_lua_embedded_open(lua_State *L);
 void rm_lua_system_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */
 void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared);
+
+void rm_lua_gate_open(lua_State *L);
+/** gate.c: where a coroutine waits until another opens it. [-0, +1] */
+void rm_lua_gate_new(lua_State *L, const rm_lua_link *link);
 
 /** Makes metatable `name` with `meta` and, as __index, a table of `methods` (NULL: none); leaves both. [-0, +2]:
  *  metatable, method table */

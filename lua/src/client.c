@@ -29,7 +29,7 @@ static int run_command(lua_State *L, rm_lua_client *client, const rm_command *co
                        bool conditional) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   int last = lua_gettop(L);
-  rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
+  rm_lua_op *op = rm_lua_op_take(L, &client->link);
   rm_lua_put_command(L, name, first, last, &op->call.request);
   return rm_lua_op_run(L, op, rm_call_end(&op->call, command, 0, &op->call.op.error), conditional);
 }

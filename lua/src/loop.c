@@ -222,6 +222,16 @@ static bool is_running(lua_State *L, const rm_lua_loop *loop) {
   return running;
 }
 
+bool rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop) {
+  luaL_checkstack(L, 6, NULL);
+  if (!lua_isyieldable(L) || !is_running(L, loop)) return false;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
+  bool has = lua_rawgeti(L, -1, SPAWN) != LUA_TNIL;
+  lua_remove(L, -2);
+  if (!has) lua_pop(L, 1);
+  return has;
+}
+
 bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
                        lua_KFunction resumed, lua_KContext ctx) {
   luaL_checkstack(L, 6, NULL);

@@ -221,6 +221,14 @@ int rm_lua_queue_sleep(lua_State *L) {
   return rm_lua_task_run(L, task, rm_pause_start(q->link.client, ms, &task->op, &task->err));
 }
 
+/* queue_spawns(queue): the loop's spawn and a gate, or nothing: jobs run one after the other */
+int rm_lua_queue_spawns(lua_State *L) {
+  const rm_lua_queue *q = rm_lua_queue_check(L);
+  if (q->link.loop == NULL || !rm_lua_loop_push_spawn(L, q->link.loop)) return 0;
+  rm_lua_gate_new(L, &q->link);
+  return 2;
+}
+
 void rm_lua_queue_admin_methods(lua_State *L) {
   static const luaL_Reg methods[] = {{"check", queue_check},     {"dead", queue_dead},     {"pause", queue_pause},
                                      {"peek", queue_peek},       {"purge", queue_purge},   {"redrive", queue_redrive},

@@ -63,12 +63,6 @@ int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, re
   return op->status;
 }
 
-int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err) {
-  if (started < 0) return started;
-  drive(L, link, op);
-  return redmoon_op_finish(op, err);
-}
-
 /* Tasks. */
 
 /* [-0, +0], never raises */
