@@ -807,7 +807,7 @@ function queue:extend_many(jobs, lease) end
 ---@return string? code UNAVAILABLE when replicas lack it: the next jobs are detail.jobs then
 ---@return redmoon.detail? detail
 function queue:ack_many(jobs, count) end
----Runs jobs until `stop` says so. A handler that raises, or returns nil and a message, has failed by that.
+---Runs jobs until `stop` says so; in an event loop each in a coroutine of its own. A handler that raises, or returns nil and a message, has failed by that.
 ---@param handler fun(job: redmoon.job): any, any
 ---@param options? { concurrency?: integer, stop?: fun(): boolean, on_error?: fun(message: string, code: string, detail: redmoon.detail, id?: string) }
 ---@return { done: integer, failed: integer, lost: integer, released: integer }?

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- queue:work(handler, options): takes jobs and runs them until it is told to stop: one after the other, or, inside of an event
--- loop, each in a coroutine of its own.
+-- queue:work(handler, options): takes jobs and runs them until it is told to stop: one after the other, or, inside of an
+-- event loop, each in a coroutine of its own.
 
 local core = require "redmoon.core"
 

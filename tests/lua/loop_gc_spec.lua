@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The collector at its most eager while coroutines of a loop are closed, or forgotten, wherever they happen to be: nothing
--- is mixed up, and no descriptor, connection or memory is left.
+-- The collector at its most eager while coroutines of a loop are closed, or forgotten, wherever they happen to be:
+-- nothing is mixed up, and no descriptor, connection or memory is left.
 
 local helper = require "tests.lua.helper"
 local loops = require "tests.lua.loops"
@@ -29,12 +29,13 @@ local function descriptors()
   return assert(pipe:read("n"))
 end
 
-describe("in a loop, the collector", function()
+local function with(multiplex)
   local loop, client, serial
 
   before_each(function()
     loop, serial = loops.new(), 0
-    client = assert(redmoon.connect(helper.server().url, { loop = loop, pool_size = 4, pool_timeout = 60 }))
+    local options = { loop = loop, pool_size = 4, pool_timeout = 60, multiplex = multiplex }
+    client = assert(redmoon.connect(helper.server().url, options))
     assert(client:flushall())
   end)
   after_each(function()
@@ -110,4 +111,7 @@ describe("in a loop, the collector", function()
       loop.run(function() assert.equal("mine", client:echo("mine")) end)
     end)
   end
-end)
+end
+
+describe("in a loop, the collector,", function() with(false) end)
+describe("in a loop, with a multiplexed client, the collector", function() with(true) end)

@@ -404,10 +404,11 @@ describe("a loop of one's own", function()
   -- Each call, stopped all along its way by closing its coroutine.  What is asked again and again has many waits: a first
   -- run tells how many, and the others end after every so many of them.
   local STOPS = 40
-  for name, call in pairs(loops.calls) do
-    it(("that closes a coroutine inside of a call costs a connection, never a reply: %s"):format(name), function()
+  local function it_may_be_closed(name, call, multiplex)
+    local how = multiplex and "multiplexed " or ""
+    it(("that closes a coroutine inside of a call costs a connection, never a reply: %s%s"):format(how, name), function()
       local loop = loops.new()
-      local client <close> = connect(loop, { pool_size = 2 })
+      local client <close> = connect(loop, { pool_size = 2, multiplex = multiplex })
       local waits = 0
       assert(coroutine.resume(coroutine.create(call), client, "first"))
       while loop.turn() do waits = waits + 1 end
@@ -424,6 +425,10 @@ describe("a loop of one's own", function()
       end
       assert(closed > 0, "no call was closed on its way")
     end)
+  end
+  for name, call in pairs(loops.calls) do
+    it_may_be_closed(name, call, false)
+    it_may_be_closed(name, call, true)
   end
 
   it("that closes a worker lets the jobs that run end by themselves, and nothing more is begun", function()
