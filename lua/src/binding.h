@@ -81,6 +81,8 @@ lua_State *rm_lua_credentials_enter(rm_lua_credentials *credentials, lua_State *
 rm_lua_loop *rm_lua_loop_new(lua_State *L, int index);
 void rm_lua_loop_ref(rm_lua_loop *loop);
 void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop);
+/** Closes the descriptors that it keeps for later calls. [-0, +0], never raises */
+void rm_lua_loop_rest(lua_State *L, rm_lua_loop *loop);
 
 /** What the loop waits for in the place of sockets. */
 typedef struct rm_lua_pollset {

@@ -90,6 +90,7 @@ static int client_close(lua_State *L) {
       if (!op->busy) rm_lua_op_close(L, op); /* else a call is under way further out: the GC ends it */
     }
   }
+  if (client->link.loop != NULL) rm_lua_loop_rest(L, client->link.loop);
   rm_lua_link_drop(L, &client->link);
   lua_pushboolean(L, 1);
   return 1;

@@ -84,9 +84,16 @@ static void close_pollset(lua_State *L, const rm_lua_loop *loop, const rm_lua_po
 
 void rm_lua_loop_ref(rm_lua_loop *loop) { loop->refs++; }
 
+void rm_lua_loop_rest(lua_State *L, rm_lua_loop *loop) {
+  while (loop->idle_count > 0) {
+    const rm_lua_pollset set = loop->idle[--loop->idle_count]; /* forget may collect, which may put one into its place */
+    close_pollset(L, loop, &set);
+  }
+}
+
 void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop) {
   if (--loop->refs > 0) return;
-  while (loop->idle_count > 0) close_pollset(L, loop, &loop->idle[--loop->idle_count]);
+  rm_lua_loop_rest(L, loop);
   lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, loop); /* the entry exists, so no memory is asked for */
   rm_free(loop);

@@ -94,7 +94,7 @@ local function with(multiplex)
     it("finds nothing left of calls that were closed or forgotten on their way: " .. name, function()
       math.randomseed(SEED)
       round(storm) -- caches are filled
-      -- Each call of a turn may keep one to wait at; what stays open after each call would make 800.
+      -- A loop keeps up to 64 to wait at, a lane one for each call of a turn; what stays open after each call would make 800.
       local open = descriptors() - client:stats().total
       local least = math.huge
       for _ = 1, 4 do
@@ -107,7 +107,7 @@ local function with(multiplex)
         assert.equal(stats.idle, stats.total)
       end
       assert(least < 1000, ("a round leaves at least %d bytes, SEED=%d"):format(least, SEED))
-      assert(descriptors() - client:stats().total <= open + 20, "descriptors stay open, SEED=" .. SEED)
+      assert(descriptors() - client:stats().total <= open + 100, "descriptors stay open, SEED=" .. SEED)
       loop.run(function() assert.equal("mine", client:echo("mine")) end)
     end)
   end
