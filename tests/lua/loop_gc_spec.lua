@@ -94,7 +94,8 @@ local function with(multiplex)
     it("finds nothing left of calls that were closed or forgotten on their way: " .. name, function()
       math.randomseed(SEED)
       round(storm) -- caches are filled
-      -- A loop keeps up to 64 to wait at, a lane one for each call of a turn; what stays open after each call would make 800.
+      -- A loop keeps up to 64 to wait at, a lane one for each call of a turn; what stays open after each call would
+      -- make 800.
       local open = descriptors() - client:stats().total
       local least = math.huge
       for _ = 1, 4 do
