@@ -8,7 +8,7 @@
 #   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
-# Nor soak/lock_fences: it is of processes that share memory, and the sanitizer sees nothing of what happens between them.
+# Nor soak/lock_fences, soak/queue_crashes and soak/cache_stampede: they are of processes, and the sanitizer sees nothing of what happens between them.
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 file(GLOB redmoon_test_support CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
 set(redmoon_test_timeout 300)
@@ -17,7 +17,8 @@ if(redmoon_sanitize)
 endif()
 
 # Programs of other names that make threads.
-set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal pool_real rate_limiter records rwlock script semaphore sessions stream_queue)
+set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal multiplex multiplex_ends pool_real queue rate_limiter records rwlock script semaphore sessions stream_queue
+  subscription subscription_link topic)
 list(JOIN redmoon_threaded "|" redmoon_threaded)
 set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")
 
@@ -87,7 +88,7 @@ if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
     if(name MATCHES "^lua_" AND NOT REDMOON_LUA)
       continue()
     endif()
-    if(name STREQUAL "lock_fences" AND REDMOON_SANITIZE STREQUAL "thread")
+    if(name MATCHES "^(lock_fences|queue_crashes|cache_stampede)$" AND REDMOON_SANITIZE STREQUAL "thread")
       continue()
     endif()
     redmoon_test_program(soak_${name} ${source})
@@ -145,8 +146,10 @@ if(REDMOON_LUA AND NOT REDMOON_SANITIZE MATCHES "thread|fuzzer")
   endforeach()
 endif()
 
-# They hold no client, or loops of their own, or look at the place where connect raises.
-set(redmoon_not_in_loops "^(json|types|acl|embedded|loop|options)_spec$")
+# They count the connections of single calls, or say themselves whether they share.
+set(redmoon_not_multiplexed "^(options_effect|multiplex)_spec$")
+# They hold no client, or run the tool, or loops of their own, or look at the place where connect raises.
+set(redmoon_not_in_loops "^(json|types|acl|embedded|loop|loop_gc|multiplex|options|cli.*)_spec$")
 # The same specs, each in a coroutine of an event loop.  Copas is Lua alone; Debian has it for other versions.
 if(REDMOON_LUA AND NOT redmoon_sanitize)
   file(GLOB specs CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/lua/*_spec.lua)
@@ -160,6 +163,12 @@ if(REDMOON_LUA AND NOT redmoon_sanitize)
         ${REDMOON_BUSTED} --no-auto-insulate --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${spec})
       set_tests_properties(loops/${loop}/${name} PROPERTIES LABELS loops
         ENVIRONMENT "${redmoon_lua_env};REDMOON_TEST_LOOP=${loop}")
+      if(loop STREQUAL "cqueues" AND NOT name MATCHES "${redmoon_not_multiplexed}")
+        redmoon_add_test(loops/multiplex ${name} ${REDMOON_LUA_PROGRAM} ${PROJECT_SOURCE_DIR}/tests/support/run_in_loop.lua ${loop}
+          ${REDMOON_BUSTED} --no-auto-insulate --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${spec})
+        set_tests_properties(loops/multiplex/${name} PROPERTIES LABELS loops
+          ENVIRONMENT "${redmoon_lua_env};REDMOON_TEST_LOOP=${loop};REDMOON_TEST_MULTIPLEX=1")
+      endif()
     endforeach()
   endforeach()
 endif()

@@ -76,7 +76,7 @@
 ---@field default_ttl? number|false lifetime for client:set without one
 ---@field key_prefix? string default "redmoon": first part of the keys of all patterns
 ---@field loop? "blocking"|"cqueues"|"luv"|"copas"|redmoon.Loop
----@field multiplex? boolean
+---@field multiplex? boolean default false: many callers share a few connections
 ---@field max_reply_size? integer default 512 MiB
 ---@field read_from? "primary"
 
@@ -131,6 +131,32 @@
 ---@class redmoon.rwlock_options
 ---@field ttl? number default 10, from 0.01 to 86400
 ---@field wait? number default 0, to 86400
+
+---@class redmoon.cache_options
+---@field name string 1 to 64 letters, digits, '.', '_' and '-'; caches of another name share nothing
+---@field ttl number from 0.001 to 31622400: how long a value is fresh
+---@field negative_ttl? number default 5, or ttl if that is less; 0: absences are not kept
+---@field stale_ttl? number default 0: how long a value is kept beyond its ttl
+---@field lease? number default 10, from 0.01 to 86400: how long a load may take before another begins one, too
+---@field retry_after? number default 0, to 86400: for so long after a load that failed nobody is given the lease
+---@field jitter? number default 0.1, to 0.5: how far the TTLs of values differ
+---@field early_refresh? number default 1, to 10: the beta of XFetch; 0: off
+---@field on_error? "load"|"stale"|"error" default "load": when Redis fails, or the wait for another's load is over
+---@field fallback_loads? integer default 8: so many loads at the same time for "load"
+---@field max_size? integer default 16 MiB: a larger value is not stored
+---@field codec? redmoon.codec default "json"
+---@field seal_key? string 32 random bytes: what is stored is encrypted, and bound to its key
+
+---@class redmoon.cache_set_options
+---@field ttl? number instead of the cache's
+
+---What is known of a value of a cache.
+---@class redmoon.cache_info
+---@field source "redis"|"loader"|"fallback" fallback: loaded without a lease and not stored
+---@field state "hit"|"stale"|"miss" miss: it was loaded (peek: there is nothing)
+---@field age number since it was stored
+---@field stored? boolean of what was loaded
+---@field error? string code of what went wrong, though there is a result
 
 ---@class redmoon.rate_limiter_options
 ---@field algorithm "buckets"|"fixed_window"|"gcra"|"sliding_log"|"sliding_window"
@@ -330,6 +356,7 @@
 ---@field idle integer
 ---@field in_use integer
 ---@field waiting integer
+---@field subscriptions integer open now, each with a connection beside the pool
 ---@field dials integer
 ---@field dial_failures integer
 ---@field closed { idle: integer, lifetime: integer, peer: integer, dirty: integer, error: integer, failover: integer }
@@ -780,7 +807,7 @@ function queue:extend_many(jobs, lease) end
 ---@return string? code UNAVAILABLE when replicas lack it: the next jobs are detail.jobs then
 ---@return redmoon.detail? detail
 function queue:ack_many(jobs, count) end
----Runs jobs until `stop` says so. A handler that raises, or returns nil and a message, has failed by that.
+---Runs jobs until `stop` says so; in an event loop each in a coroutine of its own. A handler that raises, or returns nil and a message, has failed by that.
 ---@param handler fun(job: redmoon.job): any, any
 ---@param options? { concurrency?: integer, stop?: fun(): boolean, on_error?: fun(message: string, code: string, detail: redmoon.detail, id?: string) }
 ---@return { done: integer, failed: integer, lost: integer, released: integer }?
@@ -845,6 +872,138 @@ function queue:check() end
 ---@return true
 function queue:close() end
 
+---What a subscription yields.
+---@class redmoon.message
+---@field kind "message"
+---@field channel string
+---@field payload string
+---@field pattern? string that it matched
+---@field shard? true it came through a shard channel
+
+---A loss that has happened, or may have: it comes before the next message.
+---@class redmoon.gap
+---@field kind "gap"
+---@field reconnects integer connections that were lost; how many messages with them nobody knows
+---@field dropped integer messages that arrived and found no room: an exact count
+---@field down_time number
+
+---@class redmoon.subscription_set
+---@field channels? string[]
+---@field patterns? string[] globs
+---@field shards? string[] shard channels (Redis >= 7.0)
+
+---@class redmoon.subscribe_options : redmoon.subscription_set
+---@field buffer? integer messages that wait to be fetched, default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15; a link that is silent for twice as long is given up
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.subscription_stats
+---@field received integer
+---@field delivered integer
+---@field dropped integer
+---@field blocked integer how often reading was stopped, overflow "block"
+---@field gaps integer
+---@field reconnects integer
+---@field buffered integer
+---@field channels integer
+---@field patterns integer
+---@field shards integer
+---@field connected boolean
+
+---@class redmoon.subscription
+local subscription = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.message|redmoon.gap|nil
+---@return string? message
+---@return string? code "TOO_LARGE": the buffer was full, overflow "close"; a server's code: it does not let us back
+---@return redmoon.detail? detail
+function subscription:receive(timeout) end
+---Ends with the subscription; raises when that ended by itself.
+---@return fun(): redmoon.message|redmoon.gap|nil
+function subscription:messages() end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:add(set) end
+---@param set redmoon.subscription_set
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function subscription:remove(set) end
+---@return redmoon.subscription_stats
+function subscription:stats() end
+---@return true
+function subscription:close() end
+
+---@class redmoon.topic_message
+---@field kind "message"
+---@field seq integer
+---@field payload string
+
+---@class redmoon.topic_gap
+---@field kind "gap"
+---@field from? integer the messages from..to are missing
+---@field to? integer
+---@field count? integer
+---@field unknown? true instead of these: the numbers began anew
+
+---@class redmoon.reader_options
+---@field buffer? integer default 1000
+---@field overflow? "drop_oldest"|"drop_newest"|"block"|"close" default "drop_oldest"
+---@field ping_interval? number default 15
+---@field min_backoff? number default 0.05
+---@field max_backoff? number default 5
+
+---@class redmoon.topic_stats
+---@field delivered integer
+---@field lost integer
+---@field gaps integer
+---@field unknown integer gaps of unknown extent
+---@field reconnects integer
+---@field buffered integer
+---@field connected boolean
+
+---@class redmoon.topic_reader
+local topic_reader = {}
+---The next message or gap; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.topic_message|redmoon.topic_gap|nil
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic_reader:receive(timeout) end
+---Ends with the reader; raises when that ended by itself.
+---@return fun(): redmoon.topic_message|redmoon.topic_gap|nil
+function topic_reader:messages() end
+---@return redmoon.topic_stats
+function topic_reader:stats() end
+---@return true
+function topic_reader:close() end
+
+---@class redmoon.topic
+local topic = {}
+---@param payload string
+---@param options? { request_id?: string }
+---@return { seq: integer, receivers: integer }?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:publish(payload, options) end
+---@param options? redmoon.reader_options
+---@return redmoon.topic_reader?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:subscribe(options) end
+---@return true
+function topic:close() end
+
 ---@class redmoon.semaphore
 local semaphore = {}
 ---@param count? integer default 1, to 1000: all or none
@@ -861,6 +1020,48 @@ function semaphore:acquire(count, options) end
 function semaphore:stats() end
 ---@return true
 function semaphore:close() end
+
+---@class redmoon.cache
+local cache = {}
+---@param key redmoon.argument
+---@param load fun(key: redmoon.argument): any, any, string?, any returns a value; nil: there is none; or nil, message
+---@return any value nil, with no second value: there is none
+---@return string? message
+---@return string? code that of the loader, else UNAVAILABLE
+---@return redmoon.cache_info|redmoon.detail|nil info
+function cache:get(key, load) end
+---@param keys redmoon.argument[] up to 500
+---@param load_many fun(keys: redmoon.argument[]): table<redmoon.argument, any>?, any values by key, or nil, message
+---@return any[]? values as the keys; redmoon.null: there is none; an error object: that key failed
+---@return string? message
+---@return string? code
+---@return redmoon.cache_info[]|redmoon.detail|nil infos
+function cache:get_many(keys, load_many) end
+---What is stored, fresh or stale; loads nothing.
+---@param key redmoon.argument
+---@return any value
+---@return string? message
+---@return string? code
+---@return redmoon.cache_info|redmoon.detail|nil info
+function cache:peek(key) end
+---@param key redmoon.argument
+---@param value any not nil
+---@param options? redmoon.cache_set_options
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:set(key, value, options) end
+---@param key redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:delete(key) end
+---@return { hits: integer, stale: integer, misses: integer, loads: integer, early: integer, failures: integer, waits: integer, lost: integer, undecodable: integer, too_large: integer, unavailable: integer, fallbacks: integer, unstored: integer }
+function cache:stats() end
+---@return true
+function cache:close() end
 
 ---One owner's face of a read-write lock: it may take again what it holds.
 ---@class redmoon.rwlock
@@ -1359,6 +1560,24 @@ function client:stream_queue(name, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:semaphore(name, options) end
+---@param options redmoon.cache_options
+---@return redmoon.cache?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:cache(options) end
+---@param options redmoon.subscribe_options
+---@return redmoon.subscription?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:subscribe(options) end
+---@param name string
+---@return redmoon.topic?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:topic(name) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- queue:work(handler, options): takes jobs and runs them, one after the other, until it is told to stop.
+-- queue:work(handler, options): takes jobs and runs them until it is told to stop: one after the other, or, inside of an
+-- event loop, each in a coroutine of its own.
 
 local core = require "redmoon.core"
 
@@ -136,6 +137,97 @@ local function run_all(worker, jobs)
   return ack(worker, finished, stopped and 0 or worker.concurrency)
 end
 
+-- One after the other.
+local function work_in_turn(worker)
+  local pause, jobs = FIRST_PAUSE, {}
+  while #jobs > 0 or not worker.stop() do
+    local message, code, detail
+    if #jobs == 0 then jobs, message, code, detail = worker.queue:pop_many(worker.concurrency, LOOK, { renew = true }) end
+    if jobs then
+      pause = FIRST_PAUSE
+      jobs = run_all(worker, jobs)
+    elseif PASSING[code] then
+      jobs = {}
+      worker.on_error(message, code, detail)
+      core.queue_sleep(worker.queue, pause)
+      pause = math.min(pause * 2, LONGEST_PAUSE)
+    else
+      return nil, message, code, detail
+    end
+  end
+  return worker.counts
+end
+
+-- In coroutines.
+
+-- The body of a job's coroutine.  However that ends, it is counted and the gate opened.
+local function run_in_coroutine(worker, job)
+  local _ <close> = setmetatable({}, { __close = function()
+    worker.running = worker.running - 1
+    worker.gate:open()
+  end })
+  local ok, message = pcall(function()
+    if worker.stop() then
+      job:close()
+      worker.counts.released = worker.counts.released + 1
+    elseif run(worker, job) then
+      ack(worker, { job }, 0)
+    end
+  end)
+  if not ok then worker.raised = worker.raised or { message } end
+end
+
+-- As many jobs as there is room for.  Like pop_many.
+local function spawn_jobs(worker, spawn)
+  local jobs, message, code, detail = worker.queue:pop_many(worker.concurrency - worker.running, LOOK, { renew = true })
+  for _, job in ipairs(jobs or {}) do
+    worker.running = worker.running + 1
+    spawn(run_in_coroutine, worker, job)
+  end
+  return jobs, message, code, detail
+end
+
+-- This coroutine takes jobs, and waits for those that run them: also at the end.
+local function work_in_coroutines(worker, spawn)
+  local pause, failure = FIRST_PAUSE, nil
+  local is_over = false -- from then on nothing more is begun
+  -- What the caller's functions raise is raised when all jobs have ended.
+  local function guarded(fn)
+    return function(...)
+      local ok, result = pcall(fn, ...)
+      if not ok then worker.raised = worker.raised or { result } end
+      return not ok or result
+    end
+  end
+  local stop = guarded(worker.stop)
+  function worker.stop()
+    is_over = is_over or stop()
+    return is_over
+  end
+  worker.on_error = guarded(worker.on_error)
+  local _ <close> = setmetatable({}, { __close = function() is_over = true end })
+  while worker.running > 0 or not (is_over or worker.stop()) do
+    if worker.raised then is_over = true end
+    if is_over or worker.running == worker.concurrency or worker.stop() then
+      worker.gate:wait(LOOK)
+    else
+      local jobs, message, code, detail = spawn_jobs(worker, spawn)
+      if jobs then
+        pause = FIRST_PAUSE
+      elseif PASSING[code] then
+        worker.on_error(message, code, detail)
+        core.queue_sleep(worker.queue, pause)
+        pause = math.min(pause * 2, LONGEST_PAUSE)
+      else
+        failure, is_over = table.pack(nil, message, code, detail), true
+      end
+    end
+  end
+  if worker.raised then error(worker.raised[1], 0) end
+  if failure then return table.unpack(failure, 1, failure.n) end
+  return worker.counts
+end
+
 -- handler(job): the job is done when it returns.  When it raises, or returns nil and a message, the job failed by that.
 -- Returns {done=, failed=, lost=, released=} after stop() was true; nil, message, code, detail when jobs cannot be had
 -- and waiting is of no use.
@@ -144,23 +236,11 @@ function M.work(queue, handler, options)
   local concurrency, stop, on_error = read_options(options)
   local worker = { queue = queue, handler = handler, concurrency = concurrency, stop = stop, on_error = on_error,
     counts = { done = 0, failed = 0, lost = 0, released = 0 } }
-  local pause, jobs = FIRST_PAUSE, {}
-  while #jobs > 0 or not stop() do
-    local message, code, detail
-    if #jobs == 0 then jobs, message, code, detail = queue:pop_many(concurrency, LOOK, { renew = true }) end
-    if jobs then
-      pause = FIRST_PAUSE
-      jobs = run_all(worker, jobs)
-    elseif PASSING[code] then
-      jobs = {}
-      on_error(message, code, detail)
-      core.queue_sleep(queue, pause)
-      pause = math.min(pause * 2, LONGEST_PAUSE)
-    else
-      return nil, message, code, detail
-    end
-  end
-  return worker.counts
+  if concurrency == 1 then return work_in_turn(worker) end
+  local spawn, gate = core.queue_spawns(queue)
+  if not spawn then return work_in_turn(worker) end
+  worker.gate, worker.running = gate, 0
+  return work_in_coroutines(worker, spawn)
 end
 
 return M

@@ -161,31 +161,19 @@ static int push_failure(lua_State *L, audit *a, const redmoon_error *err) {
   return count;
 }
 
-/* In an event loop: a page was waited for; the next one is. */
+/* A page was waited for; the next one is. */
 static int page_came(lua_State *L, rm_lua_task *task, int status) {
   audit *a = lua_touserdata(L, AUDIT);
   if (status < 0) return push_failure(L, a, &task->err);
+  rm_lua_end(L, &a->link, 0);
   if (!goes_on(L, a) || redmoon_audit_done(a->audit)) return push_report(L, a);
   status = redmoon_audit_next_start(a->audit, &task->op, &task->err);
   return status < 0 ? push_failure(L, a, &task->err) : RM_LUA_AGAIN;
 }
 
-static int run_in_loop(lua_State *L, audit *a) {
-  rm_lua_task *task = rm_lua_task_take(L, &a->link, page_came);
-  return rm_lua_task_run(L, task, redmoon_audit_next_start(a->audit, &task->op, &task->err));
-}
-
 static int run(lua_State *L, audit *a) {
-  redmoon_error err;
-  while (!redmoon_audit_done(a->audit)) {
-    redmoon_op *op = NULL;
-    int started = redmoon_audit_next_start(a->audit, &op, &err);
-    if (rm_lua_run(L, &a->link, started, op, &err) < 0) return push_failure(L, a, &err);
-    rm_lua_end(L, &a->link, 0);
-    lua_settop(L, AUDIT);
-    if (!goes_on(L, a)) break;
-  }
-  return push_report(L, a);
+  rm_lua_task *task = rm_lua_task_take_own(L, &a->link, page_came);
+  return rm_lua_task_run(L, task, redmoon_audit_next_start(a->audit, &task->op, &task->err));
 }
 
 int rm_lua_client_audit(lua_State *L) {
@@ -207,7 +195,7 @@ int rm_lua_client_audit(lua_State *L) {
     if (err.status == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
     return rm_lua_fail(L, &err);
   }
-  return a->link.loop != NULL ? run_in_loop(L, a) : rm_lua_end(L, &client->link, run(L, a));
+  return run(L, a);
 }
 
 void rm_lua_audit_open(lua_State *L) {

@@ -143,35 +143,20 @@ static int push_failure(lua_State *L, const fix *f, const redmoon_error *err) {
   return count;
 }
 
-/* In an event loop: a page was waited for; the next one is. */
+/* A page was waited for; the next one is. */
 static int page_came(lua_State *L, rm_lua_task *task, int status) {
   const fix *f = lua_touserdata(L, FIX);
   tell_page(L, f); /* also of one that failed */
   if (status < 0) return push_failure(L, f, &task->err);
+  rm_lua_end(L, &f->link, 0);
   if (!goes_on(L, f) || redmoon_audit_fix_done(f->fix)) return push_result(L, f), 1;
   status = redmoon_audit_fix_next_start(f->fix, &task->op, &task->err);
   return status < 0 ? push_failure(L, f, &task->err) : RM_LUA_AGAIN;
 }
 
-static int run_in_loop(lua_State *L, const fix *f) {
-  rm_lua_task *task = rm_lua_task_take(L, &f->link, page_came);
+static int run(lua_State *L, const fix *f) {
+  rm_lua_task *task = rm_lua_task_take_own(L, &f->link, page_came);
   return rm_lua_task_run(L, task, redmoon_audit_fix_next_start(f->fix, &task->op, &task->err));
-}
-
-static int run(lua_State *L, fix *f) {
-  redmoon_error err;
-  while (!redmoon_audit_fix_done(f->fix)) {
-    redmoon_op *op = NULL;
-    int started = redmoon_audit_fix_next_start(f->fix, &op, &err);
-    int status = rm_lua_run(L, &f->link, started, op, &err);
-    tell_page(L, f); /* also of one that failed */
-    if (status < 0) return push_failure(L, f, &err);
-    rm_lua_end(L, &f->link, 0);
-    lua_settop(L, LIST);
-    if (!goes_on(L, f)) break;
-  }
-  push_result(L, f);
-  return 1;
 }
 
 int rm_lua_client_audit_fix(lua_State *L) {
@@ -201,12 +186,12 @@ int rm_lua_client_audit_fix(lua_State *L) {
     if (err.status == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
     return rm_lua_fail(L, &err);
   }
-  return f->link.loop != NULL ? run_in_loop(L, f) : rm_lua_end(L, &client->link, run(L, f));
+  return run(L, f);
 }
 
 static int undone(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  lua_pushboolean(L, *(int *)(void *)rm_lua_out(task));
+  lua_pushboolean(L, *(int *)rm_lua_out(task));
   return 1;
 }
 
@@ -222,7 +207,7 @@ int rm_lua_client_audit_undo(lua_State *L) {
   rm_lua_args_add(L, key, 2, 2);
   rm_lua_task *task = rm_lua_task_take(L, &client->link, undone);
   int started = redmoon_audit_undo_start(client->link.client, key->bytes[0].ptr, key->bytes[0].len,
-                                         (int64_t)floor(expires * 1e3 + 0.5), (int *)(void *)rm_lua_out(task), &task->op,
+                                         (int64_t)floor(expires * 1e3 + 0.5), rm_lua_out(task), &task->op,
                                          &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }

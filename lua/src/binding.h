@@ -84,19 +84,24 @@ void rm_lua_loop_unref(lua_State *L, rm_lua_loop *loop);
 
 /** What the loop waits for in the place of sockets. */
 typedef struct rm_lua_pollset {
-  int fd;    /* an epoll descriptor */
-  int timer; /* in it; -1: the loop has timers */
+  int fd;               /* an epoll descriptor */
+  int timer;            /* in it; -1: the loop has timers */
+  int closing, lasting; /* in it from an earlier wait: the client's end, and a descriptor of RM_WANT_LASTING; -1: none */
+  char token[17];       /* of the client that these two belong to */
 } rm_lua_pollset;
 /** What a call holds of the loop while it waits.  Zeroed: nothing. */
 typedef struct rm_lua_waiter {
   rm_lua_loop *loop; /* a reference */
   rm_lua_pollset set;
-  int fd, closing; /* in it; -1: none */
+  int fd; /* in it for now; -1: none */
 } rm_lua_waiter;
 /** Lets the loop wait for what `op` wants, which yields, and goes on in `resumed`, or returns true.  False: the caller is
  *  outside of the loop, or there is no pollset.  May raise, as the loop's functions may. */
 bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
                        lua_KFunction resumed, lua_KContext ctx);
+/** Pushes the loop's function spawn(fn, ...), which runs fn in a coroutine of its own.  False, with nothing pushed: it has none, or
+ *  the caller is outside of the loop or cannot yield.  May raise, as the loop's functions may. [-0, +1|0] */
+bool rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop);
 /** The wait is over; may be repeated. [-0, +0], never raises */
 void rm_lua_waiter_end(lua_State *L, rm_lua_waiter *waiter);
 /** Whoever waited is gone. [-0, +0], never raises */
@@ -104,13 +109,11 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter);
 
 /* wait.c: */
 
-/** Takes the operation to its end: the one place where the binding waits.  Returns its status; or, after a yield, goes on
- *  in `resumed` with `ctx`, which calls it again.  May raise. [-0, +0] */
+/** Takes the operation to its end, or until it wants a load (RM_WAIT): the one place where the binding waits.  Returns its
+ *  status; or, after a yield, goes on in `resumed` with `ctx`, which calls it again.  May raise. [-0, +0] */
 int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, redmoon_op *op, lua_KFunction resumed,
                 lua_KContext ctx);
 
-/** Blocks, loop or not, and finishes what a `_start` began; `started` is what that returned. [-0, +0], never raises */
-int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err);
 /** Whether a call may wait here: it blocks, or its coroutine can yield. [-0, +0] */
 bool rm_lua_can_wait(lua_State *L, const rm_lua_link *link);
 
@@ -135,6 +138,8 @@ enum { RM_LUA_OUT = 256 };
 static inline void *rm_lua_out(rm_lua_task *task) { return task + 1; }
 /** A task of the object with this link.  Pushes it, or, for a call that blocks, the state's own and nothing. [-0, +0|1] */
 rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
+/** The same, but never the state's own: for a tail that calls functions of the user, which may raise. [-0, +1] */
+rm_lua_task *rm_lua_task_take_own(lua_State *L, const rm_lua_link *link, rm_lua_tail tail);
 /** Waits for what a `_start` began in task->op and task->err, and returns what the tail returns; `started` is what the
  *  `_start` returned.  What the take pushed is on top.  The last thing that a function does. */
 int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started);
@@ -144,6 +149,8 @@ int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started);
 void rm_lua_task_put(lua_State *L, rm_lua_task *task);
 /** A tail: true, or nil, message, code, detail. */
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status);
+/** A tail: the int64_t that was written to rm_lua_out, or nil, message, code, detail. */
+int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status);
 void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared);
 
 /** Tail of every call: hands queued events and lost locks to their functions and returns `count`, the results on top of the stack.
@@ -236,13 +243,16 @@ typedef struct rm_lua_op {
   rm_call call;
   rm_lua_link link;
   rm_lua_waiter waiter;
+  int place;        /* on the stack of its call */
   bool conditional; /* a nil answer means false */
   bool busy; /* stays set when an error unwinds past rm_lua_op_put: the next call takes a new one, the GC ends this
                 one */
   bool open;
 } rm_lua_op;
-/** Pushes an op of the client at `index` that is free. [-0, +1] */
-rm_lua_op *rm_lua_op_take(lua_State *L, int index, const rm_lua_link *link);
+/** Pushes an op of the client at 1 that is free. [-0, +1] */
+rm_lua_op *rm_lua_op_take(lua_State *L, const rm_lua_link *link);
+/** The client at 1 keeps the op on top for the next call, which it does anyway without a loop. [-1, +0] */
+void rm_lua_op_keep(lua_State *L, rm_lua_op *op);
 /** Ready for the next call; its reply is gone. [-0, +0] */
 void rm_lua_op_put(rm_lua_op *op);
 void rm_lua_op_close(lua_State *L, rm_lua_op *op);
@@ -337,6 +347,7 @@ int rm_lua_client_audit(lua_State *L);
 int rm_lua_client_audit_fix(lua_State *L);
 int rm_lua_client_audit_undo(lua_State *L);
 int rm_lua_client_blocklist(lua_State *L);
+int rm_lua_client_cache(lua_State *L);
 int rm_lua_client_pipeline(lua_State *L);
 int rm_lua_client_run(lua_State *L);
 int rm_lua_client_scan(lua_State *L);
@@ -355,12 +366,15 @@ int rm_lua_client_rwlock(lua_State *L);
 int rm_lua_client_semaphore(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
 int rm_lua_client_stream_queue(lua_State *L);
+int rm_lua_client_subscribe(lua_State *L);
+int rm_lua_client_topic(lua_State *L);
 int rm_lua_client_metrics(lua_State *L);
 int rm_lua_client_on(lua_State *L);
 int rm_lua_new_jti(lua_State *L);
 int rm_lua_script_new(lua_State *L);
 int rm_lua_embedded_start(lua_State *L);
 /** queue_sleep(queue, seconds): lets time pass, until the client is shut down at the latest. */
+int rm_lua_queue_spawns(lua_State *L);
 int rm_lua_queue_sleep(lua_State *L);
 int rm_lua_rate_limits(lua_State *L);
 
@@ -369,6 +383,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);
 void rm_lua_audit_open(lua_State *L);
 void rm_lua_audit_fix_open(lua_State *L);
 void rm_lua_blocklist_open(lua_State *L);
+void rm_lua_cache_open(lua_State *L);
 void rm_lua_pipeline_open(lua_State *L, rm_lua_shared *shared);
 void rm_lua_script_open(lua_State *L);
 void rm_lua_scan_open(lua_State *L);
@@ -385,12 +400,18 @@ void rm_lua_sessions_open(lua_State *L);
 void rm_lua_rwlock_open(lua_State *L);
 void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_stream_queue_open(lua_State *L);
+void rm_lua_subscription_open(lua_State *L);
+void rm_lua_topic_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that the command-line tool needs. [-0, +1] */
 void rm_lua_system_open(lua_State *L);
 /** Pushes the table of functions that lua/redmoon/transaction.lua is made of. [-0, +1] */
 void rm_lua_transaction_open(lua_State *L, rm_lua_shared *shared);
+
+void rm_lua_gate_open(lua_State *L);
+/** gate.c: where a coroutine waits until another opens it. [-0, +1] */
+void rm_lua_gate_new(lua_State *L, const rm_lua_link *link);
 
 /** Makes metatable `name` with `meta` and, as __index, a table of `methods` (NULL: none); leaves both. [-0, +2]:
  *  metatable, method table */

@@ -29,7 +29,7 @@ static int run_command(lua_State *L, rm_lua_client *client, const rm_command *co
                        bool conditional) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   int last = lua_gettop(L);
-  rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
+  rm_lua_op *op = rm_lua_op_take(L, &client->link);
   rm_lua_put_command(L, name, first, last, &op->call.request);
   return rm_lua_op_run(L, op, rm_call_end(&op->call, command, 0, &op->call.op.error), conditional);
 }
@@ -196,6 +196,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"audit_fix", rm_lua_client_audit_fix},
                                      {"audit_undo", rm_lua_client_audit_undo},
                                      {"blocklist", rm_lua_client_blocklist},
+                                     {"cache", rm_lua_client_cache},
                                      {"call", client_call},
                                      {"close", client_close},
                                      {"counter", rm_lua_client_counter},
@@ -217,6 +218,8 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"sscan", rm_lua_client_sscan},
                                      {"stats", rm_lua_client_stats},
                                      {"stream_queue", rm_lua_client_stream_queue},
+                                     {"subscribe", rm_lua_client_subscribe},
+                                     {"topic", rm_lua_client_topic},
                                      {"with", client_with},
                                      {"zscan", rm_lua_client_zscan},
                                      {NULL, NULL}};

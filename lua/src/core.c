@@ -67,6 +67,7 @@ int luaopen_redmoon_core(lua_State *L) {
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
                                        {"rate_limits", rm_lua_rate_limits}, {"queue_sleep", rm_lua_queue_sleep},
+                                       {"queue_spawns", rm_lua_queue_spawns},
                                        {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
@@ -77,10 +78,12 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_audit_open(L);
   rm_lua_audit_fix_open(L);
   rm_lua_blocklist_open(L);
+  rm_lua_cache_open(L);
   rm_lua_client_open(L, shared);
   rm_lua_pipeline_open(L, shared);
   rm_lua_script_open(L);
   rm_lua_scan_open(L);
+  rm_lua_gate_open(L);
   rm_lua_job_open(L);
   rm_lua_list_queue_open(L);
   rm_lua_counter_open(L);
@@ -92,6 +95,8 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_rwlock_open(L);
   rm_lua_semaphore_open(L);
   rm_lua_stream_queue_open(L);
+  rm_lua_subscription_open(L);
+  rm_lua_topic_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
   rm_lua_system_open(L);

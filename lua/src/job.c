@@ -78,14 +78,11 @@ static rm_lua_job *check(lua_State *L) {
   return j;
 }
 
-/* true, or nil, message, code, detail */
-static int answer(lua_State *L, rm_lua_job *j, int started, redmoon_op *op, redmoon_error *err, bool ends) {
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err->message);
-  int status = rm_lua_run(L, &j->link, started, op, err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, err);
-  else lua_pushboolean(L, 1);
-  if (ends && (status == 0 || status == REDMOON_ELOST)) j->ended = true;
-  return rm_lua_end(L, &j->link, count);
+/* true, or nil, message, code, detail; and the job is ended. */
+static int ended(lua_State *L, rm_lua_task *task, int status) {
+  rm_lua_job *j = lua_touserdata(L, 1);
+  j->ended = j->ended || status == 0 || status == REDMOON_ELOST;
+  return rm_lua_task_done(L, task, status);
 }
 
 /* The options of an ack at 2; its encoded result stays on the stack.  0, or negative with err. [-0, +?] */
@@ -106,9 +103,27 @@ static int job_ack(lua_State *L) {
   redmoon_ack_options options;
   redmoon_error err;
   if (read_ack(L, j, &options, &err) < 0) return rm_lua_fail(L, &err);
-  redmoon_op *op = NULL;
-  int started = redmoon_job_ack_start(j->job, &options, &op, &err);
-  return answer(L, j, started, op, &err, true);
+  rm_lua_task *task = rm_lua_task_take(L, &j->link, ended);
+  return rm_lua_task_run_or_raise(L, task, redmoon_job_ack_start(j->job, &options, &task->op, &task->err));
+}
+
+/* rm_lua_out(task): the next box's place on the stack */
+static int ended_next(lua_State *L, rm_lua_task *task, int status) {
+  int place = *(const int *)rm_lua_out(task);
+  rm_lua_job *j = lua_touserdata(L, 1), *next = lua_touserdata(L, place);
+  bool taken = next->job != NULL;
+  j->ended = j->ended || status == 0 || status == REDMOON_ELOST || taken;
+  if (status == 0 || taken) {
+    lua_pushvalue(L, place);
+    rm_lua_job_got(L, next);
+  }
+  if (status == 0) return 1;
+  int box = lua_gettop(L), count = rm_lua_fail(L, &task->err);
+  if (taken) { /* replicas lack the end of this one: the next is taken all the same */
+    lua_pushvalue(L, box);
+    lua_setfield(L, -2, "job");
+  }
+  return count;
 }
 
 /* job:ack_next([{result=, retention=}]) -> the next job, or nil when none is ready */
@@ -118,22 +133,18 @@ static int job_ack_next(lua_State *L) {
   redmoon_error err;
   if (read_ack(L, j, &options, &err) < 0) return rm_lua_fail(L, &err);
   rm_lua_job *next = rm_lua_job_new(L, 1, &j->link, j->codec);
-  redmoon_op *op = NULL;
-  int started = redmoon_job_ack_next_start(j->job, &options, &next->job, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  int status = rm_lua_run(L, &j->link, started, op, &err), count = 1;
-  if (status == 0 || status == REDMOON_ELOST || next->job != NULL) j->ended = true;
-  if (status == 0 || next->job != NULL) rm_lua_job_got(L, next);
-  if (status < 0) {
-    bool taken = next->job != NULL;
-    int box = lua_gettop(L);
-    count = rm_lua_fail(L, &err);
-    if (taken) { /* replicas lack the end of this one: the next is taken all the same */
-      lua_pushvalue(L, box);
-      lua_setfield(L, -2, "job");
-    }
-  }
-  return rm_lua_end(L, &j->link, count);
+  int place = lua_gettop(L);
+  rm_lua_task *task = rm_lua_task_take(L, &j->link, ended_next);
+  *(int *)rm_lua_out(task) = place;
+  return rm_lua_task_run_or_raise(
+      L, task, redmoon_job_ack_next_start(j->job, &options, &next->job, &task->op, &task->err));
+}
+
+static int nacked(lua_State *L, rm_lua_task *task, int status) {
+  int count = ended(L, task, status);
+  if (count > 1) return count;
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
+  return 2;
 }
 
 /* job:nack([{delay=, error=, fatal=}]) -> true, and true once more if it is dead now */
@@ -143,33 +154,24 @@ static int job_nack(lua_State *L) {
   lua_settop(L, 2);
   rm_lua_read_options(L, 2, nack_table, sizeof nack_table / sizeof nack_table[0], &options);
   if (!lua_isnil(L, 2) && lua_getfield(L, 2, "error") != LUA_TNIL) options.error = luaL_tolstring(L, -1, NULL);
-  int dead = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_job_nack_start(j->job, &options, &dead, &op, &err);
-  int count = answer(L, j, started, op, &err, true);
-  if (count > 1) return count;
-  lua_pushboolean(L, dead);
-  return 2;
+  rm_lua_task *task = rm_lua_task_take(L, &j->link, nacked);
+  int *dead = (int *)rm_lua_out(task);
+  return rm_lua_task_run_or_raise(L, task, redmoon_job_nack_start(j->job, &options, dead, &task->op, &task->err));
 }
 
 /* job:extend([lease]) */
 static int job_extend(lua_State *L) {
   rm_lua_job *j = check(L);
   int64_t lease_ms = lua_isnoneornil(L, 2) ? REDMOON_UNSET : rm_lua_duration_ms(L, 2, &lease_argument);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_job_extend_start(j->job, lease_ms, &op, &err);
-  return answer(L, j, started, op, &err, false);
+  rm_lua_task *task = rm_lua_task_take(L, &j->link, rm_lua_task_done);
+  return rm_lua_task_run_or_raise(L, task, redmoon_job_extend_start(j->job, lease_ms, &task->op, &task->err));
 }
 
 /* job:release() */
 static int job_release(lua_State *L) {
   rm_lua_job *j = check(L);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_job_release_start(j->job, &op, &err);
-  return answer(L, j, started, op, &err, true);
+  rm_lua_task *task = rm_lua_task_take(L, &j->link, ended);
+  return rm_lua_task_run(L, task, redmoon_job_release_start(j->job, &task->op, &task->err));
 }
 
 /* job:progress(value) */
@@ -181,9 +183,8 @@ static int job_progress(lua_State *L) {
   luaL_argcheck(L, j->job != NULL, 1, "the job is closed"); /* by the codec's function */
   size_t len;
   const char *progress = lua_tolstring(L, -1, &len);
-  redmoon_op *op = NULL;
-  int started = redmoon_job_progress_start(j->job, progress, len, &op, &err);
-  return answer(L, j, started, op, &err, false);
+  rm_lua_task *task = rm_lua_task_take(L, &j->link, rm_lua_task_done);
+  return rm_lua_task_run(L, task, redmoon_job_progress_start(j->job, progress, len, &task->op, &task->err));
 }
 
 static int job_held(lua_State *L) {
@@ -199,24 +200,28 @@ static int job_remaining(lua_State *L) {
 }
 
 /* close() and __close(job, error): a job that was not ended is given back; after an error it failed by that. */
+static int closed(lua_State *L, rm_lua_task *task, int status) {
+  (void)task;
+  (void)status;
+  end_job(L, lua_touserdata(L, 1));
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
 static int job_close(lua_State *L) {
   rm_lua_job *j = rm_lua_job_check(L, 1);
   lua_settop(L, 2);
-  if (j->job != NULL) {
-    redmoon_op *op = NULL;
-    redmoon_error err;
-    redmoon_nack_options why = REDMOON_NACK_OPTIONS_INIT;
-    why.error = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "an error that is no string";
-    if (!j->ended) {
-      int started = lua_isnil(L, 2) ? redmoon_job_release_start(j->job, &op, &err)
-                                    : redmoon_job_nack_start(j->job, &why, NULL, &op, &err);
-      (void)rm_lua_run(L, &j->link, started, op, &err);
-      rm_lua_end(L, &j->link, 0);
-    }
+  if (j->job == NULL || j->ended || !rm_lua_can_wait(L, &j->link)) { /* as of a lock: the lease runs out */
     end_job(L, j);
+    lua_pushboolean(L, 1);
+    return 1;
   }
-  lua_pushboolean(L, 1);
-  return 1;
+  redmoon_nack_options why = REDMOON_NACK_OPTIONS_INIT;
+  why.error = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "an error that is no string";
+  rm_lua_task *task = rm_lua_task_take(L, &j->link, closed);
+  int started = lua_isnil(L, 2) ? redmoon_job_release_start(j->job, &task->op, &task->err)
+                                : redmoon_job_nack_start(j->job, &why, NULL, &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* Must not block: the lease runs out. */

@@ -74,17 +74,13 @@ static int list_queue_push(lua_State *L) {
   luaL_argcheck(L, q->queue != NULL, 1, "the queue is closed"); /* by the codec's function */
   size_t len;
   const char *payload = lua_tolstring(L, -1, &len);
-  int64_t length = 0;
-  redmoon_op *op = NULL;
-  int started = redmoon_list_queue_push_start(q->queue, payload, len, &length, &op, &err);
-  int status = rm_lua_run(L, &q->link, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else lua_pushinteger(L, (lua_Integer)length);
-  return rm_lua_end(L, &q->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, rm_lua_task_integer);
+  int started = redmoon_list_queue_push_start(q->queue, payload, len, rm_lua_out(task), &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* The item's value; or nil, message, "CODEC", detail with the payload: it is nowhere else any more. */
-static int push_item(lua_State *L, list_queue *q, const redmoon_reply *item) {
+static int push_item(lua_State *L, const list_queue *q, const redmoon_reply *item) {
   size_t len;
   redmoon_error err;
   const char *payload = redmoon_reply_string(item, &len);
@@ -97,37 +93,33 @@ static int push_item(lua_State *L, list_queue *q, const redmoon_reply *item) {
   return count;
 }
 
-static void drop_item(void *item) { redmoon_reply_free(item); }
+static void drop_item(void *out) { redmoon_reply_free(*(redmoon_reply **)out); }
+
+static int popped(lua_State *L, rm_lua_task *task, int status) {
+  const redmoon_reply *item = *(redmoon_reply **)rm_lua_out(task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  if (item != NULL) return push_item(L, lua_touserdata(L, 1), item);
+  lua_pushnil(L);
+  return 1;
+}
 
 /* queue:pop([timeout=0]) -> value | nil */
 static int list_queue_pop(lua_State *L) {
   list_queue *q = check(L);
   int64_t timeout_ms = lua_isnoneornil(L, 2) ? 0 : rm_lua_duration_ms(L, 2, &timeout_option);
-  rm_lua_guard *guard = rm_lua_guard_new(L, drop_item);
-  redmoon_reply *item = NULL;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_list_queue_pop_start(q->queue, timeout_ms, &item, &op, &err);
-  int status = rm_lua_run(L, &q->link, started, op, &err), count = 1;
-  guard->ptr = item;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else if (item == NULL) lua_pushnil(L);
-  else count = push_item(L, q, item);
-  rm_lua_guard_end(guard);
-  return rm_lua_end(L, &q->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, popped);
+  task->drop = drop_item;
+  int started =
+      redmoon_list_queue_pop_start(q->queue, timeout_ms, rm_lua_out(task), &task->op, &task->err);
+  return rm_lua_task_run(L, task, started);
 }
 
 /* queue:length() -> integer */
 static int list_queue_length(lua_State *L) {
   list_queue *q = check(L);
-  int64_t length = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_list_queue_length_start(q->queue, &length, &op, &err);
-  int status = rm_lua_run(L, &q->link, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else lua_pushinteger(L, (lua_Integer)length);
-  return rm_lua_end(L, &q->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, rm_lua_task_integer);
+  return rm_lua_task_run(L, task,
+                         redmoon_list_queue_length_start(q->queue, rm_lua_out(task), &task->op, &task->err));
 }
 
 static int list_queue_gc(lua_State *L) {

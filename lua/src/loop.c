@@ -106,12 +106,8 @@ static void unwatch(const rm_lua_pollset *set, int fd) {
 }
 
 /* False: none can be had. */
-static bool take_pollset(rm_lua_loop *loop, rm_lua_pollset *set) {
-  if (loop->idle_count > 0) {
-    *set = loop->idle[--loop->idle_count];
-    return true;
-  }
-  *set = (rm_lua_pollset){epoll_create1(EPOLL_CLOEXEC), loop->timers ? -1 : rm_timer_open()};
+static bool new_pollset(const rm_lua_loop *loop, rm_lua_pollset *set) {
+  *set = (rm_lua_pollset){epoll_create1(EPOLL_CLOEXEC), loop->timers ? -1 : rm_timer_open(), -1, -1, ""};
   if (set->fd >= 0 && (loop->timers || set->timer >= 0)) {
     watch(set, set->timer, EPOLLIN);
     return true;
@@ -121,31 +117,76 @@ static bool take_pollset(rm_lua_loop *loop, rm_lua_pollset *set) {
   return false;
 }
 
+static bool is_of(const rm_lua_pollset *set, const rm_core *core) {
+  return core != NULL && set->closing >= 0 && strcmp(set->token, core->token) == 0;
+}
+
+/* Of the idle ones: one that has what is wanted in it, else one that can do without what it has.  -1: there is none. */
+static int find_idle(const rm_lua_loop *loop, const redmoon_op *op) {
+  const rm_core *core = op->client != NULL ? op->client->core : NULL;
+  bool lasts = (op->wants.events & RM_WANT_LASTING) != 0;
+  int found = loop->idle_count - 1, rank = 0;
+  for (int i = loop->idle_count - 1; i >= 0; i--) {
+    const rm_lua_pollset *set = &loop->idle[i];
+    if (set->lasting != (lasts ? op->wants.fd : -1)) {
+      if (rank > 0 || set->lasting >= 0) continue;
+      found = i;
+      rank = 1;
+    } else if (is_of(set, core)) {
+      return i;
+    }
+  }
+  return found;
+}
+
+/* False: none can be had. */
+static bool take_pollset(lua_State *L, rm_lua_loop *loop, rm_lua_pollset *set, const redmoon_op *op) {
+  const rm_core *core = op->client != NULL ? op->client->core : NULL;
+  int i = find_idle(loop, op);
+  if (i < 0) return new_pollset(loop, set);
+  *set = loop->idle[i];
+  loop->idle[i] = loop->idle[--loop->idle_count];
+  if (set->closing < 0 || is_of(set, core)) return true;
+  /* What is in it is another client's, and those numbers may be somebody else's by now. */
+  close_pollset(L, loop, set);
+  return new_pollset(loop, set);
+}
+
 static uint32_t events_of(const redmoon_op *op) {
   return ((op->wants.events & REDMOON_WANT_READ) ? (uint32_t)EPOLLIN : 0) |
          ((op->wants.events & REDMOON_WANT_WRITE) ? (uint32_t)EPOLLOUT : 0);
 }
 
 static void disarm(rm_lua_waiter *waiter) {
-  unwatch(&waiter->set, waiter->fd);
+  if (waiter->fd != waiter->set.lasting) unwatch(&waiter->set, waiter->fd);
   waiter->fd = -1;
 }
 
 static void arm(rm_lua_waiter *waiter, const redmoon_op *op) {
+  rm_lua_pollset *set = &waiter->set;
   waiter->fd = op->wants.fd;
-  watch(&waiter->set, waiter->fd, events_of(op));
-  if (waiter->set.timer < 0) return;
+  bool lasts = waiter->fd >= 0 && (op->wants.events & RM_WANT_LASTING) != 0 && set->closing >= 0;
+  if (!lasts || waiter->fd != set->lasting) watch(set, waiter->fd, events_of(op));
+  if (lasts && waiter->fd != set->lasting) {
+    unwatch(set, set->lasting);
+    set->lasting = waiter->fd;
+  }
+  if (set->timer < 0) return;
   int64_t left_us = op->wants.until_us == RM_FOREVER ? RM_FOREVER : op->wants.until_us - rm_clock_now_us();
-  rm_timer_set(waiter->set.timer, left_us == RM_FOREVER ? RM_FOREVER : rm_clock_boot_us() + rm_max64(left_us, 0));
+  rm_timer_set(set->timer, left_us == RM_FOREVER ? RM_FOREVER : rm_clock_boot_us() + rm_max64(left_us, 0));
 }
 
 /* Begins to use a pollset.  False: none can be had. */
-static bool begin(rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op) {
+static bool begin(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op) {
   rm_lua_pollset set;
-  if (!take_pollset(loop, &set)) return false;
-  *waiter = (rm_lua_waiter){loop, set, -1, op->client == NULL ? -1 : op->client->core->closing.fd};
+  if (!take_pollset(L, loop, &set, op)) return false;
+  if (set.closing < 0 && op->client != NULL) {
+    set.closing = op->client->core->closing.fd;
+    memcpy(set.token, op->client->core->token, sizeof set.token);
+    watch(&set, set.closing, EPOLLIN);
+  }
+  *waiter = (rm_lua_waiter){loop, set, -1};
   loop->refs++;
-  watch(&set, waiter->closing, EPOLLIN);
   return true;
 }
 
@@ -153,7 +194,6 @@ void rm_lua_waiter_end(lua_State *L, rm_lua_waiter *waiter) {
   rm_lua_loop *loop = waiter->loop;
   if (loop == NULL) return;
   disarm(waiter);
-  unwatch(&waiter->set, waiter->closing);
   waiter->loop = NULL;
   if (waiter->set.timer >= 0) rm_timer_set(waiter->set.timer, RM_FOREVER);
   if (loop->idle_count < IDLE_MAX) loop->idle[loop->idle_count++] = waiter->set;
@@ -182,10 +222,20 @@ static bool is_running(lua_State *L, const rm_lua_loop *loop) {
   return running;
 }
 
+bool rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop) {
+  luaL_checkstack(L, 6, NULL);
+  if (!lua_isyieldable(L) || !is_running(L, loop)) return false;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
+  bool has = lua_rawgeti(L, -1, SPAWN) != LUA_TNIL;
+  lua_remove(L, -2);
+  if (!has) lua_pop(L, 1);
+  return has;
+}
+
 bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
                        lua_KFunction resumed, lua_KContext ctx) {
   luaL_checkstack(L, 6, NULL);
-  if (waiter->loop == NULL && (!is_running(L, loop) || !begin(loop, waiter, op))) return false;
+  if (waiter->loop == NULL && (!is_running(L, loop) || !begin(L, loop, waiter, op))) return false;
   disarm(waiter);
   arm(waiter, op);
   lua_rawgetp(L, LUA_REGISTRYINDEX, loop);

@@ -42,20 +42,28 @@ static rm_lua_op *new_op(lua_State *L, const rm_lua_link *link) {
   return op;
 }
 
-rm_lua_op *rm_lua_op_take(lua_State *L, int index, const rm_lua_link *link) {
-  if (lua_getiuservalue(L, index, RM_LUA_SLOT_OP) == LUA_TUSERDATA) {
-    rm_lua_op *op = lua_touserdata(L, -1);
-    if (!op->busy && op->open) {
-      op->busy = true;
-      return op;
-    }
+/* In an event loop a call under way is its coroutine's alone: if that is forgotten, it must be collected. */
+rm_lua_op *rm_lua_op_take(lua_State *L, const rm_lua_link *link) {
+  rm_lua_op *op = NULL;
+  if (lua_getiuservalue(L, 1, RM_LUA_SLOT_OP) == LUA_TUSERDATA) op = lua_touserdata(L, -1);
+  bool is_free = op != NULL && !op->busy && op->open;
+  if (!is_free) {
+    lua_pop(L, 1);
+    op = new_op(L, link);
   }
-  lua_pop(L, 1);
-  rm_lua_op *op = new_op(L, link);
+  if (link->loop != NULL) lua_pushnil(L);
+  else lua_pushvalue(L, -1);
+  if (is_free && link->loop == NULL) lua_pop(L, 1);
+  else lua_setiuservalue(L, 1, RM_LUA_SLOT_OP);
   op->busy = true;
-  lua_pushvalue(L, -1);
-  lua_setiuservalue(L, index, RM_LUA_SLOT_OP);
+  op->place = lua_gettop(L);
   return op;
+}
+
+void rm_lua_op_keep(lua_State *L, rm_lua_op *op) {
+  const rm_lua_client *client = lua_touserdata(L, 1);
+  if (op->link.loop != NULL && client->link.client != NULL) lua_setiuservalue(L, 1, RM_LUA_SLOT_OP);
+  else lua_pop(L, 1);
 }
 
 void rm_lua_op_put(rm_lua_op *op) {
@@ -75,6 +83,8 @@ static int end(lua_State *L, rm_lua_op *op, int status) {
   rm_call *call = &op->call;
   int count = status < 0 ? rm_lua_fail(L, &call->op.error) : rm_lua_push_answer(L, call, op->conditional);
   rm_lua_op_put(op);
+  lua_pushvalue(L, op->place);
+  rm_lua_op_keep(L, op);
   return rm_lua_end(L, &op->link, count);
 }
 

@@ -154,6 +154,8 @@ static int finish(lua_State *L, int status, lua_KContext ctx) {
     push_results(L, p, 3, err);
     lua_setfield(L, -2, "replies");
   }
+  lua_getiuservalue(L, 3, SLOT_OP);
+  rm_lua_op_keep(L, p->op);
   return rm_lua_end(L, &p->op->link, count);
 }
 
@@ -165,7 +167,7 @@ int rm_lua_client_pipeline(lua_State *L) {
   pipeline *p = lua_newuserdatauv(L, sizeof *p, SLOTS);
   *p = (pipeline){NULL, client->default_ttl_ms, client->link.shared, 0};
   luaL_setmetatable(L, PIPELINE_TYPE);
-  rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
+  rm_lua_op *op = rm_lua_op_take(L, &client->link);
   lua_setiuservalue(L, 3, SLOT_OP);
   p->op = op;
   lua_toclose(L, 3);

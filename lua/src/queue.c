@@ -118,6 +118,20 @@ int rm_lua_client_queue(lua_State *L) {
 
 /* Push. */
 
+static int pushed_one(lua_State *L, rm_lua_task *task, int status) {
+  const redmoon_queue_pushed *pushed = (const redmoon_queue_pushed *)rm_lua_out(task);
+  if (status == 0) {
+    lua_pushstring(L, pushed->id);
+    return 1;
+  }
+  int count = rm_lua_fail(L, &task->err);
+  if (pushed->id[0] != '\0') { /* of a conflict; or it is pushed, and replicas lack it */
+    lua_pushstring(L, pushed->id);
+    lua_setfield(L, -2, "id");
+  }
+  return count;
+}
+
 /* queue:push(payload [, {delay=, priority=, id=, unique=, max_attempts=, max_crashes=, request_id=}]) -> id */
 static int queue_push(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
@@ -131,21 +145,10 @@ static int queue_push(lua_State *L) {
   if (rm_lua_codec_encode(L, q->codec, 1, RM_LUA_QUEUE_CODEC, 2, &err) < 0) return rm_lua_fail(L, &err);
   luaL_argcheck(L, q->queue != NULL, 1, "the queue is closed"); /* by the codec's function */
   options.item.payload = lua_tolstring(L, -1, &options.item.len);
-  redmoon_queue_pushed pushed = {0, 0, ""};
-  redmoon_op *op = NULL;
-  int started = redmoon_queue_push_start(q->queue, &options.item, options.request_id, &pushed, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  int status = rm_lua_run(L, &q->link, started, op, &err), count = 1;
-  if (status == 0) {
-    lua_pushstring(L, pushed.id);
-  } else {
-    count = rm_lua_fail(L, &err);
-    if (pushed.id[0] != '\0') { /* of a conflict; or it is pushed, and replicas lack it */
-      lua_pushstring(L, pushed.id);
-      lua_setfield(L, -2, "id");
-    }
-  }
-  return rm_lua_end(L, &q->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed_one);
+  redmoon_queue_pushed *out = (redmoon_queue_pushed *)rm_lua_out(task);
+  return rm_lua_task_run_or_raise(
+      L, task, redmoon_queue_push_start(q->queue, &options.item, options.request_id, out, &task->op, &task->err));
 }
 
 /* Item `i` of the list at 2: what it points to stays in the list, and in the table at `kept`. */
@@ -183,6 +186,19 @@ static void push_pushed(lua_State *L, const redmoon_queue_pushed *pushed, size_t
   }
 }
 
+/* Where the results of many lie: in a userdata of the stack. */
+typedef struct many_pushed {
+  redmoon_queue_pushed *pushed;
+  size_t count;
+} many_pushed;
+
+static int pushed_many(lua_State *L, rm_lua_task *task, int status) {
+  const many_pushed *many = (const many_pushed *)rm_lua_out(task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  push_pushed(L, many->pushed, many->count);
+  return 1;
+}
+
 /* queue:push_many({{payload=, delay=, ...}, ...} [, {request_id=}]) -> list of ids; an error where there was a conflict */
 static int queue_push_many(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
@@ -203,13 +219,10 @@ static int queue_push_many(lua_State *L) {
   redmoon_queue_pushed *pushed = lua_newuserdatauv(L, count * sizeof *pushed, 0);
   for (size_t i = 0; i < count; i++) read_item(L, q, kept, i, &items[i]);
   luaL_argcheck(L, q->queue != NULL, 1, "the queue is closed"); /* by the codec's function */
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_queue_push_many_start(q->queue, items, count, options.request_id, pushed, &op, &err), results = 1;
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  if (rm_lua_run(L, &q->link, started, op, &err) < 0) results = rm_lua_fail(L, &err);
-  else push_pushed(L, pushed, count);
-  return rm_lua_end(L, &q->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed_many);
+  *(many_pushed *)rm_lua_out(task) = (many_pushed){pushed, count};
+  return rm_lua_task_run_or_raise(L, task, redmoon_queue_push_many_start(q->queue, items, count, options.request_id, pushed,
+                                                                         &task->op, &task->err));
 }
 
 /* Pop. */
@@ -223,19 +236,25 @@ static redmoon_pop_options read_pop(lua_State *L, int index) {
   return options;
 }
 
-/* queue:pop([timeout=0 [, {renew=}]]) -> job | nil */
+/* rm_lua_out(task): the box's place on the stack */
+static int popped(lua_State *L, rm_lua_task *task, int status) {
+  int place = *(const int *)rm_lua_out(task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushvalue(L, place);
+  rm_lua_job_got(L, lua_touserdata(L, place));
+  return 1;
+}
+
+/* queue:pop([timeout=0 [, {renew=, request_id=}]]) -> job | nil */
 static int queue_pop(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
   redmoon_pop_options options = read_pop(L, 2);
   rm_lua_job *job = rm_lua_job_new(L, 1, &q->link, q->codec);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_queue_pop_start(q->queue, &options, &job->job, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  int status = rm_lua_run(L, &q->link, started, op, &err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else rm_lua_job_got(L, job);
-  return rm_lua_end(L, &q->link, count);
+  int place = lua_gettop(L);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, popped);
+  *(int *)rm_lua_out(task) = place;
+  return rm_lua_task_run_or_raise(L, task,
+                                  redmoon_queue_pop_start(q->queue, &options, &job->job, &task->op, &task->err));
 }
 
 /* Jobs on their way into boxes. */
@@ -258,15 +277,22 @@ static jobs *jobs_new(lua_State *L, size_t count) {
   return all;
 }
 
-/* A list of them in boxes. [-0, +1] */
-static void push_jobs(lua_State *L, rm_lua_queue *q, jobs *all) {
+/* A list of them in boxes; the queue at 1 may be closed by now, not so the link. [-0, +1] */
+static void push_jobs(lua_State *L, const rm_lua_link *link, jobs *all) {
+  const rm_lua_queue *q = lua_touserdata(L, 1);
   lua_createtable(L, (int)all->got, 0);
   while (all->boxed < all->got) {
-    rm_lua_job *box = rm_lua_job_new(L, 1, &q->link, q->codec);
+    rm_lua_job *box = rm_lua_job_new(L, 1, link, q->codec);
     box->job = all->list[all->boxed++];
     rm_lua_job_got(L, box);
     lua_rawseti(L, -2, (lua_Integer)all->boxed);
   }
+}
+
+static int popped_many(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  push_jobs(L, &task->link, *(jobs *const *)rm_lua_out(task));
+  return 1;
 }
 
 /* queue:pop_many(n [, timeout=0 [, {renew=, request_id=}]]) -> list of jobs */
@@ -276,13 +302,10 @@ static int queue_pop_many(lua_State *L) {
   luaL_argcheck(L, count >= 1 && count <= REDMOON_QUEUE_MANY_MAX, 2, "a number of jobs is an integer from 1 to 500");
   redmoon_pop_options options = read_pop(L, 3);
   jobs *all = jobs_new(L, (size_t)count);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_queue_pop_many_start(q->queue, &options, (size_t)count, all->list, &all->got, &op, &err);
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
-  if (rm_lua_run(L, &q->link, started, op, &err) < 0) return rm_lua_end(L, &q->link, rm_lua_fail(L, &err));
-  push_jobs(L, q, all);
-  return rm_lua_end(L, &q->link, 1);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, popped_many);
+  *(jobs **)rm_lua_out(task) = all;
+  return rm_lua_task_run_or_raise(L, task, redmoon_queue_pop_many_start(q->queue, &options, (size_t)count, all->list,
+                                                                        &all->got, &task->op, &task->err));
 }
 
 /* Many jobs, and which of them were lost. */
@@ -290,12 +313,13 @@ typedef struct many {
   size_t count;
   redmoon_job **list;
   int *lost;
+  jobs *next; /* taken along */
 } many;
 
 /* The list at 2, which keeps them. [-0, +1] */
 static many read_jobs(lua_State *L) {
   luaL_checktype(L, 2, LUA_TTABLE);
-  many m = {(size_t)lua_rawlen(L, 2), NULL, NULL};
+  many m = {(size_t)lua_rawlen(L, 2), NULL, NULL, NULL};
   if (m.count > REDMOON_QUEUE_MANY_MAX)
     rm_lua_raise(L, "%d jobs are not accepted; give up to %d", (int)m.count, REDMOON_QUEUE_MANY_MAX);
   m.list = lua_newuserdatauv(L, (m.count + 1) * (sizeof *m.list + sizeof *m.lost), 0);
@@ -321,6 +345,12 @@ static void push_lost(lua_State *L, const many *m, bool ends) {
   }
 }
 
+static int extended_many(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  push_lost(L, (const many *)rm_lua_out(task), false);
+  return 1;
+}
+
 /* queue:extend_many(jobs [, lease]) -> list of those that were lost */
 static int queue_extend_many(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
@@ -331,12 +361,25 @@ static int queue_extend_many(lua_State *L) {
     lua_newtable(L);
     return 1;
   }
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_queue_extend_many_start(q->queue, m.list, m.count, lease_ms, m.lost, &op, &err), results = 1;
-  if (rm_lua_run(L, &q->link, started, op, &err) < 0) results = rm_lua_fail(L, &err);
-  else push_lost(L, &m, false);
-  return rm_lua_end(L, &q->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, extended_many);
+  *(many *)rm_lua_out(task) = m;
+  return rm_lua_task_run(
+      L, task, redmoon_queue_extend_many_start(q->queue, m.list, m.count, lease_ms, m.lost, &task->op, &task->err));
+}
+
+static int acked_many(lua_State *L, rm_lua_task *task, int status) {
+  const many *m = (const many *)rm_lua_out(task);
+  if (status == 0) {
+    push_lost(L, m, true);
+    push_jobs(L, &task->link, m->next);
+    return 2;
+  }
+  int results = rm_lua_fail(L, &task->err);
+  if (m->next->got > 0) { /* replicas lack what was written: the next are taken all the same */
+    push_jobs(L, &task->link, m->next);
+    lua_setfield(L, -2, "jobs");
+  }
+  return results;
 }
 
 /* queue:ack_many(jobs [, n=0]) -> list of those that were lost, list of up to n next jobs */
@@ -347,22 +390,11 @@ static int queue_ack_many(lua_State *L) {
   lua_settop(L, 2);
   many m = read_jobs(L);
   if (m.count == 0) return rm_lua_raise(L, "ack_many: no jobs");
-  jobs *next = jobs_new(L, (size_t)most);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_queue_ack_many_start(q->queue, m.list, m.count, m.lost, (size_t)most, next->list, &next->got, &op, &err);
-  int status = rm_lua_run(L, &q->link, started, op, &err), results = 2;
-  if (status == 0) {
-    push_lost(L, &m, true);
-    push_jobs(L, q, next);
-  } else {
-    results = rm_lua_fail(L, &err);
-    if (next->got > 0) { /* replicas lack what was written: the next are taken all the same */
-      push_jobs(L, q, next);
-      lua_setfield(L, -2, "jobs");
-    }
-  }
-  return rm_lua_end(L, &q->link, results);
+  m.next = jobs_new(L, (size_t)most);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, acked_many);
+  *(many *)rm_lua_out(task) = m;
+  return rm_lua_task_run(L, task, redmoon_queue_ack_many_start(q->queue, m.list, m.count, m.lost, (size_t)most,
+                                                               m.next->list, &m.next->got, &task->op, &task->err));
 }
 
 static int queue_gc(lua_State *L) {

@@ -42,7 +42,7 @@ int rm_lua_client_run(lua_State *L) {
   rm_lua_args_add_list(L, args, 4, "args");
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   redmoon_script_args run = {args->bytes, keys, args->bytes + keys, values};
-  rm_lua_op *op = rm_lua_op_take(L, 1, &client->link);
+  rm_lua_op *op = rm_lua_op_take(L, &client->link);
   rm_call *call = &op->call;
   call->script = rm_script_source(code); /* for EVAL, where the server answers NOSCRIPT; the script is at 2 */
   int status = rm_call_evalsha(call, redmoon_script_sha1(code), &run, rm_script_flags(code), &call->op.error);

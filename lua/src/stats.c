@@ -13,7 +13,7 @@ int rm_lua_client_stats(lua_State *L) {
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   redmoon_stats stats;
   redmoon_client_stats(client->link.client, &stats);
-  lua_createtable(L, 0, 12);
+  lua_createtable(L, 0, 13);
   set_count(L, "hits", stats.hits);
   set_count(L, "misses", stats.misses);
   set_count(L, "timeouts", stats.timeouts);
@@ -24,6 +24,7 @@ int rm_lua_client_stats(lua_State *L) {
   set_count(L, "idle", stats.idle);
   set_count(L, "in_use", stats.in_use);
   set_count(L, "waiting", stats.waiting);
+  set_count(L, "subscriptions", stats.subscriptions);
   set_count(L, "dials", stats.dials);
   set_count(L, "dial_failures", stats.dial_failures);
   lua_createtable(L, 0, 6);

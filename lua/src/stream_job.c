@@ -60,57 +60,65 @@ static rm_lua_stream_job *check(lua_State *L) {
   return box;
 }
 
-/* true, or nil, message, code, detail.  What is not acceptable raises. */
-static int answer(lua_State *L, rm_lua_stream_job *box, int started, redmoon_op *op, redmoon_error *err,
-                  bool ends) {
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err->message);
-  int status = rm_lua_run(L, &box->link, started, op, err), count = 1;
-  if (status < 0) count = rm_lua_fail(L, err);
-  else lua_pushboolean(L, 1);
-  if (ends && (status == 0 || status == REDMOON_ELOST)) box->ended = true;
-  return rm_lua_end(L, &box->link, count);
+/* Tails of what ends a job. */
+
+static void note_end(lua_State *L, int status) {
+  rm_lua_stream_job *box = lua_touserdata(L, 1);
+  if (status == 0 || status == REDMOON_ELOST) box->ended = true;
+}
+
+static int ended(lua_State *L, rm_lua_task *task, int status) {
+  note_end(L, status);
+  return rm_lua_task_done(L, task, status);
 }
 
 /* job:ack() */
 static int job_ack(lua_State *L) {
   rm_lua_stream_job *box = check(L);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_job_ack_start(box->job, &op, &err);
-  return answer(L, box, started, op, &err, true);
+  rm_lua_task *task = rm_lua_task_take(L, &box->link, ended);
+  return rm_lua_task_run_or_raise(L, task, redmoon_stream_job_ack_start(box->job, &task->op, &task->err));
+}
+
+/* The next one's box at 2. */
+static int ended_next(lua_State *L, rm_lua_task *task, int status) {
+  note_end(L, status);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushvalue(L, 2);
+  rm_lua_stream_job_got(L, lua_touserdata(L, 2));
+  return 1;
 }
 
 /* job:ack_next() -> the next job, or nil when none is ready */
 static int job_ack_next(lua_State *L) {
   rm_lua_stream_job *box = check(L);
+  lua_settop(L, 1);
   rm_lua_stream_job *next = rm_lua_stream_job_new(L, 1, &box->link, box->codec);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_job_ack_next_start(box->job, &next->job, &op, &err);
-  int status = rm_lua_run(L, &box->link, started, op, &err), count = 1;
-  if (status == 0 || status == REDMOON_ELOST) box->ended = true;
-  if (status < 0) count = rm_lua_fail(L, &err);
-  else rm_lua_stream_job_got(L, next);
-  return rm_lua_end(L, &box->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &box->link, ended_next);
+  return rm_lua_task_run(L, task, redmoon_stream_job_ack_next_start(box->job, &next->job, &task->op, &task->err));
 }
 
 /* job:release() */
 static int job_release(lua_State *L) {
   rm_lua_stream_job *box = check(L);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_job_release_start(box->job, &op, &err);
-  return answer(L, box, started, op, &err, true);
+  rm_lua_task *task = rm_lua_task_take(L, &box->link, ended);
+  return rm_lua_task_run_or_raise(L, task, redmoon_stream_job_release_start(box->job, &task->op, &task->err));
 }
 
 /* job:extend([lease]) */
 static int job_extend(lua_State *L) {
   rm_lua_stream_job *box = check(L);
   int64_t lease_ms = lua_isnoneornil(L, 2) ? REDMOON_UNSET : rm_lua_duration_ms(L, 2, &lease_argument);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_job_extend_start(box->job, lease_ms, &op, &err);
-  return answer(L, box, started, op, &err, false);
+  rm_lua_task *task = rm_lua_task_take(L, &box->link, rm_lua_task_done);
+  return rm_lua_task_run_or_raise(L, task, redmoon_stream_job_extend_start(box->job, lease_ms, &task->op, &task->err));
+}
+
+/* rm_lua_out: whether it is dead now */
+static int failed(lua_State *L, rm_lua_task *task, int status) {
+  note_end(L, status);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushboolean(L, 1);
+  lua_pushboolean(L, *(const int *)rm_lua_out(task));
+  return 2;
 }
 
 /* job:nack([{delay=, error=, fatal=}]) -> true, and true once more if it is dead now */
@@ -120,14 +128,10 @@ static int job_nack(lua_State *L) {
   lua_settop(L, 2);
   rm_lua_read_options(L, 2, nack_table, sizeof nack_table / sizeof nack_table[0], &options);
   if (!lua_isnil(L, 2) && lua_getfield(L, 2, "error") != LUA_TNIL) options.error = luaL_tolstring(L, -1, NULL);
-  int dead = 0;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_job_nack_start(box->job, &options, &dead, &op, &err);
-  int count = answer(L, box, started, op, &err, true);
-  if (count > 1) return count;
-  lua_pushboolean(L, dead);
-  return 2;
+  luaL_argcheck(L, box->job != NULL, 1, "the job is closed"); /* by a __tostring of the error */
+  rm_lua_task *task = rm_lua_task_take(L, &box->link, failed);
+  int started = redmoon_stream_job_nack_start(box->job, &options, rm_lua_out(task), &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 static int job_held(lua_State *L) {
@@ -142,23 +146,31 @@ static int job_remaining(lua_State *L) {
   return 1;
 }
 
+static int close_now(lua_State *L) {
+  end_job(L, lua_touserdata(L, 1));
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int closed(lua_State *L, rm_lua_task *task, int status) {
+  (void)task;
+  (void)status;
+  return close_now(L);
+}
+
 /* close() and __close(job, error): a job that was not ended is given back; after an error it failed by that. */
 static int job_close(lua_State *L) {
   rm_lua_stream_job *box = luaL_checkudata(L, 1, STREAM_JOB_TYPE);
   lua_settop(L, 2);
-  if (box->job != NULL && !box->ended) {
-    redmoon_op *op = NULL;
-    redmoon_error err;
-    redmoon_stream_nack_options why = REDMOON_STREAM_NACK_OPTIONS_INIT;
-    why.error = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "an error that is no string";
-    int started = lua_isnil(L, 2) ? redmoon_stream_job_release_start(box->job, &op, &err)
-                                  : redmoon_stream_job_nack_start(box->job, &why, NULL, &op, &err);
-    (void)rm_lua_run(L, &box->link, started, op, &err);
-    rm_lua_end(L, &box->link, 0);
-  }
-  end_job(L, box);
-  lua_pushboolean(L, 1);
-  return 1;
+  if (box->job == NULL || box->ended || !rm_lua_can_wait(L, &box->link))
+    return close_now(L); /* of a coroutine that is being closed: the lease runs out */
+  redmoon_stream_nack_options why = REDMOON_STREAM_NACK_OPTIONS_INIT;
+  why.error = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "an error that is no string";
+  rm_lua_task *task = rm_lua_task_take(L, &box->link, closed);
+  return rm_lua_task_run(L, task,
+                         lua_isnil(L, 2)
+                             ? redmoon_stream_job_release_start(box->job, &task->op, &task->err)
+                             : redmoon_stream_job_nack_start(box->job, &why, NULL, &task->op, &task->err));
 }
 
 /* Must not block: the lease runs out. */

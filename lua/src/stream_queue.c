@@ -88,11 +88,10 @@ static int encode(lua_State *L, stream_queue *q, int index, redmoon_bytes *out, 
   return 0;
 }
 
-/* Waits for what was started: 0 results, or nil, message, code, detail.  What is not acceptable raises. [-0, +0|4]
- */
-static int wait_for(lua_State *L, stream_queue *q, int started, redmoon_op *op, redmoon_error *err) {
-  if (started == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err->message);
-  return rm_lua_run(L, &q->link, started, op, err) < 0 ? rm_lua_fail(L, err) : 0;
+static int pushed(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushstring(L, rm_lua_out(task));
+  return 1;
 }
 
 /* queue:push(payload [, {request_id=}]) -> id */
@@ -105,16 +104,10 @@ static int stream_queue_push(lua_State *L) {
   redmoon_bytes payload;
   redmoon_error err;
   if (encode(L, q, 2, &payload, &err) < 0) return rm_lua_fail(L, &err);
-  char id[REDMOON_STREAM_ID_SIZE];
-  redmoon_op *op = NULL;
-  int started =
-      redmoon_stream_queue_push_start(q->queue, payload.ptr, payload.len, options.request_id, id, &op, &err);
-  int count = wait_for(L, q, started, op, &err);
-  if (count == 0) {
-    lua_pushstring(L, id);
-    count = 1;
-  }
-  return rm_lua_end(L, &q->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed);
+  int started = redmoon_stream_queue_push_start(q->queue, payload.ptr, payload.len, options.request_id,
+                                                rm_lua_out(task), &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* The payloads of the items at 2, {payload = value} each, encoded; a table holds the texts. [-0, +2] or, when one
@@ -139,6 +132,23 @@ static redmoon_bytes *encode_all(lua_State *L, stream_queue *q, size_t count, in
   return payloads;
 }
 
+/* rm_lua_out: ids to come, which the stack keeps */
+typedef struct pushed_out {
+  size_t count;
+  char (*ids)[REDMOON_STREAM_ID_SIZE];
+} pushed_out;
+
+static int pushed_many(lua_State *L, rm_lua_task *task, int status) {
+  const pushed_out *out = rm_lua_out(task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_createtable(L, (int)out->count, 0);
+  for (size_t i = 0; i < out->count; i++) {
+    lua_pushstring(L, out->ids[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 /* queue:push_many({{payload=}, ...} [, {request_id=}]) -> {id, ...} */
 static int stream_queue_push_many(lua_State *L) {
   stream_queue *q = check(L);
@@ -156,19 +166,11 @@ static int stream_queue_push_many(lua_State *L) {
   redmoon_bytes *payloads = encode_all(L, q, count, &failed);
   if (payloads == NULL) return failed;
   char(*ids)[REDMOON_STREAM_ID_SIZE] = lua_newuserdatauv(L, count * sizeof *ids, 0);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_queue_push_many_start(q->queue, payloads, count, options.request_id, ids, &op, &err);
-  int results = wait_for(L, q, started, op, &err);
-  if (results == 0) {
-    lua_createtable(L, (int)count, 0);
-    for (size_t i = 0; i < count; i++) {
-      lua_pushstring(L, ids[i]);
-      lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    results = 1;
-  }
-  return rm_lua_end(L, &q->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed_many);
+  *(pushed_out *)rm_lua_out(task) = (pushed_out){count, ids};
+  int started = redmoon_stream_queue_push_many_start(q->queue, payloads, count, options.request_id, ids, &task->op,
+                                                     &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* Pop. */
@@ -177,21 +179,23 @@ static int64_t check_timeout(lua_State *L, int index) {
   return lua_isnoneornil(L, index) ? 0 : rm_lua_duration_ms(L, index, &timeout_option);
 }
 
+/* The box at 3. */
+static int popped(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_pushvalue(L, 3);
+  rm_lua_stream_job_got(L, lua_touserdata(L, 3));
+  return 1;
+}
+
 /* queue:pop([timeout=0]) -> job | nil */
 static int stream_queue_pop(lua_State *L) {
   stream_queue *q = check(L);
   int64_t timeout_ms = check_timeout(L, 2);
   lua_settop(L, 2);
   rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &q->link, q->codec);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_queue_pop_start(q->queue, timeout_ms, &box->job, &op, &err);
-  int count = wait_for(L, q, started, op, &err);
-  if (count == 0) {
-    rm_lua_stream_job_got(L, box);
-    count = 1;
-  }
-  return rm_lua_end(L, &q->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, popped);
+  int started = redmoon_stream_queue_pop_start(q->queue, timeout_ms, &box->job, &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* Jobs on their way into boxes. */
@@ -206,6 +210,26 @@ static int jobs_gc(lua_State *L) {
   return 0;
 }
 
+/* The jobs at 4.  The queue may have been closed meanwhile. */
+static int popped_many(lua_State *L, rm_lua_task *task, int status) {
+  jobs *all = lua_touserdata(L, 4);
+  const stream_queue *q = lua_touserdata(L, 1);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_createtable(L, (int)all->got, 0);
+  while (all->boxed < all->got) {
+    rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &task->link, q->codec);
+    box->job = all->list[all->boxed++];
+    lua_rawseti(L, -2, (lua_Integer)all->boxed);
+  }
+  /* Only then, because the codec's function may close the queue. */
+  for (size_t i = 1; i <= all->got; i++) {
+    lua_rawgeti(L, -1, (lua_Integer)i);
+    rm_lua_stream_job_got(L, lua_touserdata(L, -1));
+    lua_pop(L, 1);
+  }
+  return 1;
+}
+
 /* queue:pop_many(n [, timeout=0]) -> {job, ...} */
 static int stream_queue_pop_many(lua_State *L) {
   stream_queue *q = check(L);
@@ -216,57 +240,41 @@ static int stream_queue_pop_many(lua_State *L) {
   jobs *all = lua_newuserdatauv(L, sizeof *all + (size_t)n * sizeof(redmoon_stream_job *), 0);
   all->got = all->boxed = 0;
   luaL_setmetatable(L, STREAM_JOBS_TYPE);
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started =
-      redmoon_stream_queue_pop_many_start(q->queue, (size_t)n, timeout_ms, all->list, &all->got, &op, &err);
-  int count = wait_for(L, q, started, op, &err);
-  if (count == 0) {
-    lua_createtable(L, (int)all->got, 0);
-    while (all->boxed < all->got) {
-      rm_lua_stream_job *box = rm_lua_stream_job_new(L, 1, &q->link, q->codec);
-      box->job = all->list[all->boxed++];
-      lua_rawseti(L, -2, (lua_Integer)all->boxed);
-    }
-    /* Only then, because the codec's function may close the queue. */
-    for (size_t i = 1; i <= all->got; i++) {
-      lua_rawgeti(L, -1, (lua_Integer)i);
-      rm_lua_stream_job_got(L, lua_touserdata(L, -1));
-      lua_pop(L, 1);
-    }
-    count = 1;
-  }
-  return rm_lua_end(L, &q->link, count);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, popped_many);
+  int started = redmoon_stream_queue_pop_many_start(q->queue, (size_t)n, timeout_ms, all->list, &all->got, &task->op,
+                                                    &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* Looking after it. */
 
+static int counted(lua_State *L, rm_lua_task *task, int status) {
+  const redmoon_stream_queue_counts *counts = rm_lua_out(task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const struct {
+    const char *name;
+    int64_t value;
+  } fields[] = {
+      {"ready", counts->ready}, {"delayed", counts->delayed}, {"leased", counts->leased}, {"dead", counts->dead}};
+  lua_createtable(L, 0, 4);
+  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+    lua_pushinteger(L, (lua_Integer)fields[i].value);
+    lua_setfield(L, -2, fields[i].name);
+  }
+  return 1;
+}
+
 /* queue:stats() */
 static int stream_queue_stats(lua_State *L) {
   stream_queue *q = check(L);
-  redmoon_stream_queue_counts counts;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_queue_stats_start(q->queue, &counts, &op, &err),
-      results = wait_for(L, q, started, op, &err);
-  if (results == 0) {
-    const struct {
-      const char *name;
-      int64_t value;
-    } fields[] = {
-        {"ready", counts.ready}, {"delayed", counts.delayed}, {"leased", counts.leased}, {"dead", counts.dead}};
-    lua_createtable(L, 0, 4);
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-      lua_pushinteger(L, (lua_Integer)fields[i].value);
-      lua_setfield(L, -2, fields[i].name);
-    }
-    results = 1;
-  }
-  return rm_lua_end(L, &q->link, results);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, counted);
+  int started = redmoon_stream_queue_stats_start(q->queue, rm_lua_out(task), &task->op,
+                                                 &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
 }
 
 /* [-0, +1] */
-static void push_dead(lua_State *L, stream_queue *q, const redmoon_stream_dead *job) {
+static void push_dead(lua_State *L, const stream_queue *q, const redmoon_stream_dead *job) {
   redmoon_error err;
   lua_createtable(L, 0, 7);
   lua_pushstring(L, job->id);
@@ -285,50 +293,65 @@ static void push_dead(lua_State *L, stream_queue *q, const redmoon_stream_dead *
     lua_setfield(L, -2, "payload");
 }
 
-static void drop_list(void *ptr) { redmoon_stream_dead_list_free(ptr); }
+static void drop_list(void *out) { redmoon_stream_dead_list_free(*(redmoon_stream_dead_list **)out); }
+
+static int listed(lua_State *L, rm_lua_task *task, int status) {
+  const redmoon_stream_dead_list *list = *(redmoon_stream_dead_list **)rm_lua_out(task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  lua_createtable(L, (int)list->count, 0);
+  for (size_t i = 0; i < list->count; i++) {
+    push_dead(L, lua_touserdata(L, 1), &list->jobs[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  lua_pushinteger(L, (lua_Integer)list->total);
+  return 2;
+}
 
 /* queue:dead([n=100]) -> {{id=, payload=, ...}, ...}, how many there are */
 static int stream_queue_dead(lua_State *L) {
   stream_queue *q = check(L);
   lua_Integer n = luaL_optinteger(L, 2, DEAD_USUAL);
   luaL_argcheck(L, n >= 1 && n <= MANY, 2, "a number of jobs is an integer from 1 to 500");
-  rm_lua_guard *guard = rm_lua_guard_new(L, drop_list);
-  redmoon_stream_dead_list *list = NULL;
-  redmoon_op *op = NULL;
-  redmoon_error err;
-  int started = redmoon_stream_queue_dead_start(q->queue, n, &list, &op, &err),
-      count = wait_for(L, q, started, op, &err);
-  if (count == 0) {
-    guard->ptr = list;
-    lua_createtable(L, (int)list->count, 0);
-    for (size_t i = 0; i < list->count; i++) {
-      push_dead(L, q, &list->jobs[i]);
-      lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    lua_pushinteger(L, (lua_Integer)list->total);
-    rm_lua_guard_end(guard);
-    count = 2;
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, listed);
+  task->drop = drop_list;
+  int started =
+      redmoon_stream_queue_dead_start(q->queue, n, rm_lua_out(task), &task->op, &task->err);
+  return rm_lua_task_run_or_raise(L, task, started);
+}
+
+/* rm_lua_out */
+typedef struct redrive_out {
+  int64_t left, most, moved, more; /* to be moved yet, at most now, so far, just now */
+} redrive_out;
+
+static int redrive(const stream_queue *q, rm_lua_task *task) {
+  redrive_out *out = rm_lua_out(task);
+  out->most = out->left < MANY ? out->left : MANY;
+  return redmoon_stream_queue_redrive_start(q->queue, out->most, &out->more, &task->op, &task->err);
+}
+
+static int redriven(lua_State *L, rm_lua_task *task, int status) {
+  const stream_queue *q = lua_touserdata(L, 1);
+  redrive_out *out = rm_lua_out(task);
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  out->moved += out->more;
+  out->left -= out->more;
+  if (out->left > 0 && out->more == out->most) {
+    if (q->queue == NULL) return rm_lua_fail_text(L, REDMOON_ECLOSED, "the queue was closed before all were moved");
+    return redrive(q, task) < 0 ? rm_lua_fail(L, &task->err) : RM_LUA_AGAIN;
   }
-  return rm_lua_end(L, &q->link, count);
+  lua_pushinteger(L, (lua_Integer)out->moved);
+  return 1;
 }
 
 /* queue:redrive([n]) -> how many; without n all that are dead */
 static int stream_queue_redrive(lua_State *L) {
   stream_queue *q = check(L);
-  lua_Integer n = luaL_optinteger(L, 2, LUA_MAXINTEGER), moved = 0;
+  lua_Integer n = luaL_optinteger(L, 2, LUA_MAXINTEGER);
   luaL_argcheck(L, n >= 1, 2, "a number of jobs is an integer from 1 on");
-  while (moved < n) {
-    int64_t more = 0, most = n - moved < MANY ? n - moved : MANY;
-    redmoon_op *op = NULL;
-    redmoon_error err;
-    int started = redmoon_stream_queue_redrive_start(q->queue, most, &more, &op, &err);
-    int count = wait_for(L, q, started, op, &err);
-    if (count > 0) return rm_lua_end(L, &q->link, count);
-    moved += more;
-    if (more < most) break;
-  }
-  lua_pushinteger(L, moved);
-  return rm_lua_end(L, &q->link, 1);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, redriven);
+  ((redrive_out *)rm_lua_out(task))->left = n;
+  return rm_lua_task_run_or_raise(L, task, redrive(q, task));
 }
 
 static int stream_queue_gc(lua_State *L) {

@@ -3,6 +3,7 @@
  *
  *      no loop, or outside of it      drive: blocks the thread
  *      inside of an event loop        step -> wait(descriptor, "r", seconds) of the loop, which yields -> step -> ...
+ *      either way                     one that wants a load is left to its caller, who comes back
  *
  *  A yield unwinds the C stack, so whoever waits goes on in a continuation, with what it needs in a userdata: an
  *  rm_lua_op for commands, an rm_lua_task for all else.  Both ways end in the same tail. */
@@ -55,17 +56,11 @@ int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, re
     op->owner = (uintptr_t)L;
     op->may_block = false;
   }
-  while (step(L, link, op) == 0) {
+  while (step(L, link, op) == 0 && (op->wants.events & REDMOON_WANT_LOAD) == 0) {
     if (!rm_lua_loop_await(L, link->loop, waiter, op, resumed, ctx)) return drive(L, link, op);
   }
   rm_lua_waiter_end(L, waiter);
   return op->status;
-}
-
-int rm_lua_run(lua_State *L, const rm_lua_link *link, int started, redmoon_op *op, redmoon_error *err) {
-  if (started < 0) return started;
-  drive(L, link, op);
-  return redmoon_op_finish(op, err);
 }
 
 /* Tasks. */
@@ -90,10 +85,7 @@ static rm_lua_task *new_task(lua_State *L) {
   return task;
 }
 
-rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
-  rm_lua_task *task = link->shared->task;
-  if (link->loop != NULL || task->busy) task = new_task(L);
-  else memset(rm_lua_out(task), 0, RM_LUA_OUT);
+static rm_lua_task *begin_task(rm_lua_task *task, const rm_lua_link *link, rm_lua_tail tail) {
   task->tail = tail;
   task->link = *link;
   task->busy = true;
@@ -102,6 +94,17 @@ rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail
     task->holds = true;
   }
   return task;
+}
+
+rm_lua_task *rm_lua_task_take(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
+  rm_lua_task *task = link->shared->task;
+  if (link->loop != NULL || task->busy) return rm_lua_task_take_own(L, link, tail);
+  memset(rm_lua_out(task), 0, RM_LUA_OUT);
+  return begin_task(task, link, tail);
+}
+
+rm_lua_task *rm_lua_task_take_own(lua_State *L, const rm_lua_link *link, rm_lua_tail tail) {
+  return begin_task(new_task(L), link, tail);
 }
 
 void rm_lua_task_put(lua_State *L, rm_lua_task *task) {
@@ -118,6 +121,13 @@ static int end(lua_State *L, rm_lua_task *task, int count) {
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
   lua_pushboolean(L, 1);
+  return 1;
+}
+
+int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const int64_t *value = rm_lua_out(task);
+  lua_pushinteger(L, (lua_Integer)*value);
   return 1;
 }
 

@@ -84,6 +84,33 @@ static void use_counter(redmoon_client *client) {
   redmoon_counter_free(counter);
 }
 
+static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)ctx;
+  (void)keys;
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL};
+  return 0;
+}
+
+static void use_cache(redmoon_client *client) {
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "x";
+  options.ttl_ms = options.stale_ttl_ms = 60000;
+  options.lease_ms = 10;
+  redmoon_cache *cache;
+  redmoon_cache_result results[2];
+  const redmoon_cache_key keys[] = {{"x", 1, NULL, 0}, {"y", 1, NULL, 0}};
+  if (redmoon_cache_new(client, &options, &cache, NULL) != 0) return;
+  uint64_t kind = draw(4);
+  int status = -1;
+  if (kind == 0) status = redmoon_cache_get_many(cache, keys, 2, load_for_cache, NULL, results, NULL, NULL);
+  if (kind == 0 && status == 0) redmoon_cache_result_fini(&results[1]);
+  if (kind == 1) status = redmoon_cache_get(cache, keys, load_for_cache, NULL, results, NULL);
+  if (status == 0) redmoon_cache_result_fini(results);
+  if (kind == 2) (void)!redmoon_cache_set(cache, "x", 1, "v", 1, 60000, NULL);
+  if (kind == 3) (void)!redmoon_cache_delete(cache, "x", 1, NULL);
+  redmoon_cache_free(cache);
+}
+
 static void use_lock(redmoon_client *client) {
   redmoon_lock *lock;
   redmoon_lock_options options = {.ttl_ms = 60000, .wait_ms = (int64_t)draw(2), .fair = (int64_t)draw(2)};
@@ -131,6 +158,16 @@ static void use_limiter(redmoon_client *client) {
   (void)!redmoon_rate_limiter_allow(limiter, "k", 1, &request, &result, NULL);
   (void)!redmoon_rate_limiter_refund(limiter, "k", 1, 1, NULL, &result, NULL);
   redmoon_rate_limiter_free(limiter);
+}
+
+static void use_topic(redmoon_client *client) {
+  redmoon_topic *topic;
+  redmoon_topic_reader *reader = NULL;
+  if (redmoon_topic_new(client, "x", 1, &topic, NULL) != 0) return;
+  if (draw(4) == 0) (void)!redmoon_topic_subscribe(topic, NULL, &reader, NULL);
+  (void)!redmoon_topic_publish(topic, "payload", 7, draw(2) == 0 ? "once" : NULL, NULL, NULL);
+  redmoon_topic_reader_close(reader);
+  redmoon_topic_free(topic);
 }
 
 /* The control: two commands where one is needed. */
@@ -189,8 +226,8 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_blocklist, use_records, use_counter, use_lock, use_limiter,
-                             use_semaphore, use_rwlock};
+  static const act acts[] = {use_blocklist, use_records,   use_cache,  use_counter, use_lock,
+                             use_limiter,   use_semaphore, use_rwlock, use_topic};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);
 }

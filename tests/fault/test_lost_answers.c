@@ -71,6 +71,39 @@ static void a_counter_counts_each_request_once(void **state) {
   assert_int_equal(strtol(text, NULL, 10), sum);
 }
 
+static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)keys;
+  int *loads = ctx;
+  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL};
+  return 0;
+}
+
+static void a_value_is_loaded_once_for_each_time_that_it_is_deleted(void **state) {
+  fixture *f = *state;
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "x";
+  options.ttl_ms = 600000;
+  options.lease_ms = 60000;
+  options.on_error = "error";
+  options.early_refresh_ppm = 0;
+  redmoon_cache *cache;
+  redmoon_error err;
+  assert_int_equal(redmoon_cache_new(f->client, &options, &cache, &err), 0);
+  const redmoon_cache_key key = {"x", 1, NULL, 0};
+  int loads = 0;
+  for (int i = 1; i <= CALLS / 2; i++) {
+    redmoon_cache_result result;
+    for (int n = 0; n < 2; n++) {
+      if (redmoon_cache_get(cache, &key, load_for_cache, &loads, &result, &err) != 0) fail_msg("get %d: %s", i, err.message);
+      redmoon_cache_result_fini(&result);
+      assert_int_equal(loads, i);
+    }
+    if (redmoon_cache_delete(cache, "x", 1, &err) != 0) fail_msg("delete %d: %s", i, err.message);
+    assert_int_equal(ask_integer(f->direct, "DBSIZE", NULL), 0);
+  }
+  redmoon_cache_free(cache);
+}
+
 static void a_lock_is_had_and_given_back(void **state) {
   fixture *f = *state;
   int64_t fence = 0;
@@ -321,6 +354,31 @@ static void a_job_is_pushed_and_ended_once(void **state) {
   redmoon_queue_free(queue);
 }
 
+static void a_message_of_a_topic_is_published_once(void **state) {
+  fixture *f = *state;
+  redmoon_topic *topic, *theirs;
+  redmoon_topic_reader *reader;
+  redmoon_error err;
+  assert_int_equal(redmoon_topic_new(f->client, "x", 1, &topic, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, &theirs, &err), 0);
+  if (redmoon_topic_subscribe(theirs, NULL, &reader, &err) != 0) fail_msg("%s", err.message);
+  for (int i = 1; i <= CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    redmoon_topic_published published;
+    if (redmoon_topic_publish(topic, id, strlen(id), id, &published, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    assert_int_equal(published.seq, i);
+    redmoon_topic_message *message = NULL;
+    if (redmoon_topic_receive(reader, 20000, &message, &err) != 0 || message == NULL) fail_msg("message %d did not come", i);
+    assert_int_equal(message->seq, i);
+    assert_string_equal(message->payload, id);
+    redmoon_topic_message_free(message);
+  }
+  redmoon_topic_reader_close(reader);
+  redmoon_topic_free(theirs);
+  redmoon_topic_free(topic);
+}
+
 /* The control: without anything that makes a repetition harmless, calls end unknown, and nobody knows the count. */
 static void without_an_id_answers_are_missed(void **state) {
   fixture *f = *state;
@@ -346,6 +404,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
       TEST(a_counter_counts_each_request_once),
+      TEST(a_value_is_loaded_once_for_each_time_that_it_is_deleted),
       TEST(a_fix_lists_every_key_that_it_changed),
       TEST(a_lock_is_had_and_given_back),
       TEST(a_job_is_pushed_and_ended_once),
@@ -355,6 +414,7 @@ int main(void) {
       TEST(a_record_is_added_to_once),
       TEST(an_audit_counts_each_key_once),
       TEST(a_stream_queue_loses_and_doubles_nothing),
+      TEST(a_message_of_a_topic_is_published_once),
       TEST(without_an_id_answers_are_missed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

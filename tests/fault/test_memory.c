@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "engine/op.h"
 #include "support/ask.h"
 #include "support/certs.h"
 #include "support/refused_memory.h"
@@ -137,6 +138,48 @@ static int command_resp2(world *w, redmoon_error *err) {
     assert_int_equal(redmoon_reply_count(reply), 100);
   }
   redmoon_reply_free(reply);
+  redmoon_client_close(client);
+  return rc;
+}
+
+static void check_multiplexed(world *w, int status, const redmoon_error *err) { agrees(w, status, err, ":shared"); }
+
+/* Two commands share a connection.  Of the first it is known what became of it; the other one reads. */
+static int command_multiplexed(world *w, redmoon_error *err) {
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.multiplex = 1;
+  options.pool_size = 2; /* a call that is refused its place in the lane takes a connection of its own */
+  redmoon_client *client = NULL;
+  int rc = redmoon_client_open(redis_server_url(w->server), &options, &client, err);
+  if (rc != 0) return rc;
+  redmoon_reply *set = NULL, *hash = NULL;
+  redmoon_op *other = NULL;
+  rc = redmoon_command_start(client, 2, (const char *[]){"HGETALL", "hash"}, NULL, &hash, &other, err);
+  if (rc == 0) {
+    redmoon_op_step(other);
+    char key[64];
+    snprintf(key, sizeof key, "%s:shared", w->tag);
+    rc = redmoon_command(client, 3, (const char *[]){"SET", key, "value"}, NULL, &set, err);
+    redmoon_error second;
+    int rc2 = rm_run(0, &other, &second);
+    if (rc == REDMOON_EIO && rc2 == REDMOON_ENOMEM) { /* memory was refused for a reply to the other one */
+      rc = err->status = rc2;
+      snprintf(err->code, sizeof err->code, "NOMEM");
+    }
+    if (rc2 == 0) assert_int_equal(redmoon_reply_count(hash), 100);
+    if (rc == 0 && rc2 != 0) { /* the set was done */
+      *err = second;
+      err->outcome = REDMOON_ANSWERED;
+      rc = rc2;
+    }
+  } else {
+    err->outcome = REDMOON_NOT_SENT;
+  }
+  redmoon_reply_free(set);
+  redmoon_reply_free(hash);
+  redmoon_stats stats;
+  redmoon_client_stats(client, &stats);
+  assert_int_equal(stats.in_use, 0);
   redmoon_client_close(client);
   return rc;
 }
@@ -378,6 +421,7 @@ static void refused_memory_fails_a_command_cleanly(void **state) {
       {"command", command_set, check_set, false},
       {"command with large replies", command_large_replies, NULL, false},
       {"command in RESP2", command_resp2, NULL, true},
+      {"commands that share a connection", command_multiplexed, check_multiplexed, true},
       {"with", with, NULL, false},
       {"metrics", metrics, NULL, false},
   };

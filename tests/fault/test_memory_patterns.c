@@ -443,6 +443,61 @@ static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err)
   return rc;
 }
 
+static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)keys;
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL};
+  return 0;
+}
+
+/* A value is loaded, read, read with another, set, and deleted. */
+static int cache_calls(world *w, redmoon_cache *cache, redmoon_error *err) {
+  const redmoon_cache_key keys[] = {{w->tag, strlen(w->tag), NULL, 0}, {"memory", 6, NULL, 0}};
+  redmoon_cache_result result = {0}, two[2] = {{0}, {0}};
+  int rc = 0;
+  for (int i = 0; i < 2 && rc == 0; i++) {
+    rc = redmoon_cache_get(cache, &keys[0], load_for_cache, w->tag, &result, err);
+    if (rc == 0) assert_memory_equal(result.value, w->tag, result.len);
+    redmoon_cache_result_fini(&result);
+  }
+  if (rc == 0) rc = redmoon_cache_get_many(cache, keys, 2, load_for_cache, w->tag, two, NULL, err);
+  for (int i = 0; i < 2; i++) {
+    if (two[i].found) assert_int_equal(two[i].len, strlen(w->tag));
+    redmoon_cache_result_fini(&two[i]);
+  }
+  if (rc == 0) rc = redmoon_cache_peek(cache, w->tag, strlen(w->tag), &result, err);
+  redmoon_cache_result_fini(&result);
+  if (rc == 0) rc = redmoon_cache_set(cache, w->tag, strlen(w->tag), "v", 1, REDMOON_UNSET, err);
+  if (rc == 0) rc = redmoon_cache_delete(cache, "memory", 6, err);
+  return rc == 0 ? redmoon_cache_delete(cache, w->tag, strlen(w->tag), err) : rc;
+}
+
+static int cache(world *w, redmoon_error *err) {
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "memory";
+  options.ttl_ms = 600000;
+  options.lease_ms = 10; /* one that is left over is soon over */
+  options.seal_key = "0123456789abcdef0123456789abcdef";
+  options.seal_key_len = 32;
+  options.on_error = "error";
+  redmoon_cache *cache = NULL;
+  int rc = redmoon_cache_new(w->client, &options, &cache, err);
+  if (rc != 0) {
+    assert_null(cache);
+    return rc;
+  }
+  rc = cache_calls(w, cache, err);
+  redmoon_cache_free(cache);
+  return rc;
+}
+
+static void check_cache(world *w, int status, const redmoon_error *err) {
+  (void)err;
+  char name[64];
+  snprintf(name, sizeof name, "redmoon:{%s}:memory.cache", w->tag);
+  if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, "redmoon:{memory}:memory.cache", NULL), 0);
+  assert_true(ask_integer(w->client, "PTTL", name, NULL) != -1);
+}
+
 static int counter(world *w, redmoon_error *err) {
   redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
   options.window_ms = 600000;
@@ -574,42 +629,6 @@ static void check_stream_queue(world *w, int status, const redmoon_error *err) {
   assert_true(status == 0 ? left == 2 : left <= 3);
 }
 
-/* Push two, pop both, waiting for the second; w->took counts them. */
-static int list_queue(world *w, redmoon_error *err) {
-  redmoon_list_queue *queue = NULL;
-  w->took = -1;
-  int rc = redmoon_list_queue_new(w->client, w->tag, strlen(w->tag), &queue, err);
-  if (rc != 0) {
-    assert_null(queue);
-    return rc;
-  }
-  int64_t length = 0;
-  w->took = 0;
-  for (int step = 0; rc == 0 && step < 5; step++) {
-    redmoon_reply *item = NULL;
-    if (step < 2) rc = redmoon_list_queue_push(queue, "payload", 7, &length, err);
-    else if (step == 2) rc = redmoon_list_queue_length(queue, &length, err);
-    else rc = redmoon_list_queue_pop(queue, step == 3 ? 0 : 60000, &item, err);
-    if (rc == 0) assert_int_equal(step < 3 ? length == (step == 0 ? 1 : 2) : item != NULL, 1);
-    redmoon_reply_free(item);
-    if (rc == 0) w->took++;
-  }
-  redmoon_list_queue_free(queue);
-  return rc;
-}
-
-/* What is left is what was pushed and not popped; the call that failed was done or was not. */
-static void check_list_queue(world *w, int status, const redmoon_error *err) {
-  static const int64_t after[] = {0, 1, 2, 2, 1, 0};
-  int took = w->took < 0 ? 0 : w->took;
-  assert_int_equal(status == 0, took == 5);
-  int64_t length = ask_integer(w->client, "LLEN", w->tag, NULL);
-  bool next_not_done = took == 5 || w->took < 0 || err->outcome == REDMOON_NOT_SENT;
-  if (next_not_done ? length != after[took] : length != after[took] && length != after[took + 1])
-    fail_msg("list queue: after %d of 5 calls, the next %s, there are %lld items", took,
-             redmoon_outcome_name(err->outcome), (long long)length);
-}
-
 /* Keys of a tag, asked of a connection that is not gated. */
 static void make_keys(world *w, const char *what) {
   char command[120];
@@ -726,11 +745,11 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"semaphore", semaphore, check_semaphore, false},
       {"read-write lock", rwlock, check_rwlock, false},
       {"list queue", list_queue, check_list_queue, false},
-      {"list queue", list_queue, check_list_queue, false},
       {"stream queue", stream_queue, check_stream_queue, false},
       {"lock", lock, check_lock, false},
       {"lock with all", lock_with_all, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},
+      {"cache", cache, check_cache, false},
       {"counter", counter, check_counter, false},
       {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},

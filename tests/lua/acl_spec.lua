@@ -39,6 +39,20 @@ use["Blocklist"] = function(client)
   assert(message:find("it has reached 0 replicas", 1, true), message)
 end
 
+use["Cache"] = function(client)
+  local cache = assert(client:cache { name = "c", ttl = 60 })
+  assert(cache:delete("k"))
+  for i = 1, 2 do assert(cache:get("k", function() return i end) == 1) end
+  assert(#cache:get_many({ "k", "l" }, function() return { l = 2 } end) == 2)
+  local _, message = cache:get("m", function() return nil, "no" end)
+  assert(message == "no")
+  assert(cache:set("k", 3))
+  assert(cache:peek("k") == 3)
+  local other = assert(client:cache { name = "c", ttl = 60, codec = "string" })
+  assert(select("#", other:peek("k")) == 4) -- of another codec: it is discarded
+  assert(cache:peek("k") == nil and other:stats().undecodable == 1)
+end
+
 use["Counter"] = function(client)
   for _, options in ipairs { { window = 60 }, { ttl = 60 }, { calendar = "day" }, {} } do
     local counter = assert(client:counter("c", options))
@@ -183,6 +197,15 @@ use["Read-write lock"] = function(client)
   local write = assert(other:write())
   assert(write:extend())
   assert(write:release())
+end
+
+use["Topic"] = function(client)
+  local topic = assert(client:topic("t"))
+  local reader <close> = assert(topic:subscribe())
+  local seq = assert(topic:publish("x", { request_id = redmoon.new_jti() })).seq
+  assert(topic:publish("y"))
+  assert(reader:receive(20).seq == seq)
+  assert(reader:receive(20).payload == "y")
 end
 
 local function rules()

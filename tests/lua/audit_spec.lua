@@ -230,7 +230,7 @@ describe("an audit", function()
   end)
 
   it("of a cluster's node counts keys to tell how far it is", function()
-    local server = assert(helper.embedded { "--cluster-enabled", "yes" })
+    local server = helper.cluster_node()
     local client = assert(server:connect())
     for slot = 0, 16383, 1024 do
       local slots = {}

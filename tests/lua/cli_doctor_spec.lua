@@ -201,8 +201,10 @@ describe("redmoon doctor", function()
     end)
 
     it("see that keys are out of reach", function()
-      user("elsewhere", "~other:*", "+@all")
+      user("elsewhere", "~other:*", "&other:*", "+@all")
       assert_found((examine(url(), "--user", "elsewhere")), "permissions", "warning", "ACL SETUSER elsewhere ~redmoon:*")
+      assert.matches("may not use: topic %-> ACL SETUSER elsewhere ~redmoon:%* &redmoon:%*",
+        (cli.run { "doctor", "--url", url(), "--user", "elsewhere" }.out:gsub("%s+", " ")))
       local found = examine(url() .. "?key_prefix=other", "--user", "elsewhere")
       assert_found(found, "permissions", "ok", "lock")
     end)

@@ -80,9 +80,28 @@ local function use_and_close(client, i)
     assert.equal(tag, view:echo(tag))
   end
   do
+    local cache <close> = assert(client:cache { name = "gc", ttl = 5, stale_ttl = 5 })
+    local function load(key) return { key } end
+    assert(cache:delete(tag))
+    for _ = 1, 3 do assert.equal(tag, cache:get(tag, load)[1]) end
+    local values = assert(cache:get_many({ tag, "k", 17 }, function() return { k = 1 } end))
+    assert.is_true(values[1][1] == tag and values[3] == redmoon.null)
+    assert.is_false(pcall(cache.get, cache, "raises", error))
+    assert(cache:set("k", tag))
+    assert.equal(tag, cache:peek("k"))
+    assert(cache:stats().hits)
+  end
+  do
     local semaphore <close> = assert(client:semaphore("gc", { permits = 1 }))
     local permit <close> = assert(semaphore:acquire())
     assert(permit.token and permit:extend() and not semaphore:acquire())
+    local queue <close> = assert(client:queue("gc", { retention = 0.001 }))
+    assert(queue:push_many { { payload = { tag } }, { payload = tag, unique = tag } })
+    local job <close> = assert(queue:pop(0, { renew = true }))
+    assert(job:progress(1) and job:extend())
+    local next_job <close> = assert(job:ack_next { result = tag })
+    assert(next_job:nack { error = tag, fatal = true })
+    assert(#queue:dead() > 0 and queue:peek(next_job.id).error == tag and queue:purge("dead") > 0 and queue:check())
     local lock <close> = assert(client:rwlock("gc"))
     local writer <close> = assert(lock:write())
     assert(client:fence_guard("gc", writer.fence))
@@ -107,8 +126,12 @@ local function use_and_forget(client, i)
   assert(client:lock("forgotten" .. tag))
   assert(client:semaphore("forgotten" .. tag, { permits = 1 }):acquire())
   assert(client:rwlock("forgotten" .. tag):read())
+  local forgotten = assert(client:queue("forgotten" .. tag))
+  assert(forgotten:push(tag) and forgotten:push(tag) and forgotten:pop(0, { renew = true }) and forgotten:pop_many(2))
   assert(client:rate_limiter { algorithm = "sliding_log", limit = 10, window = 1, name = tag })
   assert(client:counter("forgotten" .. tag))
+  local cache = assert(client:cache { name = "forgotten", ttl = 5 })
+  assert(cache:get(tag, function() return tag end))
   assert(client:blocklist("forgotten"):check { jti = tag })
   assert(assert(client:with { timeout = 3 }):on("command", function() return tag end))
   assert(client:on("connect", function() return tag end)):close()
@@ -116,6 +139,7 @@ local function use_and_forget(client, i)
   local inside = {
     coroutine.create(function() return other:transaction("k", function() coroutine.yield() end) end),
     coroutine.create(function() return client:pipeline(function(p) coroutine.yield(p:echo(tag)) end) end),
+    coroutine.create(function() return cache:get("w" .. tag, coroutine.yield) end),
     coroutine.create(function() return client:with_lock("w" .. tag, {}, function() coroutine.yield() end) end),
   }
   for _, thread in ipairs(inside) do assert(coroutine.resume(thread)) end

@@ -8,8 +8,9 @@ local M = {}
 
 -- Under an event loop (tests/support/run_in_loop.lua) every client of the specs uses it.
 local loop = os.getenv "REDMOON_TEST_LOOP"
+local multiplex = os.getenv "REDMOON_TEST_MULTIPLEX" ~= nil or nil
 local function with_loop(options)
-  local copy = { loop = loop }
+  local copy = { loop = loop, multiplex = multiplex }
   for name, value in pairs(options or {}) do copy[name] = value end
   return copy
 end
@@ -59,6 +60,22 @@ function M.tcp_url()
     end)
   end
   return "redis://127.0.0.1:" .. servers.port .. "/0"
+end
+
+-- One of a test's own: the server and its URL.
+function M.tcp_server(...)
+  local more = { ... }
+  local server, port = server_with_port(function(port)
+    return table.move(more, 1, #more, 5, { "--port", port, "--bind", "127.0.0.1" })
+  end)
+  return server, "redis://127.0.0.1:" .. port .. "/0"
+end
+
+-- A node of a cluster of one, without slots yet; its bus has a port of its own.
+function M.cluster_node()
+  return (server_with_port(function(port)
+    return { "--cluster-enabled", "yes", "--bind", "127.0.0.1", "--cluster-port", port }
+  end))
 end
 
 -- The certificates of this run, in the folder of its server, and so gone with it.

@@ -144,7 +144,7 @@ helper.over_each_way(describe, "a lock", function(way)
   end)
 
   it("is waited for, until the holder's lease ends or the wait is over", function()
-    local dead = assert(client:lock("l", { ttl = 0.2 }))
+    local dead = assert(client:lock("l", { ttl = 0.6 }))
     local message, detail = helper.assert_failure("LOCKED", other:lock("l", { wait = 0.02 }))
     assert.matches("waited %d+ ms for it and asked %d+ times", message)
     assert.is_true(detail.attempts >= 2)

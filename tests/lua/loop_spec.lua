@@ -2,37 +2,10 @@
 -- Event loops: calls yield, many coroutines share one client, and one that is closed in mid-call costs a connection only.
 
 local helper = require "tests.lua.helper"
+local loops = require "tests.lua.loops"
 local redmoon = require "redmoon"
 
--- Each loop: run(fn, ...) runs functions in coroutines of their own until all have ended.
-local loops = {}
-
-function loops.cqueues(...)
-  local controller = require("cqueues").new()
-  for _, fn in ipairs { ... } do controller:wrap(fn) end
-  assert(controller:loop())
-end
-
-function loops.luv(...)
-  local uv = require "luv"
-  for _, fn in ipairs { ... } do assert(coroutine.resume(coroutine.create(fn))) end
-  uv.run()
-end
-
-function loops.copas(...)
-  local copas = require "copas"
-  local left, failure = select("#", ...), nil
-  for _, fn in ipairs { ... } do
-    copas.addthread(function()
-      local ok, message = xpcall(fn, debug.traceback)
-      left, failure = left - 1, failure or (not ok and message)
-    end)
-  end
-  while left > 0 do copas.step(1) end
-  if failure then error(failure, 0) end
-end
-
-for name, run in pairs(loops) do
+for name, run in pairs(loops.each) do
   describe("under " .. name, function()
     local client
 
@@ -142,6 +115,55 @@ for name, run in pairs(loops) do
       assert.equal(3, #order)
     end)
 
+    -- A call fails where it waits, which tells where that was; others go on meanwhile.
+    local function goes_on_until_it_fails(url, options, code, phase, finish, ...)
+      options.loop, options.max_retries = name, 0
+      local far <close> = assert(redmoon.connect(url, options))
+      local began, ended, turns = false, false, 0
+      local function tick()
+        if began and not ended then turns = turns + 1 end
+      end
+      run(function()
+        for _ = 1, 5 do assert(client:ping()) end -- the others have begun
+        began = true
+        local _, detail = helper.assert_failure(code, far:ping())
+        ended = true
+        if finish then finish() end
+        assert.equal(phase, detail.phase)
+      end, function()
+        while not ended do
+          tick()
+          assert(client:ping())
+        end
+      end, ...)
+      assert(turns > 0, "nobody else had a turn")
+    end
+
+    local function signal(server, what) assert(os.execute(("kill -%s %d"):format(what, server.pid))) end
+
+    it("a dial to a server whose backlog is full", function()
+      local server <close>, url = helper.tcp_server("--tcp-backlog", "1")
+      signal(server, "STOP")
+      local fillers = {}
+      for i = 1, 2 do
+        local filler = assert(redmoon.connect(url,
+          { loop = name, connect_timeout = 30, read_timeout = 30, timeout = 60 }))
+        fillers[i] = function()
+          assert.equal("PONG", filler:ping())
+          filler:close()
+        end
+      end
+      goes_on_until_it_fails(url, { connect_timeout = 0.2 }, "TIMEOUT", "dial", function() signal(server, "CONT") end,
+        table.unpack(fillers))
+    end)
+
+    it("a TLS handshake", function()
+      local server <close>, url = helper.tls_server(helper.certs().good)
+      signal(server, "STOP")
+      goes_on_until_it_fails(url, { connect_timeout = 0.2, tls = { ca_file = helper.certs().ca_file } }, "TIMEOUT", "tls",
+        function() signal(server, "CONT") end)
+    end)
+
     it("a lock that another holds", function()
       local held = assert(client:lock("l", { ttl = 30 }))
       goes_on_while(function()
@@ -152,12 +174,121 @@ for name, run in pairs(loops) do
       end)
     end)
 
+    it("a value that another coroutine loads, by a loader that waits itself", function()
+      local cache <close> = assert(client:cache { name = "c", ttl = 60 })
+      local loads, values, functions = 0, {}, {}
+      local function load(key)
+        loads = loads + 1
+        assert.same({ "list", key }, client:blpop("list", 30)) -- until one of the others has asked, and goes on
+        return key .. "!"
+      end
+      for i = 1, 10 do
+        functions[i] = function() values[i] = assert(cache:get("x", load)) end
+      end
+      functions[11] = function()
+        while cache:stats().waits < 9 or loads == 0 do assert(client:ping()) end
+        assert.equal(1, loads)
+        assert(client:rpush("list", "x"))
+      end
+      run(table.unpack(functions))
+      assert.equal(1, loads)
+      for i = 1, 10 do assert.equal("x!", values[i]) end
+      local seen
+      run(function()
+        seen = assert(cache:get_many({ "x", "y" }, function(keys)
+          assert(client:ping())
+          return { [keys[1]] = "Y" }
+        end))
+      end)
+      assert.same({ "x!", "Y" }, seen)
+      assert.is_true(cache:set("x", 1) and cache:delete("x"))
+    end)
+
+    for _, kind in ipairs { "list_queue", "stream_queue", "queue" } do
+      it("a job of an empty " .. kind, function()
+        local queue <close> = assert(client[kind](client, "q"))
+        goes_on_while(function()
+          local job = assert(queue:pop(30))
+          assert.equal("x", kind == "list_queue" and job or job.payload)
+          if kind ~= "list_queue" then assert(job:ack()) end
+        end, function()
+          assert(queue:push("x"))
+        end)
+      end)
+    end
+
+    it("a queue that is closed meanwhile: who waits gets the job all the same", function()
+      for _, kind in ipairs { "stream_queue", "queue" } do
+        local queue <close> = assert(client[kind](client, "q"))
+        local other <close> = assert(client[kind](client, "q"))
+        local jobs = {}
+        run(function() jobs[1] = assert(queue:pop(30)) end, function()
+          table.move(assert(queue:pop_many(1, 30)), 1, 1, 2, jobs)
+        end, function()
+          for _ = 1, 5 do assert(client:ping()) end
+          queue:close()
+          assert(other:push("x") and other:push("y"))
+        end)
+        local payloads = { jobs[1].payload, jobs[2].payload }
+        table.sort(payloads)
+        assert.same({ "x", "y" }, payloads)
+        run(function()
+          for _, job in ipairs(jobs) do assert(job:ack()) end
+        end)
+      end
+    end)
+
     it("a rate limit that is used up", function()
       local limiter = assert(client:rate_limiter { algorithm = "gcra", limit = 1, window = 0.3, name = "w" })
       assert.is_true(limiter:allow("k").allowed)
       goes_on_while(function()
         assert.is_true(limiter:wait("k", 1, 30).allowed)
       end, function() end)
+    end)
+
+    it("a subscription, which is added to and closed while a coroutine waits at it", function()
+      local sub <close> = assert(client:subscribe { channels = { "c" } })
+      goes_on_while(function()
+        assert.equal("x", sub:receive(30).payload)
+      end, function()
+        assert(client:publish("c", "x"))
+      end)
+      goes_on_while(function()
+        local next_message = sub:messages()
+        assert.equal("d", next_message(sub).channel)
+      end, function()
+        assert.is_true(sub:add { channels = { "d" } })
+        assert(client:publish("d", "x"))
+      end)
+      local seen, order = {}, {}
+      run(function()
+        for m in sub:messages() do seen[#seen + 1] = m.payload end
+        order[#order + 1] = "first"
+      end, function()
+        helper.assert_failure("CLOSED", sub:receive(30))
+        order[#order + 1] = "second"
+      end, function()
+        for _ = 1, 5 do assert(client:ping()) end
+        order[#order + 1] = "closes"
+        sub:close()
+      end)
+      assert.equal("closes", order[1])
+      assert.equal(3, #order)
+      assert.same({}, seen)
+      assert.equal(0, client:stats().subscriptions)
+    end)
+
+    it("a topic, whose reader is closed while a coroutine waits at it", function()
+      local topic <close> = assert(client:topic("t"))
+      local reader <close> = assert(topic:subscribe())
+      goes_on_while(function()
+        assert.equal("x", reader:receive(30).payload)
+      end, function()
+        assert.equal(1, topic:publish("x").seq)
+      end)
+      goes_on_while(function()
+        helper.assert_failure("CLOSED", reader:receive(30))
+      end, function() reader:close() end)
     end)
 
     it("a transaction and a scan", function()
@@ -218,32 +349,6 @@ for name, run in pairs(loops) do
 end
 
 describe("a loop of one's own", function()
-  -- A scheduler in a few lines: it steps whoever waits, in turn, and never looks at a descriptor.
-  local function new_loop()
-    local waiting, forgotten = {}, {}
-    local loop = { forgotten = forgotten }
-    function loop.wait(fd, events, seconds)
-      assert.equal("r", events)
-      assert.is_true(seconds == nil or seconds >= 0)
-      waiting[#waiting + 1] = coroutine.running()
-      coroutine.yield(fd)
-    end
-    function loop.forget(fd) forgotten[#forgotten + 1] = fd end
-    function loop.turn()
-      local now = waiting
-      waiting = {}
-      for _, co in ipairs(now) do
-        if coroutine.status(co) == "suspended" then assert(coroutine.resume(co)) end
-      end
-      return #now > 0
-    end
-    function loop.run(fn)
-      assert(coroutine.resume(coroutine.create(fn)))
-      while loop.turn() do end
-    end
-    return loop
-  end
-
   local function connect(loop, options)
     options = options or {}
     options.loop = loop
@@ -251,14 +356,25 @@ describe("a loop of one's own", function()
   end
 
   it("is asked to wait", function()
-    local loop, answer = new_loop(), nil
+    local loop, answer = loops.new(), nil
     local client <close> = connect(loop)
     loop.run(function() answer = client:echo("x") end)
     assert.equal("x", answer)
   end)
 
+  it("is asked to wait while a name is resolved", function()
+    local loop, turns, detail = loops.new(), 0, nil
+    local client <close> = assert(redmoon.connect("redis://no-such-host.invalid:6379", { loop = loop, max_retries = 0 }))
+    assert(coroutine.resume(coroutine.create(function()
+      detail = select(2, helper.assert_failure("CONNECT", client:ping()))
+    end)))
+    while loop.turn() do turns = turns + 1 end
+    assert.equal("resolve", detail.phase) -- it came no further, so all waits were for that
+    assert(turns > 0)
+  end)
+
   it("may raise: the call ends, and the client goes on", function()
-    local loop = new_loop()
+    local loop = loops.new()
     local client <close> = connect(loop, { pool_size = 1 })
     local wait, message = loop.wait, nil
     assert.equal("PONG", client:ping())
@@ -271,61 +387,75 @@ describe("a loop of one's own", function()
     assert.equal(wait, loop.wait)
   end)
 
-  -- Each call, stopped at each of its waits by closing its coroutine.
-  local calls = {
-    command = function(client) return client:echo("x") end,
-    pipeline = function(client) return client:pipeline(function(p) p:echo("x") end) end,
-    transaction = function(client)
-      return client:transaction("k", function(tx)
-        tx:get("k")
-        tx:multi()
-        tx:set("k", 1)
-      end)
-    end,
-    lock = function(client)
-      local lock <close> = assert(client:lock("l", { ttl = 0.05, wait = 5 }))
-      return lock:extend()
-    end,
-    counter = function(client) return client:counter("c"):increment("k") end,
-    record = function(client) return client:records("r", { fields = { a = "string" } }):save("1", { a = "x" }) end,
-    limit = function(client)
-      return client:rate_limiter { algorithm = "gcra", limit = 1000, window = 1 }:allow("k")
-    end,
-    permit = function(client)
-      local permit <close> = assert(client:semaphore("s", { permits = 100, ttl = 0.05 }):acquire())
-      return permit:extend()
-    end,
-    scan = function(client)
-      local count = 0
-      for _ in client:scan { match = "*", count = 1 } do count = count + 1 end
-      return count
-    end,
-  }
+  it("that forgets a coroutine inside of a call gets the connection back when that is collected", function()
+    local loop = loops.new()
+    local client <close> = connect(loop, { pool_size = 1 })
+    for _, call in ipairs { loops.calls.command, loops.calls.pipeline, loops.calls.counter } do
+      local co = coroutine.create(call)
+      assert(coroutine.resume(co, client, "x"))
+      while client:stats().in_use == 0 do loop.turn() end
+      loop.drop(co)
+      co = nil -- luacheck: ignore
+      for _ = 1, 2 do collectgarbage() end
+      assert.equal(0, client:stats().in_use)
+    end
+  end)
 
-  for name, call in pairs(calls) do
-    it(("that closes a coroutine inside of a call costs a connection, never a reply: %s"):format(name), function()
-      local loop = new_loop()
-      local client <close> = connect(loop, { pool_size = 2 })
-      for stop = 1, 60 do
+  -- Each call, stopped all along its way by closing its coroutine.  What is asked again and again has many waits: a first
+  -- run tells how many, and the others end after every so many of them.
+  local STOPS = 40
+  local function it_may_be_closed(name, call, multiplex)
+    local how = multiplex and "multiplexed " or ""
+    it(("that closes a coroutine inside of a call costs a connection, never a reply: %s%s"):format(how, name), function()
+      local loop = loops.new()
+      local client <close> = connect(loop, { pool_size = 2, multiplex = multiplex })
+      local waits = 0
+      assert(coroutine.resume(coroutine.create(call), client, "first"))
+      while loop.turn() do waits = waits + 1 end
+      local closed = 0
+      for stop = 0, STOPS - 1 do
         local co = coroutine.create(call)
-        assert(coroutine.resume(co, client))
-        for _ = 2, stop do
-          if coroutine.status(co) ~= "suspended" then break end
-          loop.turn()
-        end
-        local is_over = coroutine.status(co) == "dead"
+        assert(coroutine.resume(co, client, "call" .. stop))
+        for _ = 1, waits * stop // STOPS do loop.turn() end
+        if coroutine.status(co) == "suspended" then closed = closed + 1 end
         assert(coroutine.close(co))
         assert.equal(0, client:stats().in_use)
         local tag = "tag" .. stop
         loop.run(function() assert.equal(tag, client:echo(tag)) end)
-        if is_over then return end
       end
-      -- Waits that are stepped before anything has happened repeat themselves; that is no harm.
+      assert(closed > 0, "no call was closed on its way")
     end)
   end
+  for name, call in pairs(loops.calls) do
+    it_may_be_closed(name, call, false)
+    it_may_be_closed(name, call, true)
+  end
+
+  it("that closes a worker lets the jobs that run end by themselves, and nothing more is begun", function()
+    local loop = loops.new()
+    function loop.spawn(fn, ...) assert(coroutine.resume(coroutine.create(fn), ...)) end
+    local client <close> = connect(loop)
+    assert(client:flushall())
+    local queue, begun, ended = assert(client:queue("w")), 0, 0
+    for i = 1, 10 do assert(queue:push(i)) end
+    local worker = coroutine.create(function()
+      queue:work(function()
+        begun = begun + 1
+        for _ = 1, 5 do assert(client:ping()) end
+        ended = ended + 1
+      end, { concurrency = 3 })
+    end)
+    assert(coroutine.resume(worker))
+    while begun < 3 do loop.turn() end
+    assert(coroutine.close(worker))
+    while loop.turn() do end
+    assert.same({ 3, 3 }, { begun, ended })
+    local stats = assert(queue:stats())
+    assert.same({ 7, 0, 3 }, { stats.ready, stats.leased, stats.finished })
+  end)
 
   it("is told of descriptors that are closed", function()
-    local loop = new_loop()
+    local loop = loops.new()
     local client = connect(loop)
     local co = coroutine.create(function() return client:blpop("nothing", 5) end)
     local _, fd = coroutine.resume(co)

@@ -289,12 +289,14 @@ describe("the option", function()
         local permit <close> = assert(client:semaphore("l", { permits = 1 }):acquire(1, { request_id = "x" }))
         local writer <close> = assert(client:rwlock("l"):write())
         assert.is_true(permit:held() and client:fence_guard("l", writer.fence))
+        local queue = assert(client:queue("l"))
+        assert(queue:push(1, { request_id = "x" }))
         client:set("plain", 1) -- plain commands are sent as written
         local keys = client:keys("*")
         table.sort(keys)
         local want = { prefix .. ":{l}:fence", prefix .. ":{l}:lock", prefix .. ":{user}:r.log", "plain" }
         for _, part in ipairs { "semaphore", "semaphore.fence", "semaphore+req.x", "rwlock.writer", "rwlock.fence",
-          "guard" } do
+          "guard", "queue.jobs", "queue.state", "queue.ready", "queue.wake", "queue+req.x" } do
           want[#want + 1] = prefix .. ":{l}:" .. part
         end
         table.sort(want)
@@ -309,12 +311,6 @@ describe("the option", function()
       assert.matches(pattern, message)
       assert.equal("not_sent", detail.outcome)
     end
-
-    it("multiplex", function()
-      assert_config("'multiplex'.* not available in this version", server.url, { multiplex = true })
-      assert_config("'multiplex'.* not available in this version", server.url .. "?multiplex=true")
-      connect({ multiplex = false }):close()
-    end)
 
     it("read_from", function()
       for _, source in ipairs { "replica", "any", "nearest" } do

@@ -100,7 +100,7 @@ helper.over_each_way(describe, "a queue", function(way)
   it("waits for a job that is pushed, due, or given up by its worker", function()
     local queue = client:queue("q", { lease = 0.1 })
     local next = other:queue("q")
-    assert(queue:push("late", { delay = 0.05 }))
+    assert(queue:push("late", { delay = 0.5 }))
     assert.is_nil((queue:pop()))
     assert.equal("late", queue:pop(60).payload) -- and is not heard of again
     local job = assert(next:pop(60))
@@ -360,13 +360,64 @@ describe("queue:work", function()
 
   it("gives back what it has not begun when it is told to stop", function()
     for i = 1, 10 do queue:push(i) end
-    local ran = 0
-    local counts = assert(queue:work(function() ran = ran + 1 end,
-      { concurrency = 6, stop = function() return ran == 2 end }))
+    local ran, first, has_run = 0, 1, {}
+    local counts = assert(queue:work(function(job)
+      ran = ran + 1
+      has_run[job.payload] = true -- coroutines may begin in any order
+    end, { concurrency = 6, stop = function() return ran == 2 end }))
     assert.same({ done = 2, failed = 0, lost = 0, released = 4 }, counts)
     assert.equal(8, queue:stats().ready)
-    assert.equal(3, queue:pop().payload)
+    while has_run[first] do first = first + 1 end
+    assert.equal(first, queue:pop().payload)
   end)
+
+  if os.getenv "REDMOON_TEST_LOOP" then
+    it("runs as many jobs beside one another as it may, and ends when all of them have", function()
+      for i = 1, 30 do queue:push(i) end
+      local begun, most, running, ended = 0, 0, 0, 0
+      local counts = assert(queue:work(function(job)
+        begun, running = begun + 1, running + 1
+        most = math.max(most, running)
+        local _ <close> = setmetatable({}, { __close = function() running, ended = running - 1, ended + 1 end })
+        while begun < 5 do client:ping() end -- until others have begun
+        if job.payload == 7 and job.attempt == 1 then error("once") end
+        for _ = 1, 5 do client:ping() end
+      end, { concurrency = 5, stop = when_all_is_done }))
+      assert.same({ done = 30, failed = 1, lost = 0, released = 0 }, counts)
+      assert.same({ 31, 31, 0, 5 }, { begun, ended, running, most })
+      assert.same({}, queue:check().wrong)
+    end)
+
+    it("lets what runs end when it is told to stop", function()
+      for i = 1, 3 do queue:push(i) end
+      local begun, ended, stopped = 0, 0, false
+      local counts = assert(queue:work(function()
+        begun = begun + 1
+        while begun < 3 do client:ping() end
+        stopped = true
+        for _ = 1, 20 do client:ping() end
+        ended = ended + 1
+      end, { concurrency = 3, stop = function() return stopped end }))
+      assert.equal(3, ended)
+      assert.same({ done = 3, failed = 0, lost = 0, released = 0 }, counts)
+    end)
+
+    it("raises what stop or on_error raises, after all that runs has ended", function()
+      for i = 1, 5 do queue:push(i) end
+      local asked, running = 0, 0
+      helper.assert_raises("no more", function()
+        queue:work(function()
+          running = running + 1
+          for _ = 1, 20 do client:ping() end
+          running = running - 1
+        end, { concurrency = 3, stop = function()
+          asked = asked + 1
+          if asked > 4 then error("no more", 0) end
+        end })
+      end)
+      assert.equal(0, running)
+    end)
+  end
 
   it("buries a job whose payload cannot be decoded", function()
     client:queue("q", { codec = "string" }):push("{ no json")
@@ -392,12 +443,13 @@ describe("queue:work", function()
     queue:push("x")
     queue:push("y")
     local told, ran = {}, 0
+    local direct = assert(redmoon.connect(helper.server().url, { loop = "blocking" })) -- a hook cannot wait in a loop
     local function stand_still(yes)
-      assert(client:call("REPLICAOF", yes and "127.0.0.1" or "NO", yes and "1" or "ONE"))
+      assert(direct:call("REPLICAOF", yes and "127.0.0.1" or "NO", yes and "1" or "ONE"))
     end
     stand_still(true)
     local hook
-    queue = client:queue("q", { lease = 2 })
+    queue = client:queue("q", { lease = 10 })
     local counts = assert(queue:work(function(job)
       ran = ran + 1
       if job.payload == "x" then return end
@@ -414,6 +466,7 @@ describe("queue:work", function()
     assert.same({ done = 2, failed = 0, lost = 0, released = 0 }, counts)
     assert.equal(2, ran)
     hook:close()
+    direct:close()
   end)
 
   it("ends when jobs cannot be had", function()

@@ -48,6 +48,12 @@ static const char *const steps[] = {
     "local f = assert(client:audit_fix{match = 'hun*', ttl = 50, dry_run = false})\n"
     "for _, k in ipairs(f.keys) do assert(client:audit_undo(k.key, k.expires)) end",
     "local lock <close> = assert(client:lock('l'))  assert(lock:extend(5))  assert(lock.token and lock.fence)",
+    "local c <close> = assert(client:cache{name = 'm', ttl = 5, on_error = 'error', seal_key = ('k'):rep(32)})\n"
+    "assert(c:set('a', {1}))  assert(assert(c:get('a', error))[1] == 1)\n"
+    "local v, why = c:get('b', function(key) return {key} end)  assert(v, why)  assert(v[1] == 'b')\n"
+    "local l, fault = c:get_many({'a', 'b', 'd'}, function(keys) return {d = keys[1]} end)  assert(l, fault)\n"
+    "for i = 1, 3 do assert(not redmoon.is_error(l[i]), tostring(l[i])) end  assert(l[3] == 'd')\n"
+    "local p, what = c:peek('d')  assert(p, what)  assert(c:delete('d'))  assert(c:stats().loads)",
     "local s <close> = assert(client:semaphore('s', {permits = 1}))\n"
     "local permit <close> = assert(s:acquire(1, {request_id = tostring(math.random(1 << 60))}))\n"
     "assert(permit:extend())  assert(assert(s:stats()).in_use == 1)  assert(permit:release())",

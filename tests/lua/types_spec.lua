@@ -54,6 +54,7 @@ describe("the definitions for the language server", function()
 
   it("know the methods of all other objects, and only those", function()
     local objects = {
+      cache = assert(client:cache { name = "c", ttl = 1 }),
       counter = assert(client:counter("c")),
       blocklist = assert(client:blocklist("b")),
       json = redmoon.json,
@@ -68,6 +69,8 @@ describe("the definitions for the language server", function()
       rwlock = assert(client:rwlock("l")),
       stream_queue = assert(client:stream_queue("q")),
       semaphore = assert(client:semaphore("s", { permits = 1 })),
+      subscription = assert(client:subscribe {}),
+      topic = assert(client:topic("t")),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
@@ -75,6 +78,7 @@ describe("the definitions for the language server", function()
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
     assert(objects.queue:push(1))
     objects.job = assert(objects.queue:pop())
+    objects.topic_reader = assert(objects.topic:subscribe())
     objects.permit = assert(objects.semaphore:acquire())
     objects.stream_queue:push(1)
     objects.stream_job = assert(objects.stream_queue:pop())

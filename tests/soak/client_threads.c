@@ -2,7 +2,7 @@
 /* Eight threads on four connections of one client: 100,000 tagged calls with random deadlines, cancelled
  * operations, pipelines and increments, while connections are killed from outside; at the end the client is shut
  * down under load. No reply may reach the wrong call, and every outcome that was reported must agree with what the
- * server executed.  Then the same over TLS, with a tenth of the calls.
+ * server executed.  Then the same over TLS, with a tenth of the calls; and with sixteen threads that share the connections.
  *
  *      SEED=<n> REDMOON_SOAK_CALLS=<n> client_threads
  */
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS = 8, CONNECTIONS = 4, CALLS = 100000, TLS_SHARE = 10, VIEWS = 4, CALLS_PER_KILL = 100 };
+enum { THREADS = 8, SHARING_THREADS = 16, CONNECTIONS = 4, CALLS = 100000, TLS_SHARE = 10, VIEWS = 4, CALLS_PER_KILL = 100 };
 static const int64_t view_timeouts_ms[VIEWS] = {1, 3, 10, 20000};
 
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -183,8 +183,9 @@ static void *work(void *arg) {
   return NULL;
 }
 
-static redmoon_client *open_client(const redis_server *server, bool tls, int64_t pool_size) {
+static redmoon_client *open_client(const redis_server *server, bool tls, bool multiplex, int64_t pool_size) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.multiplex = multiplex;
   char url[300];
   snprintf(url, sizeof url, "%s", redis_server_url(server));
   if (tls) {
@@ -203,8 +204,8 @@ static redmoon_client *open_client(const redis_server *server, bool tls, int64_t
   return client;
 }
 
-static void open_all(shared *all, const redis_server *server, bool tls) {
-  all->client = open_client(server, tls, CONNECTIONS);
+static void open_all(shared *all, const redis_server *server, bool tls, bool multiplex) {
+  all->client = open_client(server, tls, multiplex, CONNECTIONS);
   for (int i = 0; i < VIEWS; i++) {
     redmoon_call_options call = REDMOON_CALL_OPTIONS_INIT;
     call.timeout_ms = view_timeouts_ms[i];
@@ -250,9 +251,9 @@ static void check(bool ok, const char *what) {
   printf("%s: %s\n", ok ? "ok" : "NOT OK", what);
 }
 
-static void judge(const worker *workers, const shared *all, int kills, int64_t count) {
+static void judge(const worker *workers, int count_of_workers, const shared *all, int kills, int64_t count) {
   worker sum = {0};
-  for (int i = 0; i < THREADS; i++) {
+  for (int i = 0; i < count_of_workers; i++) {
     const worker *w = &workers[i];
     sum.done += w->done;
     sum.answered += w->answered;
@@ -278,20 +279,21 @@ static void judge(const worker *workers, const shared *all, int kills, int64_t c
   check(stats.total == 0 && stats.in_use == 0 && stats.waiting == 0, "no connection is left after the shutdown");
 }
 
-static void run(const redis_server *server, bool tls, uint64_t seed, long calls) {
+static void run(const redis_server *server, bool tls, bool multiplex, uint64_t seed, long calls) {
   shared all = {.limit = calls};
-  printf("%s:\n", tls ? "TLS" : "unix socket");
+  int count = multiplex ? SHARING_THREADS : THREADS;
+  printf("%s%s:\n", tls ? "TLS" : "unix socket", multiplex ? ", multiplexed" : "");
   free(redis_server_ask(server, NULL, "SET count 0"));
-  open_all(&all, server, tls);
-  worker workers[THREADS];
-  pthread_t threads[THREADS];
-  for (int i = 0; i < THREADS; i++) {
+  open_all(&all, server, tls, multiplex);
+  worker workers[SHARING_THREADS];
+  pthread_t threads[SHARING_THREADS];
+  for (int i = 0; i < count; i++) {
     workers[i] = (worker){.all = &all, .rng = seed + (uint64_t)i * 7919 + 1, .number = i};
     if (pthread_create(&threads[i], NULL, work, &workers[i]) != 0) abort();
   }
   int kills = disturb(&all, server);
-  for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
-  judge(workers, &all, kills, count_on_server(server));
+  for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
+  judge(workers, count, &all, kills, count_on_server(server));
   for (int i = 0; i < VIEWS; i++) redmoon_client_close(all.views[i]);
   redmoon_client_close(all.client);
 }
@@ -306,8 +308,10 @@ int main(void) {
   if (c == NULL) return 1;
   redis_server *server = redis_server_start(
       &(redis_server_options){.tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file});
-  run(server, false, seed, calls);
-  run(server, true, seed, calls / TLS_SHARE);
+  for (int multiplex = 0; multiplex <= 1; multiplex++) {
+    run(server, false, multiplex, seed, calls);
+    run(server, true, multiplex, seed, calls / TLS_SHARE);
+  }
   redis_server_stop(server);
   printf("%d passed, %d failed, 0 skipped\n", passed, failed);
   return failed == 0 ? 0 : 1;

@@ -269,10 +269,11 @@ static void certificate_and_key_come_together(void **state) {
   expect_refused("rediss://h?tls_key_file=a", NULL, "option 'tls_key_file' needs 'tls_cert_file'");
 }
 
-static void multiplexing_is_refused_and_a_cluster_has_one_database(void **state) {
+static void multiplexing_is_asked_for_and_a_cluster_has_one_database(void **state) {
   (void)state;
-  expect_refused("redis://h?multiplex=true", NULL, "multiplexing is not available in this version");
-  rm_config_free(made("redis://h?multiplex=false", NULL));
+  rm_config *c = made("redis://h?multiplex=true", NULL);
+  assert_int_equal(c->multiplex, 1);
+  rm_config_free(c);
   expect_refused("redis+cluster://h/1", NULL, "a cluster has only database 0");
   rm_config_free(made("redis+cluster://h/0", NULL));
 }
@@ -352,7 +353,7 @@ int main(void) {
       TEST(tls_options_need_a_tls_scheme),
       TEST(tls_verifies_unless_told_otherwise_by_name),
       TEST(certificate_and_key_come_together),
-      TEST(multiplexing_is_refused_and_a_cluster_has_one_database),
+      TEST(multiplexing_is_asked_for_and_a_cluster_has_one_database),
       TEST(sentinel_and_cluster_configs_hold_all_addresses),
       TEST(refusals_without_an_error_to_fill_are_quiet),
       TEST(every_refused_allocation_is_reported_and_leaks_nothing),

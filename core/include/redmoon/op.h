@@ -2,6 +2,7 @@
 /** Operations: anything that talks to Redis, as a state machine that never blocks.
  *
  *     start -> step -> wants {fd, read|write, until} -> step -> ... -> done -> finish
+ *                      wants {load}: the caller's part, then step
  *
  *  Every blocking function `redmoon_x(...)` has a twin `redmoon_x_start(..., redmoon_op **op, redmoon_error *)`
  *  with the same out-parameters: they are written when the operation is finished with status 0, and must stay
@@ -21,7 +22,11 @@ extern "C" {
 /** Thread class: one thread at a time. */
 typedef struct redmoon_op redmoon_op;
 
-enum { REDMOON_WANT_READ = 1, REDMOON_WANT_WRITE = 2 };
+enum {
+  REDMOON_WANT_READ = 1,
+  REDMOON_WANT_WRITE = 2,
+  REDMOON_WANT_LOAD = 4 /**< no waiting: the caller is to load something for it (redmoon/cache.h); fd is -1 */
+};
 
 typedef struct redmoon_wants {
   int fd;             /**< what to poll; -1: only time has to pass */

@@ -55,7 +55,7 @@ typedef struct redmoon_options {
   redmoon_tls_options tls;
   int64_t default_ttl_ms;     /**< none; lifetime for redmoon.set without one (Lua) */
   const char *key_prefix;     /**< "redmoon"; first part of the keys of all patterns */
-  int64_t multiplex;          /**< 0 */
+  int64_t multiplex;          /**< 0; 1: many callers share a few connections, docs/multiplexing.md */
   int64_t max_reply_size;     /**< 536,870,912 bytes; also bounds elements and depth */
   const char *read_from;      /**< "primary" */
 } redmoon_options;

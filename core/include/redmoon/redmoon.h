@@ -8,6 +8,7 @@
 
 #include <redmoon/audit.h>
 #include <redmoon/blocklist.h>
+#include <redmoon/cache.h>
 #include <redmoon/client.h>
 #include <redmoon/command.h>
 #include <redmoon/counter.h>
@@ -29,6 +30,8 @@
 #include <redmoon/sessions.h>
 #include <redmoon/semaphore.h>
 #include <redmoon/stream_queue.h>
+#include <redmoon/subscription.h>
+#include <redmoon/topic.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/call_internal.h"
+#include "engine/mux.h"
 
 #include <stdio.h>
 
@@ -37,9 +38,11 @@ void rm_call_give_up(rm_call *call) {
   if (call->state != CALL_IDLE && call->state != CALL_ENDED) {
     if (call->state == CALL_EXCHANGE) rm_exchange_judge(call);
     heed_fork(call);
+    if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
     rm_borrow_cancel(&call->borrow, rm_clock_now_us());
   }
   call->state = CALL_ENDED;
+  rm_mux_exit(call);
 }
 
 void rm_call_reset(rm_call *call) {
@@ -73,6 +76,8 @@ void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {
 
 void rm_call_fini(rm_call *call) {
   heed_fork(call);
+  if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
+  rm_mux_exit(call);
   rm_borrow_cancel(&call->borrow, rm_clock_now_us());
   rm_lease_fini(&call->borrow.lease);
   rm_request_fini(&call->request);
@@ -89,7 +94,8 @@ static const char *instead_of(const rm_command *command) {
       {"MULTI", "a transaction"},      {"EXEC", "a transaction"},       {"DISCARD", "a transaction"},
       {"WATCH", "a transaction"},      {"UNWATCH", "a transaction"},    {"SELECT", "the option 'database'"},
       {"AUTH", "the option 'password'"}, {"HELLO", "the option 'protocol'"}, {"CLIENT SETNAME", "the option 'client_name'"},
-      {"READONLY", "the option 'read_from'"}};
+      {"READONLY", "the option 'read_from'"}, {"SUBSCRIBE", "a subscription"},  {"PSUBSCRIBE", "a subscription"},
+      {"SSUBSCRIBE", "a subscription"}};
   for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
     if (strcmp(table[i][0], command->name) == 0) return table[i][1];
   return "a connection of your own";
@@ -195,20 +201,24 @@ static int prepare(rm_call *call, int64_t now_us) {
 }
 
 /* A thread that blocks in one operation can have no other under way; one that steps many is nobody in particular. */
-static uintptr_t owner_of(const rm_call *call) {
+uintptr_t rm_call_owner(const rm_call *call) {
   if (call->op.owner != 0) return call->op.owner;
   return call->op.may_block ? (uintptr_t)pthread_self() : 0;
 }
 
 static int begin_attempt(rm_call *call, int64_t now_us) {
   call->attempt++;
-  call->state = CALL_BORROW;
+  call->state = CALL_BORROW; /* of a connection of its own, or of a shared one */
   /* A dial that had no time would hold off those of other calls. */
   if (now_us >= call->deadline_us)
     return rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_POOL,
                          "the deadline was over before a connection was asked for");
   if (rm_call_is_holding(call)) return RM_DONE;
-  return rm_borrow_start(&call->borrow, call->op.client->core, owner_of(call), now_us, call->deadline_us,
+  if (rm_mux_join(call, now_us)) {
+    call->state = CALL_SHARED;
+    return RM_WAIT;
+  }
+  return rm_borrow_start(&call->borrow, call->op.client->core, rm_call_owner(call), now_us, call->deadline_us,
                          &call->op.error);
 }
 
@@ -263,6 +273,7 @@ static void report(rm_call *call, int status, int64_t now_us) {
 
 static int end(rm_call *call, int status, int64_t now_us) {
   call->state = CALL_ENDED;
+  rm_mux_exit(call);
   if (status == RM_DONE) {
     now_us = rm_clock_now_us();
     if (call->op.error.status != 0) rm_error_clear(&call->op.error); /* of an attempt before the one that went well */
@@ -276,6 +287,8 @@ static int end(rm_call *call, int status, int64_t now_us) {
 static int give_up_with_error(rm_call *call, int64_t now_us) {
   if (call->state == CALL_EXCHANGE)
     rm_exchange_fail(call, RM_CLOSE_SHUTDOWN, now_us);
+  else if (call->slot != NULL)
+    rm_mux_leave(call, now_us);
   else
     rm_borrow_cancel(&call->borrow, now_us);
   return rm_call_attempt_failed(call, now_us);
@@ -290,6 +303,7 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
     rm_error_clear(&op->error);
     if ((rc = prepare(call, now_us)) < 0) return rc;
     if (call->request.count == 0) return RM_DONE;
+    rm_mux_enter(call);
     call->state = CALL_BACKOFF; /* one that is over: the first attempt begins below */
     call->backoff_until_us = now_us;
   }
@@ -317,7 +331,7 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
         if (rc == RM_DONE) rm_exchange_begin(call, now_us);
         break;
       default:
-        rc = rm_exchange_step(call, now_us);
+        rc = call->state == CALL_SHARED ? rm_mux_step(call, now_us) : rm_exchange_step(call, now_us);
         if (rc == RM_WAIT) return RM_WAIT;
         if (rc == RM_DONE) {
           rc = answered(call, now_us);

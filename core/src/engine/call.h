@@ -4,8 +4,9 @@
  *      format into call->request, rm_call_end() for each; then drive
  *
  *      IDLE -> BORROW -> EXCHANGE -> ended
- *                ^           | failed, and every unanswered command may be repeated
- *                +- BACKOFF -+
+ *        |       ^           | failed, and every unanswered command may be repeated
+ *        |       +- BACKOFF -+
+ *        +-> SHARED (multiplexing, engine/mux.h) in the place of both
  *
  *  Reusable: rm_call_reset() makes it ready for the next request and keeps its memory. */
 #ifndef RM_ENGINE_CALL_H
@@ -40,6 +41,8 @@ typedef struct rm_call {
   size_t results_cap;
   rm_result one;
   rm_borrow borrow;
+  struct rm_lane *lane;      /* of a shared connection, while it is in one */
+  struct rm_mux_slot *slot;  /* in it */
   redmoon_bytes script;    /* source behind a lone EVALSHA: sent by EVAL when the server answers NOSCRIPT */
   size_t answered;         /* marks answered: a prefix */
   size_t sent, maybe_sent; /* offsets in the request: taken by the socket; perhaps on the wire */
@@ -53,6 +56,7 @@ typedef struct rm_call {
   bool began_held;         /* this one began on a connection that was held: it cannot move to another */
   bool whole;              /* the commands mean nothing one by one: another attempt sends all of them again */
   bool blocks;             /* a mark is RM_CALL_BLOCKING */
+  bool counted;            /* among those under way, for multiplexing */
   bool listening;          /* the request was sent in an earlier step: a receive may find something */
   bool saw_error, redialled;
   bool was_unknown;        /* an attempt that failed may have been executed */

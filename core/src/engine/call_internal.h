@@ -6,7 +6,7 @@
 #include "engine/call.h"
 #include "engine/core.h"
 
-enum { CALL_IDLE, CALL_BORROW, CALL_EXCHANGE, CALL_BACKOFF, CALL_ENDED };
+enum { CALL_IDLE, CALL_BORROW, CALL_EXCHANGE, CALL_SHARED, CALL_BACKOFF, CALL_ENDED };
 
 /* exchange.c: sends and receives on the borrowed connection.  RM_DONE: every command was answered; RM_WAIT; or negative
  * with op.error, and the connection is closed. */
@@ -16,6 +16,17 @@ int rm_exchange_step(rm_call *call, int64_t now_us);
 void rm_exchange_judge(rm_call *call);
 /** The attempt has failed with op.error: the connection is closed, and every unanswered command is judged. */
 int rm_exchange_fail(rm_call *call, rm_close_reason why, int64_t now_us);
+
+/** Takes the whole frames that were received.  1: all answered; 0: more to come; negative with op.error. */
+int rm_exchange_take(rm_call *call, rm_conn *conn);
+/** An attempt on a connection that is shared: adds what is to be sent to `out`.  0 or NOMEM. */
+int rm_exchange_copy(rm_call *call, const rm_conn *conn, rm_buffer *out);
+/** Of what was copied the first `count` bytes may be on the wire. */
+void rm_exchange_note_sent(rm_call *call, size_t count);
+/** How many replies are still to come of what was copied. */
+size_t rm_exchange_due(const rm_call *call);
+/** Who it is that borrows; 0: nobody knows. */
+uintptr_t rm_call_owner(const rm_call *call);
 
 /* retry.c */
 /** How long a call may wait on the server by its own arguments, in us; RM_FOREVER for ever. */

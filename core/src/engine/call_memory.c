@@ -17,7 +17,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(ptr, len) ((void)(ptr), (void)(len))
 #endif
 
-enum { SPARE_BYTES = 2048, KEEP_BYTES = 4096 }; /* of an operation; of each buffer */
+enum { SPARE_BYTES = 3072, KEEP_BYTES = 4096 }; /* of an operation; of each buffer */
 
 void *rm_call_new(redmoon_client *client, size_t size) {
   rm_buffer bytes = {0};
@@ -54,6 +54,7 @@ void rm_call_delete(rm_call *call) {
     rm_free(call);
     return;
   }
+  rm_call_give_up(call); /* a lane might still send from its request */
   rm_buffer bytes = call->request.bytes;
   rm_arena arena = call->arena;
   call->request.bytes = (rm_buffer){0};

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "engine/core.h"
+#include "engine/driven.h"
 #include "engine/script.h"
 
 #include <redmoon/version.h>
@@ -124,6 +125,7 @@ void redmoon_client_stats(const redmoon_client *client, redmoon_stats *out) {
     const uint64_t *add = (const uint64_t *)(const void *)&one;
     for (size_t f = 0; f < sizeof one / sizeof *add; f++) sum[f] += add[f];
   }
+  out->subscriptions = rm_driven_count(client->core);
 }
 
 int redmoon_client_metrics(const redmoon_client *client, char **text, size_t *len, redmoon_error *err) {
@@ -172,4 +174,8 @@ const char *rm_client_key_prefix(const redmoon_client *client) {
 
 void rm_client_count(redmoon_client *client, const char *pattern, const char *result) {
   rm_metrics_count(&client->core->metrics, pattern, result);
+}
+
+_Atomic uint64_t *rm_client_counter(redmoon_client *client, const char *pattern, const char *result) {
+  return rm_metrics_counter(&client->core->metrics, pattern, result);
 }

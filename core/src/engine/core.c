@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "engine/call.h"
+#include "engine/mux.h"
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -61,12 +62,14 @@ static void start_afresh(rm_core *core) {
   if (atomic_load(&core->closed)) rm_event_signal(&core->closing);
   rm_keeper_forked(&core->keeper);
   rm_hooks_forked(&core->hooks);
+  rm_flights_forked(&core->flights);
   rm_resolver_forked(core->dialer.resolver);
   rm_random_store_forked(&core->random);
   rm_random_hex(core->token, 8);
   size_t count;
   rm_node *nodes = rm_route_nodes(core->route, &count);
   for (size_t i = 0; i < count; i++) rm_pool_forked(nodes[i].pool);
+  if (core->mux != NULL) rm_mux_forked(core->mux);
 }
 
 void rm_core_check_fork_slow(rm_core *core) {
@@ -93,10 +96,12 @@ static void upkeep_due(void *ctx) { (void)rm_keeper_wake(ctx); }
 static void destroy(rm_core *core) {
   rm_keeper_fini(&core->keeper);
   rm_call_drop_spare(core);
+  rm_mux_free(core->mux);
   rm_route_free(core->route);
   rm_resolver_unref(core->dialer.resolver);
   rm_tls_free(core->tls);
   rm_hooks_fini(&core->hooks);
+  rm_flights_fini(&core->flights);
   rm_metrics_fini(&core->metrics);
   rm_event_close(&core->closing);
   if (core->fork_mark != NULL) munmap(core->fork_mark, (size_t)sysconf(_SC_PAGESIZE));
@@ -115,6 +120,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   core->closing = (rm_event)RM_EVENT_INIT;
   rm_keeper_init(&core->keeper);
   rm_hooks_init(&core->hooks);
+  rm_flights_init(&core->flights);
   core->fork_mark = new_fork_mark();
   atomic_init(&core->pid, (long)getpid());
   rm_random_hex(core->token, 8);
@@ -132,6 +138,10 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   core->dialer.tls = core->tls;
   rm_pool_hooks hooks = {rm_conn_is_reusable, rm_core_close_conn, upkeep_due, core};
   if ((rc = rm_route_new(core->config, &hooks, &core->route, err)) != 0) goto fail;
+  if (core->config->multiplex != 0 && (core->mux = rm_mux_new(core, core->config->pool_size)) == NULL) {
+    rc = rm_fail_nomem(err);
+    goto fail;
+  }
   if (core->config->min_idle > 0) (void)rm_keeper_wake(core);
   *out = core;
   return 0;
@@ -149,6 +159,7 @@ void rm_core_shutdown(rm_core *core) {
   size_t count;
   rm_node *nodes = rm_route_nodes(core->route, &count);
   for (size_t i = 0; i < count; i++) rm_pool_shutdown(nodes[i].pool, rm_clock_now_us());
+  if (core->mux != NULL) rm_mux_shutdown(core->mux);
   rm_keeper_stop(&core->keeper);
 }
 

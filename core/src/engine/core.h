@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /** What all handles of one client share.
  *
- *  Lock order: none of these locks is ever held while another is taken, nor across I/O, a hook or a call:
- *  pool mutex, keeper mutex, hooks mutex. */
+ *  Lock order: none of these locks is ever held across I/O, a hook or a call, nor while another is taken, but for the
+ *  pool's, which is taken inside a lane's: lane mutexes (engine/mux.h), pool mutex, keeper mutex, hooks mutex, flights
+ *  mutex. */
 #ifndef RM_ENGINE_CORE_H
 #define RM_ENGINE_CORE_H
 
 #include "base/event.h"
 #include "base/random.h"
+#include "engine/flights.h"
 #include "engine/hooks.h"
 #include "engine/keeper.h"
 #include "engine/metrics.h"
@@ -24,6 +26,7 @@ typedef struct rm_core {
   rm_tls *tls;
   rm_dialer dialer;
   rm_route *route;
+  struct rm_mux *mux; /* NULL: every call has a connection of its own */
   rm_event closing;   /* readable once shut down */
   atomic_bool closed;
   atomic_int *fork_mark; /* in a page that the kernel wipes in a forked child; NULL: ask getpid() */
@@ -35,6 +38,7 @@ typedef struct rm_core {
   rm_hooks hooks;
   rm_metrics metrics;
   rm_keeper keeper;
+  rm_flights flights;
 } rm_core;
 
 /** Call settings, resolved, in microseconds. Immutable. */

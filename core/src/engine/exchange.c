@@ -32,14 +32,19 @@ static size_t mark_due(rm_call *call) {
   return call->again < call->resumed ? call->again : call->answered;
 }
 
-void rm_exchange_begin(rm_call *call, int64_t now_us) {
-  call->state = CALL_EXCHANGE;
-  call->client_id = call->borrow.lease.conn->client_id;
-  call->protocol = call->borrow.lease.conn->protocol;
+/* An attempt begins on this connection. */
+static void begin_on(rm_call *call, const rm_conn *conn) {
+  call->client_id = conn->client_id;
+  call->protocol = conn->protocol;
   if (call->whole) call->answered = 0;
   call->resumed = call->answered;
   call->again = call->sent = 0;
   piece_end(call, &call->sent);
+}
+
+void rm_exchange_begin(rm_call *call, int64_t now_us) {
+  call->state = CALL_EXCHANGE;
+  begin_on(call, call->borrow.lease.conn);
   call->maybe_sent = call->sent;
   call->send_by_us = now_us + call->op.client->settings.write_timeout_us;
   call->receive_by_us = RM_FOREVER;
@@ -75,13 +80,11 @@ static int timed_out(rm_call *call, int64_t now_us) {
   return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
 }
 
-static int take_replies(rm_call *call);
-
 /* The peer takes no more.  What it had answered before still counts, and may say why. */
 static int send_failed(rm_call *call, int64_t now_us) {
   redmoon_error why = call->op.error, ignored;
   why.phase = REDMOON_PHASE_SEND;
-  while (rm_conn_receive(call->borrow.lease.conn, false, &ignored) > 0 && take_replies(call) == 0) {
+  while (rm_conn_receive(call->borrow.lease.conn, false, &ignored) > 0 && rm_exchange_take(call, call->borrow.lease.conn) == 0) {
   }
   call->op.error = why;
   return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
@@ -143,9 +146,7 @@ int rm_call_adopt(rm_call *call, size_t index, redmoon_reply *reply) {
   return call->protocol == 2 ? reshape(call, index, reply) : 0;
 }
 
-/* Takes the whole frames that were received.  1: all answered; 0: more to come; negative. */
-static int take_replies(rm_call *call) {
-  rm_conn *conn = call->borrow.lease.conn;
+int rm_exchange_take(rm_call *call, rm_conn *conn) {
   while (call->answered < call->request.count) {
     redmoon_reply *reply;
     int rc = rm_conn_next(conn, &call->arena, &reply, &call->op.error);
@@ -199,7 +200,7 @@ static int receive_some(rm_call *call, bool wait, int64_t now_us, int *events) {
     }
     int rc = 0;
     if (n > 0)
-      rc = take_replies(call);
+      rc = rm_exchange_take(call, conn);
     else if (n == RM_IO_EOF)
       rc = rm_fail_phase(&call->op.error, REDMOON_EIO, REDMOON_PHASE_RECEIVE, "%s closed the connection", conn->address);
     else
@@ -234,4 +235,35 @@ int rm_exchange_step(rm_call *call, int64_t now_us) {
   if (now_us >= by) return timed_out(call, now_us);
   call->op.wants = (rm_wants){call->borrow.lease.conn->fd, events | REDMOON_WANT_READ, by};
   return RM_WAIT;
+}
+
+/* On a connection that is shared. */
+
+int rm_exchange_copy(rm_call *call, const rm_conn *conn, rm_buffer *out) {
+  begin_on(call, conn);
+  const char *bytes = rm_buffer_begin(&call->request.bytes);
+  size_t total = rm_buffer_len(&call->request.bytes);
+  for (size_t at = call->sent, end; at < total; at = end) {
+    end = piece_end(call, &at);
+    if (at < end && rm_buffer_append(out, bytes + at, end - at) != 0) return REDMOON_ENOMEM;
+  }
+  call->sent = call->maybe_sent = total; /* as far as the replies are concerned */
+  return 0;
+}
+
+void rm_exchange_note_sent(rm_call *call, size_t count) {
+  size_t at = 0;
+  while (count > 0 && at < rm_buffer_len(&call->request.bytes)) {
+    size_t end = piece_end(call, &at), piece = end - at;
+    if (piece > count) piece = count;
+    at += piece;
+    count -= piece;
+  }
+  call->maybe_sent = at;
+}
+
+size_t rm_exchange_due(const rm_call *call) {
+  size_t due = call->request.count - call->answered;
+  for (size_t i = call->again; i < call->resumed; i++) due += is_again(call, i);
+  return due;
 }

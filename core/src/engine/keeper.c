@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The keeper thread: closes idle connections in time, keeps min_idle of them ready, and steps the renewals, also while it
- * dials. */
+/* The keeper thread: closes idle connections in time, keeps min_idle of them ready, and steps the renewals and the links of
+ * subscriptions, also while it dials. */
 #include "engine/keeper.h"
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/core.h"
+#include "engine/driven.h"
 #include "engine/renewal.h"
 
 #include <poll.h>
@@ -15,6 +16,8 @@ static void init(rm_keeper *keeper) {
   pthread_mutex_init(&keeper->lock, NULL);
   pthread_cond_init(&keeper->idle, NULL);
   rm_list_init(&keeper->renewals);
+  rm_list_init(&keeper->driven);
+  keeper->driven_count = 0;
   keeper->wake = (rm_event)RM_EVENT_INIT;
   keeper->started = keeper->stopping = keeper->due = false;
 }
@@ -31,20 +34,28 @@ void rm_keeper_fini(rm_keeper *keeper) {
 }
 
 void rm_keeper_forked(rm_keeper *keeper) {
+  rm_driven_forked(keeper);
   rm_event_close(&keeper->wake);
   keeper->generation++;
   init(keeper);
 }
 
-/* Waits for `wants`, a wake-up, the shutdown, or the operations of renewals. */
+/* Steps what is not of the pools.  Returns when to come again. */
+static int64_t serve(rm_core *core) { return rm_min64(rm_renewals_step(core), rm_driven_step(core)); }
+
+/* Waits for `wants`, a wake-up, the shutdown, the operations of renewals, or the links of subscriptions. */
 static void wait_for(rm_core *core, const rm_wants *wants) {
   rm_keeper *keeper = &core->keeper;
-  struct pollfd fds[3 + RM_RENEWALS_AT_ONCE] = {{.fd = keeper->wake.fd, .events = POLLIN},
-                                                {.fd = core->closing.fd, .events = POLLIN},
-                                                rm_poll_wants(wants)};
+  struct pollfd fds[3 + RM_RENEWALS_AT_ONCE + RM_DRIVEN_MAX]; /* 8 KB; what is not used is not written */
+  fds[0] = (struct pollfd){.fd = keeper->wake.fd, .events = POLLIN};
+  fds[1] = (struct pollfd){.fd = core->closing.fd, .events = POLLIN};
+  fds[2] = rm_poll_wants(wants);
   nfds_t count = 3 + (nfds_t)rm_renewals_wants(core, fds + 3);
-  if (poll(fds, count, rm_poll_timeout_ms(rm_clock_now_us(), wants->until_us)) > 0 && fds[0].revents != 0)
-    rm_event_clear(&keeper->wake);
+  const struct pollfd *links = fds + count;
+  count += (nfds_t)rm_driven_wants(core, fds + count);
+  if (poll(fds, count, rm_poll_timeout_ms(rm_clock_now_us(), wants->until_us)) <= 0) return;
+  if (fds[0].revents != 0) rm_event_clear(&keeper->wake);
+  if (fds + count > links) rm_driven_polled(core, links);
 }
 
 /* One dial for min_idle, start to end; a shutdown of the client ends it early. */
@@ -59,7 +70,7 @@ static void dial_one(rm_core *core, rm_node *node) {
   int rc = rm_connect_start(&core->dialer, node->address, began,
                             rm_deadline_us(began, core->config->connect_timeout_ms), &connect, &err);
   while (rc >= 0 && (rc = rm_connect_step(connect, rm_clock_now_us(), &wants, &conn, &err)) == RM_WAIT) {
-    wants.until_us = rm_min64(wants.until_us, rm_renewals_step(core));
+    wants.until_us = rm_min64(wants.until_us, serve(core));
     wait_for(core, &wants);
     if (atomic_load(&core->closed)) rc = rm_fail_closed(&err);
   }
@@ -110,9 +121,10 @@ static void *run(void *arg) {
   bool due = true;
   while (!is_stopping(&core->keeper, &due)) {
     if (due || rm_clock_now_us() >= upkeep_us) upkeep_us = upkeep(core);
-    wait_for(core, &(rm_wants){-1, 0, rm_min64(upkeep_us, rm_renewals_step(core))});
+    wait_for(core, &(rm_wants){-1, 0, rm_min64(upkeep_us, serve(core))});
   }
   rm_renewals_give_up(core);
+  rm_driven_end(core);
   return NULL;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /** The keeper: the one background thread of a client.  Started at the first need; does what upkeep the pools say is
- *  due, and drives the renewals of patterns (engine/renewal.h); never touches Lua. */
+ *  due, drives the renewals of patterns (engine/renewal.h) and the links of subscriptions (engine/driven.h); never touches
+ *  Lua. */
 #ifndef RM_ENGINE_KEEPER_H
 #define RM_ENGINE_KEEPER_H
 
@@ -18,6 +19,8 @@ typedef struct rm_keeper {
   rm_event wake;        /* there once the thread was started */
   pthread_t thread;
   rm_list renewals;
+  rm_list driven;
+  size_t driven_count;
   unsigned generation;  /* counts forks */
   bool started, stopping, due;
 } rm_keeper;

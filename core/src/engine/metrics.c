@@ -57,23 +57,27 @@ void rm_metrics_command(rm_metrics *metrics, unsigned command, int64_t latency_u
   add(&metric->sum_us, (uint64_t)latency_us);
 }
 
-void rm_metrics_count(rm_metrics *metrics, const char *pattern, const char *result) {
+_Atomic uint64_t *rm_metrics_counter(rm_metrics *metrics, const char *pattern, const char *result) {
   rm_counter_metric *head = atomic_load(&metrics->counters);
   rm_counter_metric *fresh = NULL;
   for (;;) {
     for (rm_counter_metric *c = head; c != NULL; c = c->next) {
       if (strcmp(c->pattern, pattern) != 0 || strcmp(c->result, result) != 0) continue;
-      add(&c->value, 1);
       rm_free(fresh);
-      return;
+      return &c->value;
     }
-    if (fresh == NULL && (fresh = rm_calloc(1, sizeof *fresh)) == NULL) return;
+    if (fresh == NULL && (fresh = rm_calloc(1, sizeof *fresh)) == NULL) return NULL;
     fresh->pattern = pattern;
     fresh->result = result;
-    atomic_init(&fresh->value, 1);
+    atomic_init(&fresh->value, 0);
     fresh->next = head;
-    if (atomic_compare_exchange_strong(&metrics->counters, &head, fresh)) return;
+    if (atomic_compare_exchange_strong(&metrics->counters, &head, fresh)) return &fresh->value;
   }
+}
+
+void rm_metrics_count(rm_metrics *metrics, const char *pattern, const char *result) {
+  _Atomic uint64_t *counter = rm_metrics_counter(metrics, pattern, result);
+  if (counter != NULL) add(counter, 1);
 }
 
 static void put(rm_buffer *out, int *status, const char *format, ...) REDMOON_PRINTF(3, 4);
@@ -100,6 +104,7 @@ static void put_pool(const redmoon_stats *stats, rm_buffer *out, int *status) {
   put_gauge(out, status, "idle", stats->idle);
   put_gauge(out, status, "in_use", stats->in_use);
   put_gauge(out, status, "waiting", stats->waiting);
+  put_gauge(out, status, "subscriptions", stats->subscriptions);
   put_counter(out, status, "pool_hits", stats->hits);
   put_counter(out, status, "pool_misses", stats->misses);
   put_counter(out, status, "pool_timeouts", stats->timeouts);

@@ -34,6 +34,8 @@ int rm_metrics_init(rm_metrics *metrics);
 void rm_metrics_fini(rm_metrics *metrics);
 /** A command ended; `latency_us` < 0: not measured (it travelled in a pipeline).  Without memory it is not counted. */
 void rm_metrics_command(rm_metrics *metrics, unsigned command, int64_t latency_us, bool failed);
+/** The counter that rm_metrics_count adds to; it lives as long as `metrics`.  NULL without memory. */
+_Atomic uint64_t *rm_metrics_counter(rm_metrics *metrics, const char *pattern, const char *result);
 void rm_metrics_count(rm_metrics *metrics, const char *pattern, const char *result);
 /** Prometheus text. 0 or REDMOON_ENOMEM. */
 int rm_metrics_text(const rm_metrics *metrics, const redmoon_stats *stats, rm_buffer *out);

@@ -23,7 +23,7 @@ int redmoon_op_step(redmoon_op *op) { return step(op, rm_clock_now_us()) != RM_W
 
 void redmoon_op_wants(const redmoon_op *op, redmoon_wants *wants) {
   wants->fd = op->wants.fd;
-  wants->events = op->wants.events;
+  wants->events = op->wants.events & ~RM_WANT_LASTING;
   wants->timeout_ms = rm_poll_timeout_ms(rm_clock_now_us(), op->wants.until_us);
 }
 
@@ -56,7 +56,7 @@ static void wait_for(const redmoon_op *op) {
 
 int rm_drive(redmoon_op *op) {
   op->may_block = true;
-  while (step(op, rm_clock_now_us()) == RM_WAIT) wait_for(op);
+  while (step(op, rm_clock_now_us()) == RM_WAIT && (op->wants.events & REDMOON_WANT_LOAD) == 0) wait_for(op);
   return op->status;
 }
 

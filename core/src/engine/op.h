@@ -33,7 +33,8 @@ struct redmoon_op {
 
 /** What poll() is asked for: it passes over a descriptor that is negative. */
 struct pollfd rm_poll_wants(const rm_wants *wants);
-/** Steps until it has ended, waiting with poll() on what it wants and on the client's shutdown.  Returns op->status. */
+/** Steps until it has ended or wants a load, waiting with poll() on what else it wants and on the client's shutdown.
+ *  Returns op->status: RM_WAIT when it wants a load. */
 REDMOON_API int rm_drive(redmoon_op *op);
 /** The blocking twin of a _start: drives and finishes.  `started` is what _start returned; *op is what it set. */
 REDMOON_API int rm_run(int started, redmoon_op **op, redmoon_error *err);

@@ -95,12 +95,18 @@ static bool may_repeat(const rm_call *call) {
 redmoon_outcome rm_call_outcome_at(const rm_call *call, size_t index) {
   if (call->state == CALL_IDLE) return REDMOON_NOT_SENT;
   if (index < call->answered) return REDMOON_ANSWERED;
-  bool got_it = call->state == CALL_EXCHANGE && call->maybe_sent >= call->request.marks[index].end;
+  bool under_way = call->state == CALL_EXCHANGE || call->state == CALL_SHARED;
+  bool got_it = under_way && call->maybe_sent >= call->request.marks[index].end;
   return got_it ? REDMOON_UNKNOWN : call->results[index].outcome;
 }
 
 redmoon_outcome rm_call_outcome(const redmoon_op *op) {
   const rm_call *call = (const rm_call *)op;
+  /* In a lane another thread might send it after it was said that nobody has. */
+  if (call->slot != NULL) {
+    rm_call_give_up((rm_call *)(uintptr_t)op);
+    if (call->answered == call->request.count) return REDMOON_UNKNOWN; /* nobody has seen the answers */
+  }
   for (size_t i = call->answered; i < call->request.count; i++)
     if (rm_call_outcome_at(call, i) == REDMOON_UNKNOWN) return REDMOON_UNKNOWN;
   return REDMOON_NOT_SENT;
@@ -223,7 +229,13 @@ static int send_source(rm_call *call, int64_t now_us) {
   call->results[0] = (rm_result){NULL, REDMOON_NOT_SENT};
   call->answered = 0;
   call->saw_error = false;
-  rm_exchange_begin(call, now_us);
+  if (rm_call_is_holding(call)) {
+    rm_exchange_begin(call, now_us);
+  } else { /* it was shared; the same attempt goes on, perhaps by another connection */
+    call->state = CALL_BACKOFF;
+    call->backoff_until_us = now_us;
+    call->attempt--;
+  }
   return RM_WAIT;
 }
 
@@ -232,7 +244,7 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
   const redmoon_reply *reply = call->results[0].reply;
   /* The server's own words: a script may return an error that begins with NOSCRIPT, and must not be run again for it. */
   bool unknown = rm_reply_is_error(reply, "NOSCRIPT") && strstr(reply->as.text, "No matching script") != NULL;
-  if (call->script.ptr != NULL && unknown && rm_call_is_holding(call)) {
+  if (call->script.ptr != NULL && unknown && (rm_call_is_holding(call) || call->state == CALL_SHARED)) {
     int rc = send_source(call, now_us);
     if (rc < 0) rm_call_release(call, true, now_us);
     return rc;

@@ -50,5 +50,7 @@ void rm_client_random_hex(redmoon_client *client, char *out, size_t bytes);
 const char *rm_client_key_prefix(const redmoon_client *client);
 /** Adds to a counter of metrics(): redmoon_<pattern>_total{result="<result>"}.  Both are static strings of the patterns. */
 void rm_client_count(redmoon_client *client, const char *pattern, const char *result);
+/** The counter itself, for what is counted very often; it lives as long as the client.  NULL without memory. */
+_Atomic uint64_t *rm_client_counter(redmoon_client *client, const char *pattern, const char *result);
 
 #endif

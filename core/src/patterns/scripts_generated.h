@@ -12,6 +12,10 @@ extern const rm_builtin rm_script_blocklist_cutoff;
 extern const rm_builtin rm_script_blocklist_end_family;
 extern const rm_builtin rm_script_blocklist_revoke;
 extern const rm_builtin rm_script_blocklist_rotate;
+extern const rm_builtin rm_script_cache_discard;
+extern const rm_builtin rm_script_cache_lease;
+extern const rm_builtin rm_script_cache_put;
+extern const rm_builtin rm_script_cache_release;
 extern const rm_builtin rm_script_counter_get;
 extern const rm_builtin rm_script_counter_increment;
 extern const rm_builtin rm_script_counter_reset;
@@ -70,6 +74,8 @@ extern const rm_builtin rm_script_stream_push;
 extern const rm_builtin rm_script_stream_redrive;
 extern const rm_builtin rm_script_stream_release;
 extern const rm_builtin rm_script_stream_stats;
+extern const rm_builtin rm_script_topic_mark;
+extern const rm_builtin rm_script_topic_publish;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;

@@ -47,6 +47,14 @@ enum {
   RM_STATUS_STREAM_DEAD = 2, /* done, and the entry is a dead one now */
   RM_STATUS_STREAM_GONE = 0, /* nobody has the entry: it is done, or was never given out, nothing was written */
   RM_STATUS_STREAM_LOST = -1, /* the lease is not this one any more, nothing was written */
+  RM_STATUS_CACHE_FRESH = 1, /* a fresh entry is there */
+  RM_STATUS_CACHE_REFRESH = 2, /* an entry is there, and the lease to load it again was given */
+  RM_STATUS_CACHE_BUSY = 3, /* an entry is there, and another has the lease */
+  RM_STATUS_CACHE_LOAD = 4, /* none is there, and the lease to load it was given */
+  RM_STATUS_CACHE_WAIT = 0, /* none is there, and another has the lease */
+  RM_STATUS_CACHE_STORED = 1, /* stored, given back or discarded */
+  RM_STATUS_CACHE_LOST = -1, /* the lease is over, void or another's, or another entry is there, nothing was written */
+  RM_STATUS_TOPIC_OK = 1, /* published, or marked */
 };
 
 #endif

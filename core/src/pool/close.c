@@ -2,7 +2,6 @@
 /* The end of connections: one at a time, a whole purge, shutdown, fork. */
 #include "pool/pool_internal.h"
 
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -105,24 +104,6 @@ void rm_pool_shutdown(rm_pool *pool, int64_t now_us) {
   close_doomed(pool, &doomed, RM_CLOSE_SHUTDOWN, now_us);
 }
 
-/* A socket whose peer is gone: reads end, writes fail.  -1 if it cannot be had. */
-static int dead_socket(void) {
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return -1;
-  close(pair[1]);
-  return pair[0];
-}
-
-static void replace_socket(rm_conn *conn, int dead) {
-  if (conn->fd < 0) return;
-  if (dead >= 0 && dup2(dead, conn->fd) >= 0) {
-    (void)fcntl(conn->fd, F_SETFD, FD_CLOEXEC);
-  } else {
-    close(conn->fd);
-    conn->fd = -1;
-  }
-}
-
 void rm_pool_close_orphans(rm_pool *pool) {
   rm_pool_lock(pool);
   rm_list *node = pool->orphans;
@@ -143,12 +124,12 @@ void rm_pool_forked(rm_pool *pool) {
   rm_list_init(&pool->idle);
   rm_list_init(&pool->leases);
   rm_list_init(&pool->waiters);
-  int dead = dead_socket();
+  int dead = rm_conn_dead_socket();
   for (int i = 0; i < pool->size; i++) {
     rm_conn *conn = pool->slots[i];
     if (conn == NULL) continue;
     pool->slots[i] = NULL;
-    replace_socket(conn, dead);
+    rm_conn_replace_socket(conn, dead);
     /* One that was lent out belongs to its lease, if that still exists. */
     if (conn->idle_since_us < 0) continue;
     conn->link.next = pool->orphans;

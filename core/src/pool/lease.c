@@ -396,6 +396,20 @@ void rm_pool_discard(rm_lease *lease, rm_close_reason why, int64_t now_us) {
 
 void rm_pool_cancel(rm_lease *lease, int64_t now_us) { rm_pool_discard(lease, RM_CLOSE_DIRTY, now_us); }
 
+void rm_pool_share(rm_lease *lease) {
+  rm_pool_lock(lease->pool);
+  lease->owner = 0;
+  rm_pool_unlock(lease->pool);
+}
+
+bool rm_pool_is_stale(const rm_lease *lease, int64_t now_us) {
+  if (lease->conn->expires_us <= now_us) return true;
+  rm_pool_lock(lease->pool);
+  bool stale = lease->pool->closed || lease->epoch != lease->pool->epoch;
+  rm_pool_unlock(lease->pool);
+  return stale;
+}
+
 int rm_pool_timed_out(rm_lease *lease, int64_t now_us, redmoon_error *err) {
   rm_pool *pool = lease->pool;
   if (pool == NULL)

@@ -99,6 +99,10 @@ void rm_pool_discard(rm_lease *lease, rm_close_reason why, int64_t now_us);
 /** Ends a borrow in whatever state it is: leaves the queue, passes on what was granted and not fetched, gives a
  *  permit back without blame, discards a connection (DIRTY). */
 void rm_pool_cancel(rm_lease *lease, int64_t now_us);
+/** From here on others than its owner use the lease, too: it speaks for no deadlock of the owner's. */
+void rm_pool_share(rm_lease *lease);
+/** Whether the connection of this lease will be closed when it comes back: a purge, a shutdown, its lifetime. */
+bool rm_pool_is_stale(const rm_lease *lease, int64_t now_us);
 /** Closes what the lease still owns (its event).  After release/cancel. */
 void rm_lease_fini(rm_lease *lease);
 

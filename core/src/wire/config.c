@@ -82,8 +82,6 @@ static int check_numbers(const redmoon_options *m, const rm_url *url, redmoon_er
   if (rc == 0) rc = check_order("min_idle", m->min_idle, "max_idle", m->max_idle, "", err);
   if (rc == 0) rc = check_order("min_backoff", m->min_backoff_ms, "max_backoff", m->max_backoff_ms, " ms", err);
   if (rc != 0) return rc;
-  if (m->multiplex != 0)
-    return rm_fail(err, REDMOON_ECONFIG, "option 'multiplex': multiplexing is not available in this version");
   if (url->topology == RM_CLUSTER && m->database != 0)
     return rm_fail(err, REDMOON_ECONFIG,
                    "option 'database': %" PRId64 " is not accepted; a cluster has only database 0", m->database);

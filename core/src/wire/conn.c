@@ -9,6 +9,7 @@
 #include "wire/tls.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -186,6 +187,23 @@ bool rm_conn_is_reusable(rm_conn *conn, rm_close_reason *why) {
   conn->peer_closed = n == 0;
   *why = n == 0 || errno == ECONNRESET ? RM_CLOSE_PEER : RM_CLOSE_ERROR;
   return false;
+}
+
+int rm_conn_dead_socket(void) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return -1;
+  close(pair[1]);
+  return pair[0];
+}
+
+void rm_conn_replace_socket(rm_conn *conn, int dead) {
+  if (conn->fd < 0) return;
+  if (dead >= 0 && dup2(dead, conn->fd) >= 0) {
+    (void)fcntl(conn->fd, F_SETFD, FD_CLOEXEC);
+  } else {
+    close(conn->fd);
+    conn->fd = -1;
+  }
 }
 
 void rm_conn_close(rm_conn *conn) {

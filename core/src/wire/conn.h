@@ -57,6 +57,11 @@ int rm_conn_next(rm_conn *conn, rm_arena *arena, redmoon_reply **out, redmoon_er
  *  tickets and key updates are not bytes of the peer's; whole RESP3 pushes are dropped).  Otherwise *why is PEER,
  *  DIRTY or ERROR. */
 bool rm_conn_is_reusable(rm_conn *conn, rm_close_reason *why);
+/** For a forked child.  A socket whose peer is gone: reads end, writes fail; -1 if it cannot be had. */
+int rm_conn_dead_socket(void);
+/** Under its number, the connection's socket becomes a copy of `dead` (-1: it is closed): the peer hears nothing, and what
+ *  still knows the number cannot write to a stranger. */
+void rm_conn_replace_socket(rm_conn *conn, int dead);
 /** Closes at once, without a word to the peer, and frees.  NULL is allowed. */
 void rm_conn_close(rm_conn *conn);
 

@@ -42,7 +42,10 @@ end
 
 M.sleep = copas.pause or copas.sleep -- not in the first versions
 
--- Runs fn(...) in a coroutine of its own.
-function M.spawn(fn, ...) copas.addthread(fn, ...) end
+-- Runs fn(...) in a coroutine of its own.  The first versions give it a socket before its arguments.
+function M.spawn(fn, ...)
+  local arguments = table.pack(...)
+  copas.addthread(function() return fn(table.unpack(arguments, 1, arguments.n)) end)
+end
 
 return M

@@ -33,6 +33,8 @@ end
 -- A command with as many arguments as it takes; `key` where keys are.  about: what COMMAND INFO says of it.
 local function example(command, about, key)
   if command == "eval" or command == "evalsha" then return { command, "x", "1", key } end
+  if command == "publish" then return { command, key, "1" } end -- a channel is named as a key is
+  if command == "subscribe" then return { command, key } end
   local words = {}
   for word in command:gmatch("[^|]+") do words[#words + 1] = word end
   local arity, first, last, step = 2, 0, 0, 1
@@ -60,7 +62,7 @@ local function wanted_of(subject)
   return list
 end
 
--- command -> "command" or "key", for what the user may not do; nil, why and code where that cannot be asked.
+-- command -> "command", "key" or "channel", for what the user may not do; nil, why and code where that cannot be asked.
 local function denied_to(subject, user)
   local client, wanted = subject.client, wanted_of(subject)
   local about, message, code = client:command("INFO", table.unpack(wanted))
@@ -75,7 +77,8 @@ local function denied_to(subject, user)
   for i, command in ipairs(wanted) do
     local reply = replies[i]
     if type(reply) == "string" then
-      denied[command] = reply:find("key", 1, true) and not reply:find("command", 1, true) and "key" or "command"
+      denied[command] = reply:find("command", 1, true) and "command" or reply:find("channel", 1, true) and "channel"
+        or "key"
     elseif redmoon.is_error(reply) and not reply.message:find("wrong number", 1, true) then
       return nil, reply.message, reply.code
     end
@@ -88,6 +91,12 @@ local function missing_from(rule, denied, prefix)
   local list = {}
   for _, command in ipairs(rule.rule) do
     if denied[command] == "key" then list[1] = list[1] or "~" .. prefix .. ":*" end
+  end
+  for _, command in ipairs(rule.rule) do
+    if denied[command] == "channel" then
+      list[#list + 1] = "&" .. prefix .. ":*"
+      break
+    end
   end
   for _, command in ipairs(rule.rule) do
     if denied[command] == "command" then list[#list + 1] = "+" .. command end

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/** Inside of the cache.
+ *
+ *      cache.c        options, counts; set, delete, discard       cache_entry.c  what is stored: bytes <-> rm_entry
+ *      cache_get.c    the operation that gets: its stages         cache_ask.c    what it sends, and what the answers mean
+ *      cache_wait.c   when Redis fails, or others load            cache_load.c   the loader's part, the blocking twins */
+#ifndef RM_PATTERNS_CACHE_H
+#define RM_PATTERNS_CACHE_H
+
+#include "base/event.h"
+#include "base/secret.h"
+#include "engine/call.h"
+#include "engine/flights.h"
+
+#include <redmoon/cache.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* Entries. */
+
+enum { RM_ENTRY_HEADER = REDMOON_CACHE_VERSION_MAX, RM_ENTRY_KEY = 32, RM_ENTRY_SEAL = 40 /* nonce and tag */ };
+#define RM_ENTRY_TTL_MAX (INT64_C(1) << 47) /* of six bytes */
+
+typedef struct rm_entry {
+  bool negative;            /* it says that there is no value */
+  unsigned char format;
+  int64_t soft_ms, hard_ms; /* fresh for; kept for */
+  int64_t delta_ms;         /* what its load took; at most 2^32 - 1 */
+  const void *body;
+  size_t len;
+} rm_entry;
+
+/** Bytes of an entry with a body of `len`. */
+size_t rm_entry_size(size_t len, const rm_secret *seal);
+/** Writes it, for the Redis key `key`, to `out`, which has rm_entry_size bytes. */
+void rm_entry_write(const rm_entry *entry, redmoon_bytes key, const rm_secret *seal, unsigned char *out);
+/** Reads one that was written for this key, in this format and with this seal: 0, ECODEC for anything else, or ENOMEM.
+ *  The body lies in `bytes`, or, if it is sealed, in *opened, which is the caller's (rm_free). */
+int rm_entry_read(redmoon_bytes bytes, redmoon_bytes key, unsigned char format, const rm_secret *seal, rm_entry *out,
+                  unsigned char **opened);
+
+/* Decisions.  `draw` is random, so that tests can draw. */
+
+/** ms * (1 + j), j even from -jitter to +jitter: `draw` is 0 to 2 * jitter_ppm. */
+int64_t rm_cache_jittered(int64_t ms, int64_t jitter_ppm, int64_t draw);
+/** XFetch (Vattani, Chierichetti, Lowenstein, PVLDB 8, 2015): whether to load now what is fresh for left_ms more and took
+ *  delta_ms: with a probability of e^(-left / (beta * delta)).  `draw` is 0 to 2^32 - 1. */
+bool rm_cache_is_early(int64_t left_ms, int64_t delta_ms, int64_t beta_ppm, uint32_t draw);
+
+/* The cache. */
+
+typedef enum rm_cache_policy { RM_CACHE_LOAD, RM_CACHE_STALE, RM_CACHE_ERROR } rm_cache_policy;
+typedef enum rm_cache_count {
+  RM_COUNT_HIT, RM_COUNT_STALE, RM_COUNT_MISS, RM_COUNT_LOAD, RM_COUNT_EARLY, RM_COUNT_FAILURE, RM_COUNT_WAIT,
+  RM_COUNT_LOST, RM_COUNT_UNDECODABLE, RM_COUNT_TOO_LARGE, RM_COUNT_UNAVAILABLE, RM_COUNT_FALLBACK, RM_COUNT_UNSTORED,
+  RM_COUNTS
+} rm_cache_count;
+
+enum { RM_CACHE_NAME_MAX = 64 };
+
+struct redmoon_cache {
+  atomic_int refs;
+  redmoon_client *client; /* a reference */
+  redmoon_cache_options options; /* its pointers are not used */
+  rm_cache_policy on_error;
+  const rm_command *get, *pttl; /* looked up once */
+  rm_secret seal; /* bytes NULL: none */
+  char part[RM_CACHE_NAME_MAX + sizeof ".cache+lease"]; /* last word of the lease's key; without "+lease" of the entry's */
+  _Atomic uint64_t counts[RM_COUNTS];
+  _Atomic(_Atomic uint64_t *) of_client[RM_COUNTS]; /* the client's counters; NULL: not looked up yet */
+};
+
+redmoon_cache *rm_cache_ref(redmoon_cache *cache);
+void rm_cache_add(redmoon_cache *cache, rm_cache_count what);
+int rm_cache_check_key(const void *key, size_t len, redmoon_error *err);
+/** Keys of the entry and the lease in one allocation: lease->ptr is the caller's (rm_key_free), entry->ptr the same. */
+int rm_cache_keys(const redmoon_cache *cache, const void *key, size_t len, redmoon_bytes *entry, redmoon_bytes *lease,
+                  redmoon_error *err);
+/** The entry of a value for `ttl_ms` and then stale, with jitter, in *out (rm_free): *len bytes.  *hard_ms 0: nothing is to
+ *  be stored. */
+int rm_cache_entry_new(const redmoon_cache *cache, redmoon_bytes key, const void *value, size_t len, bool negative,
+                       int64_t ttl_ms, int64_t delta_ms, unsigned char **out, size_t *size, int64_t *hard_ms);
+
+/* The operation that gets. */
+
+typedef enum rm_item_state {
+  ITEM_ASK,     /* its entry is to be read */
+  ITEM_LEASE,   /* its lease is to be asked for */
+  ITEM_FOLLOW,  /* an operation of this client loads it */
+  ITEM_WAIT,    /* another process loads it, until wake_us perhaps */
+  ITEM_SLOT,    /* it is to be loaded without a lease, when there is room */
+  ITEM_LOAD,    /* the loader is to be called */
+  ITEM_PUT,     /* what was loaded is to be stored */
+  ITEM_RELEASE, /* the load has failed: the lease is to be given back */
+  ITEM_DISCARD, /* of a peek: what was read cannot be decoded */
+  ITEM_DONE
+} rm_item_state;
+
+typedef struct rm_item {
+  redmoon_bytes key, entry, lease;
+  rm_item_state state;
+  rm_ticket ticket;
+  const char *why; /* as cache_lease takes it */
+  char token[33], lost_token[33]; /* of the lease asked for; of a request before it whose answer was lost */
+  unsigned char seen[RM_ENTRY_HEADER], rejected[RM_ENTRY_HEADER]; /* begin of the entry read; of one not to be decoded */
+  size_t seen_len, rejected_len;
+  size_t mark;         /* of its first command in the call */
+  int64_t wake_us, pause_us;
+  int tries;           /* leases asked for */
+  bool has;            /* there is something to be served, in `out` */
+  bool fresh;
+  bool missed;         /* nothing was, at first */
+  bool waited;         /* counted */
+  bool fallback;       /* loads without a lease, and has a slot */
+  int found;           /* by the loader; 0: not loaded yet */
+  int64_t delta_ms;
+  redmoon_cache_result out;
+  redmoon_error error; /* of a failed one */
+} rm_item;
+
+typedef enum rm_get_stage { GET_PLAN, GET_READ, GET_LEASE, GET_LOAD, GET_PUT, GET_PAUSE } rm_get_stage;
+
+typedef struct rm_get_op {
+  rm_call call; /* first: its op is this one's */
+  redmoon_cache *cache; /* a reference */
+  rm_flights *flights;
+  rm_get_stage stage;
+  bool begun, many, peek; /* peek: nothing is loaded */
+  long pid;
+  unsigned generation; /* of the flights, at the begin */
+  rm_event event;      /* of the flights that are followed; opened at the first */
+  int64_t deadline_us; /* prolonged by loads */
+  int64_t load_began_us;
+  redmoon_cache_result *results; /* the caller's */
+  redmoon_error *errors;
+  size_t count;
+  rm_item items[];
+} rm_get_op;
+
+/* cache_ask.c: */
+/** Formats the commands of a stage for the items that are in it.  0 or negative with op.error. */
+int rm_get_format(rm_get_op *self, rm_get_stage stage);
+/** Heeds the answers; `status` is how the call ended.  0, or negative with op.error when the operation cannot go on. */
+int rm_get_answered(rm_get_op *self, int status, int64_t now_us);
+
+/* cache_wait.c: */
+/** Who leads may ask for the lease; the others are moved on.  0 or negative with op.error. */
+int rm_get_join(rm_get_op *self, rm_item *item);
+/** Redis failed for an item: by the policy. */
+void rm_get_degrade(rm_get_op *self, rm_item *item, const redmoon_error *why);
+/** Looks after all that wait.  False: nothing has changed, and *until_us is when it may. */
+bool rm_get_look(rm_get_op *self, int64_t now_us, int64_t *until_us);
+/** Another process loads it: asked again after a pause. */
+void rm_get_wait(rm_get_op *self, rm_item *item, int64_t lease_us, int64_t now_us);
+void rm_get_end_fallback(rm_get_op *self, rm_item *item);
+
+/* cache_get.c: */
+/** The operation, if it is one that gets; else NULL. */
+rm_get_op *rm_get_of(const redmoon_op *op);
+/** What was read is served. */
+void rm_item_serve(rm_get_op *self, rm_item *item);
+/** The item fails with its `error`; those who follow it ask for themselves, unless `shared`. */
+void rm_item_fail(rm_get_op *self, rm_item *item, bool shared);
+/** It has what it gets. */
+void rm_item_done(rm_get_op *self, rm_item *item);
+
+#endif

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/* What a get sends, and what the answers mean for its items. */
+#include "patterns/cache.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "engine/core.h"
+#include "engine/script.h"
+#include "patterns/scripts_generated.h"
+#include "patterns/status_generated.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TRIES = 8 };
+
+/* Sending. */
+
+static bool goes(const rm_item *item, rm_get_stage stage) {
+  if (stage == GET_READ) return item->state == ITEM_ASK;
+  if (stage == GET_LEASE) return item->state == ITEM_LEASE;
+  return item->state == ITEM_PUT || item->state == ITEM_RELEASE || item->state == ITEM_DISCARD;
+}
+
+static int add_read(rm_get_op *self, const rm_item *item, const rm_command *command) {
+  rm_request *request = &self->call.request;
+  rm_request_begin(request, 2);
+  rm_request_text(request, command->name);
+  rm_request_arg(request, item->entry.ptr, item->entry.len);
+  return rm_call_end(&self->call, command, 0, &self->call.op.error);
+}
+
+static int format_read(rm_get_op *self, rm_item *item) {
+  item->mark = self->call.request.count;
+  int status = add_read(self, item, self->cache->get);
+  return status < 0 ? status : add_read(self, item, self->cache->pttl);
+}
+
+/* One script among others is loaded in front of its first run (bit `known` of *loaded): NOSCRIPT has no second try there. */
+static int format_script(rm_get_op *self, rm_item *item, const rm_builtin *script, const redmoon_script_args *args,
+                         unsigned flags, unsigned known, unsigned *loaded) {
+  rm_call *call = &self->call;
+  redmoon_error *err = &call->op.error;
+  int status = 0;
+  if (self->count == 1) {
+    status = rm_builtin_format(call, script, args, flags, err);
+  } else {
+    if ((*loaded & known) == 0) status = rm_call_script_load(call, script->source, script->len, err);
+    *loaded |= known;
+    if (status == 0) status = rm_call_evalsha(call, script->sha1, args, flags, err);
+  }
+  if (status < 0) return status;
+  item->mark = call->request.count - 1;
+  /* Not even for a client whose calls are declared idempotent, if it is not. */
+  if (flags == 0) call->request.marks[item->mark].flags &= ~(unsigned)RM_CALL_REPEATABLE;
+  return 0;
+}
+
+/* A request that was lost may be executed late, even after a deletion: its token must not be one that stores.  So each
+ * request has a token of its own, and none is repeated as it is. */
+static int format_lease(rm_get_op *self, rm_item *item, unsigned *loaded) {
+  char ms[24];
+  int ms_len = snprintf(ms, sizeof ms, "%" PRId64, self->cache->options.lease_ms);
+  rm_client_random_hex(self->cache->client, item->token, 16);
+  item->tries++;
+  const redmoon_bytes keys[] = {item->entry, item->lease};
+  const redmoon_bytes args[] = {{item->token, 32}, {ms, (size_t)ms_len}, {item->lost_token, strlen(item->lost_token)},
+                                {item->seen, item->seen_len}, {item->why, strlen(item->why)}};
+  const redmoon_script_args all = {keys, 2, args, 5};
+  return format_script(self, item, &rm_script_cache_lease, &all, 0, 1, loaded);
+}
+
+static int format_put(rm_get_op *self, rm_item *item, unsigned *loaded) {
+  redmoon_cache *cache = self->cache;
+  const redmoon_cache_options *o = &cache->options;
+  bool value = item->found == REDMOON_CACHE_VALUE, large = value && (int64_t)item->out.len > o->max_size;
+  unsigned char *text;
+  size_t size;
+  int64_t hard_ms, ttl_ms = large ? 0 : value ? o->ttl_ms : o->negative_ttl_ms;
+  if (large) rm_cache_add(cache, RM_COUNT_TOO_LARGE);
+  int status = rm_cache_entry_new(cache, item->entry, item->out.value, value ? item->out.len : 0, !value, ttl_ms,
+                                  item->delta_ms, &text, &size, &hard_ms);
+  if (status < 0) return rm_fail_nomem(&self->call.op.error);
+  item->out.stored = hard_ms > 0;
+  char ttl[24];
+  int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, hard_ms);
+  const redmoon_bytes keys[] = {item->entry, item->lease};
+  const redmoon_bytes args[] = {{item->token, 32}, {text, size}, {ttl, (size_t)ttl_len}};
+  const redmoon_script_args all = {keys, 2, args, 3};
+  /* Repeated as it is: once executed its lease is gone, so that a late repetition does nothing. */
+  status = format_script(self, item, &rm_script_cache_put, &all, RM_CALL_REPEATABLE, 2, loaded);
+  rm_free(text);
+  return status;
+}
+
+static int format_end(rm_get_op *self, rm_item *item, unsigned *loaded) {
+  if (item->state == ITEM_PUT) return format_put(self, item, loaded);
+  bool discard = item->state == ITEM_DISCARD;
+  char pause[24];
+  int pause_len = snprintf(pause, sizeof pause, "%" PRId64, self->cache->options.retry_after_ms);
+  const redmoon_bytes release[] = {{item->token, 32}, {pause, (size_t)pause_len}}, seen = {item->seen, item->seen_len};
+  const redmoon_script_args all = {discard ? &item->entry : &item->lease, 1, discard ? &seen : release, discard ? 1 : 2};
+  return format_script(self, item, discard ? &rm_script_cache_discard : &rm_script_cache_release, &all,
+                       RM_CALL_REPEATABLE, discard ? 4 : 8, loaded);
+}
+
+int rm_get_format(rm_get_op *self, rm_get_stage stage) {
+  unsigned loaded = 0;
+  int status = 0;
+  for (size_t i = 0; i < self->count && status == 0; i++) {
+    rm_item *item = &self->items[i];
+    if (!goes(item, stage)) continue;
+    if (stage == GET_READ) status = format_read(self, item);
+    else if (stage == GET_LEASE) status = format_lease(self, item, &loaded);
+    else status = format_end(self, item, &loaded);
+  }
+  return status;
+}
+
+/* What was read. */
+
+static bool is_rejected(const rm_item *item, redmoon_bytes text) {
+  size_t len = text.len < RM_ENTRY_HEADER ? text.len : RM_ENTRY_HEADER;
+  return item->rejected_len > 0 && len == item->rejected_len && memcmp(item->rejected, text.ptr, len) == 0;
+}
+
+static void see(rm_item *item, redmoon_bytes text) {
+  item->seen_len = text.len < RM_ENTRY_HEADER ? text.len : RM_ENTRY_HEADER;
+  memcpy(item->seen, text.ptr, item->seen_len);
+  memcpy(item->out.version, text.ptr, item->seen_len);
+  item->out.version_len = item->seen_len;
+}
+
+/* Keeps a copy of the value.  Takes `opened`, which may be NULL. */
+static int keep(rm_item *item, const rm_entry *entry, unsigned char *opened, int64_t left_ms) {
+  redmoon_cache_result *out = &item->out;
+  rm_free(out->value);
+  out->value = NULL;
+  item->has = false;
+  if (!entry->negative) {
+    out->value = opened != NULL ? (char *)opened : rm_strndup(entry->body, entry->len);
+    if (out->value == NULL) return REDMOON_ENOMEM;
+  } else {
+    rm_free(opened);
+  }
+  out->found = !entry->negative;
+  out->len = entry->negative ? 0 : entry->len;
+  out->age_ms = rm_max64(entry->hard_ms - left_ms, 0); /* a clock set back makes more of what is left than there was */
+  item->fresh = out->age_ms < entry->soft_ms;
+  item->has = true;
+  return 0;
+}
+
+/* 1: it is an entry, and in `item`, and *entry; 0: it is none, or cannot be decoded, and is counted; negative: ENOMEM. */
+static int take_entry(rm_get_op *self, rm_item *item, redmoon_bytes text, int64_t left_ms, rm_entry *entry) {
+  unsigned char *opened = NULL;
+  see(item, text);
+  int status = REDMOON_ECODEC;
+  bool rejected = is_rejected(item, text);
+  if (!rejected && left_ms >= 0)
+    status = rm_entry_read(text, item->entry, (unsigned char)self->cache->options.format, &self->cache->seal, entry, &opened);
+  if (status == 0) status = keep(item, entry, opened, left_ms);
+  if (status == 0) return 1;
+  if (status != REDMOON_ECODEC) return rm_fail_nomem_answered(&self->call.op.error);
+  if (!rejected) rm_cache_add(self->cache, RM_COUNT_UNDECODABLE); /* that one was counted already */
+  item->has = false;
+  return 0;
+}
+
+static void ask_lease(rm_get_op *self, rm_item *item, const char *why) {
+  item->why = why;
+  item->state = ITEM_LEASE;
+  if (!self->peek) return;
+  if (strcmp(why, "reject") == 0) item->state = ITEM_DISCARD;
+  else rm_item_done(self, item);
+}
+
+/* A draw costs a system call: none is made where even the rarest says no. */
+static bool is_early(const rm_get_op *self, const rm_item *item, const rm_entry *entry) {
+  int64_t beta_ppm = self->cache->options.early_refresh_ppm, left_ms = entry->soft_ms - item->out.age_ms;
+  if (self->peek || !rm_cache_is_early(left_ms, entry->delta_ms, beta_ppm, 0)) return false;
+  return rm_cache_is_early(left_ms, entry->delta_ms, beta_ppm, (uint32_t)rm_random_upto(UINT32_MAX));
+}
+
+/* The answers to GET and PTTL.  An entry that ends between the two is none. */
+static int take_read(rm_get_op *self, rm_item *item) {
+  const redmoon_reply *got = self->call.results[item->mark].reply, *ttl = self->call.results[item->mark + 1].reply;
+  item->seen_len = 0;
+  item->has = false;
+  if (got->type == REDMOON_STRING && ttl->type == REDMOON_INTEGER && ttl->as.integer != -2) {
+    rm_entry entry;
+    int status = take_entry(self, item, (redmoon_bytes){got->as.text, got->len}, ttl->as.integer, &entry);
+    if (status < 0) return status;
+    if (status == 0) item->missed = true;
+    if (status == 0) ask_lease(self, item, "reject");
+    else if (self->peek || (item->fresh && !is_early(self, item, &entry))) rm_item_serve(self, item);
+    else ask_lease(self, item, item->fresh ? "early" : "load");
+    return 0;
+  }
+  /* A value of another type cannot be decoded either; the script deletes it. */
+  bool foreign = rm_reply_is_error(got, "WRONGTYPE");
+  if (foreign) rm_cache_add(self->cache, RM_COUNT_UNDECODABLE);
+  item->missed = true;
+  if (got->type != REDMOON_ERROR || foreign) {
+    ask_lease(self, item, "load");
+    return 0;
+  }
+  redmoon_error why;
+  (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
+  rm_get_degrade(self, item, &why);
+  return 0;
+}
+
+/* The answer of cache_lease, once its entry was looked at: `there` as of take_entry. */
+static void take_state(rm_get_op *self, rm_item *item, int64_t code, int there, int64_t lease_ms, int64_t now_us) {
+  if (code == RM_STATUS_CACHE_REFRESH || code == RM_STATUS_CACHE_LOAD) {
+    item->state = ITEM_LOAD;
+    item->lost_token[0] = '\0';
+    if (there != 1) item->missed = true;
+  } else if (there == 1) {
+    rm_item_serve(self, item);
+  } else if (code == RM_STATUS_CACHE_WAIT) {
+    item->missed = true;
+    rm_get_wait(self, item, lease_ms * 1000, now_us);
+  } else if (item->tries < TRIES) {
+    ask_lease(self, item, "reject"); /* another one that cannot be decoded */
+  } else {
+    rm_fail(&item->error, REDMOON_ECODEC, "cache: what is stored cannot be decoded, time after time");
+    rm_get_degrade(self, item, &item->error);
+  }
+}
+
+static int take_lease(rm_get_op *self, rm_item *item, int64_t now_us) {
+  const redmoon_reply *answer = self->call.results[item->mark].reply, *part[4];
+  if (answer->type == REDMOON_ERROR) {
+    redmoon_error why;
+    (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
+    rm_get_degrade(self, item, &why);
+    return 0;
+  }
+  for (size_t i = 0; i < 4; i++) part[i] = redmoon_reply_at(answer, i);
+  if (part[2] == NULL || part[0]->type != REDMOON_INTEGER || part[2]->type != REDMOON_INTEGER)
+    return rm_fail(&self->call.op.error, REDMOON_EPROTOCOL, "cache: the script's answer is not what it should be");
+  int there = 0;
+  rm_entry entry;
+  item->has = false;
+  if (part[1]->type == REDMOON_STRING) {
+    there = take_entry(self, item, (redmoon_bytes){part[1]->as.text, part[1]->len}, part[2]->as.integer, &entry);
+    if (there < 0) return there;
+  }
+  take_state(self, item, part[0]->as.integer, there, part[3] != NULL ? redmoon_reply_integer(part[3]) : 0, now_us);
+  return 0;
+}
+
+/* Without an answer: what was loaded is served all the same. */
+static void take_end(rm_get_op *self, rm_item *item, const redmoon_error *failure) {
+  redmoon_cache_result *out = &item->out;
+  const redmoon_reply *answer = failure == NULL ? self->call.results[item->mark].reply : NULL;
+  redmoon_error why;
+  if (answer != NULL && answer->type == REDMOON_ERROR) {
+    (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
+    failure = &why;
+  }
+  if (item->state == ITEM_RELEASE && item->has) { /* the load failed, and there is something stale */
+    rm_item_serve(self, item);
+    return;
+  }
+  if (item->state == ITEM_RELEASE) {
+    rm_item_fail(self, item, true);
+    return;
+  }
+  if (item->state == ITEM_PUT && failure != NULL) {
+    if (out->stored) rm_cache_add(self->cache, RM_COUNT_UNSTORED);
+    out->stored = 0;
+    snprintf(out->code, sizeof out->code, "%s", failure->code);
+  } else if (item->state == ITEM_PUT) {
+    const redmoon_reply *code = redmoon_reply_at(answer, 0);
+    bool lost = code == NULL || redmoon_reply_integer(code) != RM_STATUS_CACHE_STORED;
+    /* After a request whose answer was lost, that one may have stored it: nobody knows. */
+    bool unknown = lost && self->call.was_unknown;
+    if (lost && !unknown) rm_cache_add(self->cache, RM_COUNT_LOST);
+    if (lost) snprintf(out->code, sizeof out->code, "%s", redmoon_status_code(unknown ? REDMOON_EIO : REDMOON_ELOST));
+    if (lost) out->stored = 0;
+  }
+  rm_item_done(self, item);
+}
+
+/* The whole call has failed.  A request for a lease that may have been executed is followed by one that takes it over. */
+static void take_failure(rm_get_op *self, rm_item *item, int64_t now_us) {
+  const redmoon_error *why = &self->call.op.error;
+  if (self->stage == GET_PUT) {
+    take_end(self, item, why);
+    return;
+  }
+  bool lost = self->stage == GET_LEASE && why->outcome == REDMOON_UNKNOWN && item->tries < TRIES;
+  if (lost && (why->status == REDMOON_EIO || why->status == REDMOON_ETIMEOUT) && now_us < self->deadline_us &&
+      item->tries <= self->call.op.client->settings.max_retries) {
+    memcpy(item->lost_token, item->token, sizeof item->lost_token);
+    return; /* still in ITEM_LEASE */
+  }
+  rm_get_degrade(self, item, why);
+}
+
+int rm_get_answered(rm_get_op *self, int status, int64_t now_us) {
+  if (status == REDMOON_ENOMEM || status == REDMOON_ECLOSED || status == REDMOON_ECONFIG) return status;
+  for (size_t i = 0; i < self->count; i++) {
+    rm_item *item = &self->items[i];
+    int rc = 0;
+    if (!goes(item, self->stage)) continue;
+    if (status < 0) take_failure(self, item, now_us);
+    else if (self->stage == GET_READ) rc = take_read(self, item);
+    else if (self->stage == GET_LEASE) rc = take_lease(self, item, now_us);
+    else take_end(self, item, NULL);
+    if (rc < 0) return rc;
+  }
+  return 0;
+}

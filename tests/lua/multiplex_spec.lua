@@ -1,0 +1,205 @@
+-- SPDX-License-Identifier: MIT
+-- Multiplexing: 64 coroutines share few connections, and each gets its own replies, whatever happens to the others.
+-- $REDMOON_MULTIPLEX_CALLS: how many calls the long one makes.
+
+local helper = require "tests.lua.helper"
+local redmoon = require "redmoon"
+
+local CALLERS = 64
+
+local loops = {}
+
+function loops.cqueues(functions)
+  local controller = require("cqueues").new()
+  for _, fn in ipairs(functions) do controller:wrap(fn) end
+  assert(controller:loop())
+end
+
+function loops.luv(functions)
+  local uv = require "luv"
+  for _, fn in ipairs(functions) do assert(coroutine.resume(coroutine.create(fn))) end
+  uv.run()
+end
+
+function loops.copas(functions)
+  local copas = require "copas"
+  local left, failure = #functions, nil
+  for _, fn in ipairs(functions) do
+    copas.addthread(function()
+      local ok, message = xpcall(fn, debug.traceback)
+      left, failure = left - 1, failure or (not ok and message)
+    end)
+  end
+  while left > 0 do copas.step(1) end
+  if failure then error(failure, 0) end
+end
+
+for name, run in pairs(loops) do
+  for _, way in ipairs { helper.ways[1], helper.ways[4], helper.ways[5] } do
+    describe(("coroutines under %s that share connections (%s)"):format(name, way.name), function()
+      local client
+
+      local function connect(options)
+        options = options or {}
+        options.loop, options.multiplex = name, true
+        return helper.connect(way, options)
+      end
+
+      local function run_many(fn)
+        local functions = {}
+        for i = 1, CALLERS do
+          functions[i] = function() fn(i) end
+        end
+        run(functions)
+      end
+
+      before_each(function()
+        client = connect()
+        assert(client:flushall())
+      end)
+      after_each(function() client:close() end)
+
+      it("get their own replies over a few connections", function()
+        run_many(function(i)
+          for j = 1, 20 do
+            local tag = i .. ":" .. j
+            assert.equal(tag, client:echo(tag))
+            local replies = assert(client:pipeline(function(p)
+              p:echo(tag)
+              p:incr("n")
+              p:hset("h", tag, "1")
+            end))
+            assert.equal(tag, replies[1])
+            assert.equal(1, replies[3])
+          end
+        end)
+        assert.equal(CALLERS * 20, tonumber(client:get("n")))
+        local stats = client:stats()
+        assert.is_true(stats.dials <= 5, stats.dials) -- the lanes, and one for the calls that block
+        assert.equal(0, stats.in_use)
+      end)
+
+      it("keep their order, each its own", function()
+        run_many(function(i)
+          for j = 1, 30 do assert.equal(j, client:rpush("list:" .. i, j)) end
+        end)
+        for i = 1, CALLERS do
+          local list = client:lrange("list:" .. i, 0, -1)
+          for j = 1, 30 do assert.equal(tostring(j), list[j]) end
+        end
+      end)
+
+      it("are not harmed by a command that is refused", function()
+        assert(client:set("text", "x"))
+        run_many(function(i)
+          for _ = 1, 20 do
+            if i % 8 == 0 then helper.assert_failure("WRONGTYPE", client:lpush("text", "y"))
+            else assert.equal("x", client:get("text")) end
+          end
+        end)
+        assert.is_true(client:stats().dials <= 5)
+      end)
+
+      it("do not wait behind one that blocks, or a transaction", function()
+        local answer
+        run_many(function(i)
+          if i == 1 then answer = client:blpop("list", 30) end
+          if i % 16 == 2 then
+            assert(client:transaction({ "sum" }, function(tx)
+              local sum = tonumber(tx:get("sum") or 0)
+              tx:multi()
+              tx:set("sum", sum + 1)
+            end, { max_attempts = 100 }))
+          end
+          for _ = 1, 10 do assert.equal("PONG", client:ping()) end
+          if i == CALLERS then assert(client:rpush("list", "x")) end
+        end)
+        assert.same({ "list", "x" }, answer)
+        assert.equal("4", client:get("sum"))
+      end)
+    end)
+  end
+end
+
+describe("coroutines that share connections under cqueues", function()
+  local random = math.random
+
+  -- What became of each increment is known, or said to be unknown; no reply is another call's.
+  it("are told the truth through deadlines, abandoned calls and killed connections", function()
+    local server = helper.server()
+    local calls = tonumber(os.getenv("REDMOON_MULTIPLEX_CALLS") or 20000)
+    local killer <close> = assert(redmoon.connect(server.url))
+    local client <close> = assert(redmoon.connect(server.url, { loop = "cqueues", multiplex = true, max_retries = 10 }))
+    assert(killer:flushall())
+    local hasty <close> = client:with { timeout = 0.001 }
+    local made, wrong, answered, unknown, abandoned, kills, surprise = 0, 0, 0, 0, 0, 0, nil
+
+    local function note(code, message)
+      if code ~= "TIMEOUT" and code ~= "POOL_TIMEOUT" and code ~= "IO" and code ~= "CONNECT" then surprise = message end
+    end
+
+    local function one(view)
+      made = made + 1
+      if random(10) == 1 then
+        local value, message, code, detail = view:incr("n")
+        if value then answered = answered + 1
+        elseif detail.outcome == "unknown" then unknown = unknown + 1 end
+        if not value then note(code, message) end
+        return
+      end
+      local tag = made .. ":" .. random(1 << 30)
+      local reply, message, code = view:echo(tag)
+      if reply == nil then note(code, message)
+      elseif reply ~= tag then wrong = wrong + 1 end
+    end
+
+    local cqueues = require "cqueues"
+    local controller = cqueues.new()
+    for _ = 1, CALLERS do
+      controller:wrap(function()
+        while made < calls do
+          one(random(10) == 1 and hasty or client)
+          if random(50) == 1 then -- a scheduler of one's own, which is dropped in the middle of the call
+            local inner = cqueues.new()
+            inner:wrap(function() one(client) end)
+            inner:step(0)
+            abandoned = abandoned + 1
+          end
+        end
+      end)
+    end
+    controller:wrap(function()
+      while made < calls do
+        cqueues.sleep(0.005)
+        kills = kills + killer:client("KILL", "TYPE", "normal", "SKIPME", "yes")
+      end
+    end)
+    assert(controller:loop())
+    collectgarbage()
+    assert.is_nil(surprise)
+    assert.equal(0, wrong)
+    assert.is_true(kills > 0 and abandoned > 0)
+    local n = tonumber(killer:get("n"))
+    assert.is_true(n >= answered and n <= answered + unknown + abandoned,
+      ("%d answered, %d unknown, %d abandoned, %d executed"):format(answered, unknown, abandoned, n))
+  end)
+
+  it("and are collected in the middle of their calls leave nothing behind", function()
+    local client = assert(redmoon.connect(helper.server().url, { loop = "cqueues", multiplex = true }))
+    local cqueues = require "cqueues"
+    for _ = 1, 50 do
+      local controller = cqueues.new()
+      for i = 1, 10 do
+        controller:wrap(function() assert.equal(i, tonumber(client:echo(i))) end)
+      end
+      for _ = 1, random(5) do controller:step(0) end
+      controller = nil -- luacheck: ignore
+      collectgarbage() -- the controller, and then what its coroutines held
+      collectgarbage()
+      assert.equal("PONG", client:ping()) -- the client remembers its last call until the next one
+      collectgarbage()
+      assert.equal(0, client:stats().in_use)
+    end
+    client:close()
+  end)
+end)

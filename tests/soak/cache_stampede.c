@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* 1,000 threads of 8 processes ask a cache for one key at the same moment.
+ *
+ *   cold    nothing is there: one loads, and all have its value.  The load ends only when all have asked.
+ *   stale   what is there is stale: one loads, and the others are served.  The load ends only when they all are: nobody waits.
+ *   early   what is there is fresh, but all are told by XFetch to load it: one does, and nobody waits.
+ *   killed  the process that loads is killed: one of the others loads when its lease is over, and all have the value.
+ *   plain   the control: GET, and load and SET when it is missing.  It must load more than once.
+ *
+ *      REDMOON_SOAK_ROUNDS=<n> cache_stampede */
+#include "patterns/cache.h"
+#include "support/redis_server.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PROCESSES = 8, THREADS = 125, ALL = PROCESSES * THREADS, LIMIT_MS = 60000, TICK_MS = 10, LEASE_MS = 500 };
+#define ENTRY "redmoon:{k}:c.cache"
+
+typedef enum kind { COLD, STALE, EARLY, KILLED, PLAIN } kind;
+static const char *const names[] = {"cold", "stale", "early", "killed", "plain"};
+
+/* Between the processes. */
+typedef struct shared {
+  kind kind;
+  char url[200];
+  atomic_int ready, asked, served, loads, failures, others; /* others: values that were not expected */
+  atomic_bool victim_loads;
+} shared;
+
+static int passed, failed;
+
+static void check(bool holds, kind k, const char *what, int seen) {
+  if (holds) passed++;
+  else failed++;
+  if (!holds) printf("FAILED: %s: %s (%d)\n", names[k], what, seen);
+}
+
+/* Until so many were counted; false: not within the limit. */
+static bool await(atomic_int *count, int wanted) {
+  struct timespec tick = {0, TICK_MS * 1000000}; /* of 1,000 threads: not too often */
+  for (int i = 0; i < LIMIT_MS; i += TICK_MS) {
+    if (atomic_load(count) >= wanted) return true;
+    nanosleep(&tick, NULL);
+  }
+  return false;
+}
+
+static redmoon_cache *cache_of(redmoon_client *client) {
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "c";
+  options.ttl_ms = options.stale_ttl_ms = 600000;
+  options.jitter_ppm = 0;
+  options.lease_ms = LIMIT_MS;
+  options.on_error = "error";
+  redmoon_cache *cache = NULL;
+  (void)!redmoon_cache_new(client, &options, &cache, NULL);
+  return cache;
+}
+
+static int load(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)keys;
+  (void)count;
+  shared *s = ctx;
+  atomic_fetch_add(&s->loads, 1);
+  bool alone = s->kind == STALE || s->kind == EARLY;
+  if (!await(alone ? &s->served : &s->asked, alone ? ALL - 1 : ALL)) return -1;
+  out[0] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "new", 3, NULL};
+  return 0;
+}
+
+/* One of the control. */
+static bool get_plain(redmoon_client *client, shared *s) {
+  redmoon_reply *reply;
+  redmoon_cache_loaded value;
+  if (redmoon_command(client, 2, (const char *[]){"GET", ENTRY}, NULL, &reply, NULL) != 0) return false;
+  bool there = redmoon_reply_type(reply) == REDMOON_STRING;
+  redmoon_reply_free(reply);
+  if (there) return true;
+  if (load(s, NULL, 1, &value) != 0) return false;
+  if (redmoon_command(client, 3, (const char *[]){"SET", ENTRY, "new"}, NULL, &reply, NULL) != 0) return false;
+  redmoon_reply_free(reply);
+  return true;
+}
+
+typedef struct worker {
+  pthread_t thread;
+  redmoon_client *client;
+  redmoon_cache *cache;
+  shared *all;
+} worker;
+
+static void *ask_once(void *ctx) {
+  worker *w = ctx;
+  shared *s = w->all;
+  const redmoon_cache_key key = {"k", 1, NULL, 0};
+  redmoon_cache_result result = {0};
+  atomic_fetch_add(&s->ready, 1);
+  bool well = await(&s->ready, ALL);
+  atomic_fetch_add(&s->asked, 1);
+  if (s->kind == PLAIN) well = well && get_plain(w->client, s);
+  else well = well && redmoon_cache_get(w->cache, &key, load, s, &result, NULL) == 0;
+  if (!well) atomic_fetch_add(&s->failures, 1);
+  bool old = result.found && memcmp(result.value, "old", 3) == 0;
+  bool is_new = result.found && memcmp(result.value, "new", 3) == 0;
+  if (well && s->kind != PLAIN && !is_new && !(old && (s->kind == STALE || s->kind == EARLY))) atomic_fetch_add(&s->others, 1);
+  redmoon_cache_result_fini(&result);
+  atomic_fetch_add(&s->served, 1);
+  return NULL;
+}
+
+static void live(shared *s) {
+  redmoon_client *client;
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.pool_timeout_ms = options.timeout_ms = options.read_timeout_ms = LIMIT_MS;
+  options.connect_timeout_ms = LIMIT_MS;
+  if (redmoon_client_open(s->url, &options, &client, NULL) != 0) _exit(1);
+  redmoon_cache *cache = cache_of(client);
+  static worker workers[THREADS];
+  for (int i = 0; i < THREADS; i++) {
+    workers[i] = (worker){.client = client, .cache = cache, .all = s};
+    if (pthread_create(&workers[i].thread, NULL, ask_once, &workers[i]) != 0) _exit(2);
+  }
+  for (int i = 0; i < THREADS; i++) pthread_join(workers[i].thread, NULL);
+  redmoon_cache_free(cache);
+  redmoon_client_close(client);
+  _exit(0);
+}
+
+/* The one that is killed in its load. */
+static int load_for_ever(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)keys;
+  (void)count;
+  (void)out;
+  shared *s = ctx;
+  atomic_store(&s->victim_loads, true);
+  while (atomic_load(&s->victim_loads)) pause();
+  return -1;
+}
+
+static pid_t give_birth_to_victim(shared *s) {
+  fflush(NULL);
+  pid_t pid = fork();
+  if (pid != 0) return pid;
+  redmoon_client *client;
+  redmoon_cache *cache;
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  redmoon_cache_result result;
+  options.name = "c";
+  options.ttl_ms = 600000;
+  options.lease_ms = LEASE_MS;
+  if (redmoon_client_open(s->url, NULL, &client, NULL) != 0 || redmoon_cache_new(client, &options, &cache, NULL) != 0) _exit(1);
+  (void)!redmoon_cache_get(cache, &(redmoon_cache_key){"k", 1, NULL, 0}, load_for_ever, s, &result, NULL);
+  _exit(1);
+}
+
+static void set(redmoon_client *client, const void *bytes, size_t len, const char *left_ms) {
+  redmoon_reply *reply;
+  const char *const argv[] = {"SET", ENTRY, bytes, "PX", left_ms};
+  const size_t lens[] = {3, strlen(ENTRY), len, 2, strlen(left_ms)};
+  if (redmoon_command(client, 5, argv, lens, &reply, NULL) == 0) redmoon_reply_free(reply);
+}
+
+/* An entry that says "old": stale, or fresh and slow to load. */
+static void prepare(redmoon_client *client, kind k) {
+  redmoon_reply *reply;
+  if (redmoon_command(client, 1, (const char *[]){"FLUSHALL"}, NULL, &reply, NULL) == 0) redmoon_reply_free(reply);
+  if (k != STALE && k != EARLY) return;
+  rm_entry entry = {false, 0, 600000, 1200000, k == EARLY ? INT64_C(0xFFFFFFFF) : 1, "old", 3};
+  unsigned char bytes[RM_ENTRY_HEADER + 3];
+  const rm_secret none = {NULL, 0};
+  rm_entry_write(&entry, (redmoon_bytes){ENTRY, strlen(ENTRY)}, &none, bytes);
+  set(client, bytes, sizeof bytes, k == STALE ? "500000" : "1200000");
+}
+
+static bool holds_new(redmoon_client *client) {
+  redmoon_cache *cache = cache_of(client);
+  redmoon_cache_result result;
+  bool is_new = redmoon_cache_peek(cache, "k", 1, &result, NULL) == 0 && result.found && memcmp(result.value, "new", 3) == 0;
+  redmoon_cache_result_fini(&result);
+  redmoon_cache_free(cache);
+  return is_new;
+}
+
+static void run(kind k, const redis_server *server, redmoon_client *client) {
+  shared *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (s == MAP_FAILED) exit(2);
+  s->kind = k;
+  snprintf(s->url, sizeof s->url, "%s", redis_server_url(server));
+  prepare(client, k);
+  pid_t victim = k == KILLED ? give_birth_to_victim(s) : -1, pids[PROCESSES];
+  struct timespec tick = {0, 1000000};
+  for (int i = 0; k == KILLED && i < LIMIT_MS && !atomic_load(&s->victim_loads); i++) nanosleep(&tick, NULL);
+  fflush(NULL);
+  for (int i = 0; i < PROCESSES; i++)
+    if ((pids[i] = fork()) == 0) live(s);
+  if (k == KILLED) {
+    check(await(&s->asked, ALL), k, "all have asked", atomic_load(&s->asked));
+    kill(victim, SIGKILL);
+    waitpid(victim, NULL, 0);
+  }
+  int well = 0, status;
+  for (int i = 0; i < PROCESSES; i++) well += waitpid(pids[i], &status, 0) == pids[i] && status == 0;
+  check(well == PROCESSES, k, "every process has ended well", well);
+  check(atomic_load(&s->failures) == 0, k, "every get has ended well", atomic_load(&s->failures));
+  check(atomic_load(&s->served) == ALL, k, "all were served", atomic_load(&s->served));
+  check(atomic_load(&s->others) == 0, k, "all have the value", atomic_load(&s->others));
+  int loads = atomic_load(&s->loads);
+  printf("%-6s %d gets, %d loads\n", names[k], ALL, loads);
+  check(k == PLAIN ? loads > 1 : loads == 1, k, "one load, and of the control more", loads);
+  if (k != PLAIN) check(holds_new(client), k, "the new value is stored", 0);
+  munmap(s, sizeof *s);
+}
+
+int main(void) {
+  const char *text = getenv("REDMOON_SOAK_ROUNDS");
+  int rounds = text != NULL ? atoi(text) : 2;
+  printf("REDMOON_SOAK_ROUNDS=%d\n", rounds);
+  const char *args[] = {"--maxclients", "2000", NULL};
+  redis_server *server = redis_server_start(&(redis_server_options){.args = args});
+  redmoon_client *client;
+  if (redmoon_client_open(redis_server_url(server), NULL, &client, NULL) != 0) return 2;
+  for (int i = 0; i < rounds; i++)
+    for (kind k = COLD; k <= KILLED; k++) run(k, server, client);
+  run(PLAIN, server, client);
+  redmoon_client_close(client);
+  redis_server_stop(server);
+  printf("%d passed, %d failed, 0 skipped\n", passed, failed);
+  return failed == 0 ? 0 : 1;
+}
