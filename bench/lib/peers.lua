@@ -28,7 +28,7 @@ return function(root, build)
         .. "/hiredis-include/hiredis/hiredis.h | paste -s -d ."},
     {name = "redmoon-c", title = "Redmoon (C)", counted = true, patterns = "lock rate counter",
       command = build .. "/bench/redmoon", version = commit},
-    {name = "redmoon-lua", title = "Redmoon (Lua)", counted = true, patterns = "all",
+    {name = "redmoon-lua", title = "Redmoon (Lua)", counted = true, patterns = "lock rate counter job job50 jobs",
       command = ("%s %s/redmoon.lua"):format(own, folder), version = commit,
       start = own .. [[ -e '
         local client = assert(require("redmoon").connect("redis://ADDRESS"))

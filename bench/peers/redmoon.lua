@@ -21,11 +21,39 @@ local function open(host, port)
 
   local limiter = client:rate_limiter {algorithm = "gcra", name = "bench", limit = 100000, window = 1}
   local counter = client:counter("bench", {window = 60})
+  local queue = client:queue("bench")
+
+  local function jobs(count)
+    local items = {}
+    for i = 1, count do items[i] = {payload = bench.job} end
+    return items
+  end
+  local many, bulk = jobs(bench.many), jobs(bench.bulk)
+  local function expect(ok)
+    if not ok then error("unexpected reply: not the jobs that were pushed", 2) end
+  end
 
   return {
     lock = function() assert(assert(client:lock("bench")):release()) end,
     rate = function() if not limiter:allow("bench").allowed then wrong(0) end end,
     counter = function() if counter:increment("bench").applied ~= 1 then wrong(0) end end,
+    job = function()
+      assert(queue:push(bench.job))
+      local job = assert(queue:pop())
+      expect(job.payload.text == bench.job.text)
+      assert(job:ack())
+    end,
+    job50 = function()
+      expect(#assert(queue:push_many(many)) == bench.many)
+      local taken = assert(queue:pop_many(bench.many))
+      expect(#taken == bench.many)
+      for i = 1, #taken do expect(taken[i].payload.text == bench.job.text) end
+      expect(#assert(queue:ack_many(taken)) == 0)
+    end,
+    jobs = function(full)
+      expect(#assert(queue:push_many(bulk)) == bench.bulk)
+      if full then assert(queue:purge("ready")) end
+    end,
     get = function() if #client:get(key) ~= 16 then wrong(16) end end,
     get64k = function() if #client:get("bench:big") ~= 65536 then wrong(65536) end end,
     set = function() if client:set("bench:set", value) ~= true then wrong(0) end end,
