@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 
-#include <stdio.h>
+#include <string.h>
 
 size_t redmoon_cache_op_loads(const redmoon_op *op, size_t *indices, size_t max) {
   const rm_get_op *self = rm_get_of(op);
@@ -20,10 +20,12 @@ size_t redmoon_cache_op_loads(const redmoon_op *op, size_t *indices, size_t max)
   return count;
 }
 
+_Static_assert(sizeof((redmoon_cache_result *)0)->code == sizeof((redmoon_error *)0)->code, "one is copied to the other");
+
 /* The load of an item has failed, with its error. */
 static void give_up(rm_get_op *self, rm_item *item) {
   rm_cache_add(self->cache, RM_COUNT_FAILURE);
-  snprintf(item->out.code, sizeof item->out.code, "%s", item->error.code);
+  memcpy(item->out.code, item->error.code, sizeof item->out.code);
   if (item->fallback) rm_item_fail(self, item, false);
   else item->state = ITEM_RELEASE;
 }
