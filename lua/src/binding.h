@@ -149,6 +149,8 @@ int rm_lua_task_run(lua_State *L, rm_lua_task *task, int started);
 int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started);
 /** Ends it without results: before a tail raises. [-0, +0], never raises */
 void rm_lua_task_put(lua_State *L, rm_lua_task *task);
+/** For the tail of an iterator: ends the task and raises its error, because `for` has no place for one. */
+int rm_lua_task_raise(lua_State *L, rm_lua_task *task);
 /** A tail: true, or nil, message, code, detail. */
 int rm_lua_task_done(lua_State *L, rm_lua_task *task, int status);
 /** A tail: the int64_t that was written to rm_lua_out, or nil, message, code, detail. */
@@ -235,6 +237,8 @@ void rm_lua_read_client_options(lua_State *L, int index, redmoon_options *out, i
 void rm_lua_read_call_options(lua_State *L, int index, redmoon_call_options *out);
 /** Seconds at `index` as milliseconds, rounded up; raises with the option's name outside [min, max] ms. [-0, +0] */
 int64_t rm_lua_duration_ms(lua_State *L, int index, const rm_option *option);
+/** The timeout of a receive at `index`, seconds as milliseconds; -1, for ever, for none and math.huge. [-0, +0] */
+int64_t rm_lua_receive_timeout_ms(lua_State *L, int index);
 /** Position of the name at `index` among `names`; raises, with the nearest. [-0, +0] */
 size_t rm_lua_check_name(lua_State *L, int index, const char *const *names, size_t count, const char *what);
 

@@ -39,6 +39,12 @@ int64_t rm_lua_duration_ms(lua_State *L, int index, const rm_option *option) {
   return (int64_t)ms;
 }
 
+int64_t rm_lua_receive_timeout_ms(lua_State *L, int index) {
+  static const rm_option timeout = {"timeout", RM_OPTION_DURATION, 0, 0, INT64_C(1) << 40, 0, "seconds, 0 or more"};
+  if (lua_isnoneornil(L, index) || (lua_type(L, index) == LUA_TNUMBER && lua_tonumber(L, index) == HUGE_VAL)) return -1;
+  return rm_lua_duration_ms(L, index, &timeout);
+}
+
 static int64_t read_integer(lua_State *L, int index, const rm_option *option) {
   int is_integer;
   if (lua_type(L, index) != LUA_TNUMBER) refuse_type(L, index, option);

@@ -76,13 +76,10 @@ static int fetched_next(lua_State *L, rm_lua_task *task, int status) {
   return status < 0 ? rm_lua_fail(L, &task->err) : count;
 }
 
-/* The iterator raises, because `for` has no place for an error. */
 static int fetched_call(lua_State *L, rm_lua_task *task, int status) {
   int count = fetched(L, lua_touserdata(L, 1), task, &status);
   if (status >= 0) return count;
-  lua_pushfstring(L, "%s: %s", task->err.code, task->err.message);
-  rm_lua_task_put(L, task);
-  return luaL_error(L, "%s", lua_tostring(L, -1));
+  return rm_lua_task_raise(L, task);
 }
 
 static int step(lua_State *L, rm_lua_tail tail) {

@@ -4,7 +4,6 @@
 
 #include "engine/subscription.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -34,7 +33,6 @@ static const rm_option subscribe_options[] = {
      "seconds from min_backoff to 600"},
 };
 enum { LISTS = 3, OPTIONS = sizeof subscribe_options / sizeof subscribe_options[0] };
-static const rm_option timeout_argument = {"timeout", RM_OPTION_DURATION, 0, 0, INT64_C(1) << 40, 0, "seconds, 0 or more"};
 
 /* [-0, +0], never raises */
 static void end_subscription(lua_State *L, subscription *s) {
@@ -185,16 +183,14 @@ static int received(lua_State *L, rm_lua_task *task, int status) {
   return 1;
 }
 
-/* In a loop the end is the end, and any other error is raised, because `for` has no place for it. */
+/* In a `for` the end is the end. */
 static int received_next(lua_State *L, rm_lua_task *task, int status) {
   if (status == REDMOON_ECLOSED) {
     lua_pushnil(L);
     return 1;
   }
   if (status >= 0) return received(L, task, status);
-  lua_pushfstring(L, "%s: %s", task->err.code, task->err.message);
-  rm_lua_task_put(L, task);
-  return luaL_error(L, "%s", lua_tostring(L, -1));
+  return rm_lua_task_raise(L, task);
 }
 
 /* The next event, or nil when none came in time; what is there is taken without an operation. */
@@ -213,9 +209,7 @@ static int fetch(lua_State *L, subscription *s, int64_t timeout_ms, rm_lua_tail 
 /* subscription:receive([timeout]) */
 static int subscription_receive(lua_State *L) {
   subscription *s = check(L);
-  bool for_ever = lua_isnoneornil(L, 2) || (lua_type(L, 2) == LUA_TNUMBER && lua_tonumber(L, 2) == HUGE_VAL);
-  int64_t timeout_ms = for_ever ? -1 : rm_lua_duration_ms(L, 2, &timeout_argument);
-  return fetch(L, s, timeout_ms, received);
+  return fetch(L, s, rm_lua_receive_timeout_ms(L, 2), received);
 }
 
 /* The iterator. */

@@ -2,7 +2,6 @@
 /* client:topic(name), the topic object, and its readers. */
 #include "binding.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -42,7 +41,6 @@ typedef struct publish_options {
 } publish_options;
 static const rm_option request_options[] = {{"request_id", RM_OPTION_TEXT, offsetof(publish_options, request_id), 0, 0, 0,
                                              "1 to 128 letters, digits, '.', '_' and '-'"}};
-static const rm_option timeout_argument = {"timeout", RM_OPTION_DURATION, 0, 0, INT64_C(1) << 40, 0, "seconds, 0 or more"};
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
 
 /* [-0, +0], never raises */
@@ -218,9 +216,7 @@ static int received_next(lua_State *L, rm_lua_task *task, int status) {
     return 1;
   }
   if (status >= 0) return received(L, task, status);
-  lua_pushfstring(L, "%s: %s", task->err.code, task->err.message);
-  rm_lua_task_put(L, task);
-  return luaL_error(L, "%s", lua_tostring(L, -1));
+  return rm_lua_task_raise(L, task);
 }
 
 static int fetch(lua_State *L, reader *r, int64_t timeout_ms, rm_lua_tail tail) {
@@ -237,9 +233,7 @@ static int fetch(lua_State *L, reader *r, int64_t timeout_ms, rm_lua_tail tail) 
 /* reader:receive([timeout]) */
 static int reader_receive(lua_State *L) {
   reader *r = check_reader(L);
-  bool for_ever = lua_isnoneornil(L, 2) || (lua_type(L, 2) == LUA_TNUMBER && lua_tonumber(L, 2) == HUGE_VAL);
-  int64_t timeout_ms = for_ever ? -1 : rm_lua_duration_ms(L, 2, &timeout_argument);
-  return fetch(L, r, timeout_ms, received);
+  return fetch(L, r, rm_lua_receive_timeout_ms(L, 2), received);
 }
 
 /* The iterator. */

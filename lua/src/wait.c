@@ -131,6 +131,12 @@ int rm_lua_task_integer(lua_State *L, rm_lua_task *task, int status) {
   return 1;
 }
 
+int rm_lua_task_raise(lua_State *L, rm_lua_task *task) {
+  lua_pushfstring(L, "%s: %s", task->err.code, task->err.message);
+  rm_lua_task_put(L, task);
+  return luaL_error(L, "%s", lua_tostring(L, -1));
+}
+
 static int resume(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   rm_lua_task *task = (rm_lua_task *)ctx;
