@@ -475,8 +475,7 @@ static bool lie(rm_conn *conn, rm_close_reason *why) {
 }
 
 static void drop_sent_call(redmoon_client *client, bool poison) {
-  size_t count;
-  rm_pool *pool = rm_route_nodes(client->core->route, &count)[0].pool;
+  rm_pool *pool = rm_route_first(client->core->route)->pool;
   if (poison) pool->hooks.is_reusable = lie;
   rm_lease lease = {.event = RM_EVENT_INIT};
   redmoon_error err;

@@ -31,12 +31,20 @@ static rm_config standalone(void) {
                      .max_backoff_ms = 512};
 }
 
-static const rm_pool_hooks no_hooks;
+static const rm_route_hooks no_hooks;
+static const rm_dialer dialer;
+
+static rm_node *pick(rm_route *route, const rm_target *target) {
+  rm_route_wait wait = {0};
+  rm_node *node = NULL;
+  assert_int_equal(rm_route_pick(route, target, &wait, &node, NULL), RM_DONE);
+  return node;
+}
 
 static void assert_refused(const rm_config *config, const char *part) {
   redmoon_error err;
   rm_route *route;
-  assert_int_equal(rm_route_new(config, &no_hooks, &route, &err), REDMOON_ECONFIG);
+  assert_int_equal(rm_route_new(config, &dialer, &no_hooks, &route, &err), REDMOON_ECONFIG);
   assert_null(route);
   assert_non_null(strstr(err.message, part));
 }
@@ -45,13 +53,15 @@ static void every_request_goes_to_the_one_node(void **state) {
   (void)state;
   rm_config config = standalone();
   rm_route *route;
-  size_t count = 0;
-  assert_int_equal(rm_route_new(&config, &no_hooks, &route, NULL), 0);
-  rm_node *node = rm_route_pick(route, NULL, 0);
-  assert_ptr_equal(rm_route_pick(route, "key", 3), node);
-  assert_ptr_equal(rm_route_nodes(route, &count), node);
-  assert_int_equal(count, 1);
-  assert_ptr_equal(node->address, &address);
+  assert_int_equal(rm_route_new(&config, &dialer, &no_hooks, &route, NULL), 0);
+  rm_node *node = pick(route, &(rm_target){0}), *primaries[2] = {NULL};
+  assert_ptr_equal(pick(route, &(rm_target){.keyed = true, .slot = 12}), node);
+  assert_ptr_equal(rm_route_first(route), node);
+  assert_null(rm_node_next(node));
+  assert_int_equal(rm_route_primaries(route, primaries, 2), 1);
+  assert_ptr_equal(primaries[0], node);
+  assert_string_equal(node->address.host, host);
+  assert_int_equal(node->address.port, 6379);
   rm_route_free(route);
 }
 
@@ -59,8 +69,8 @@ static void the_pool_gets_its_limits_from_the_options(void **state) {
   (void)state;
   rm_config config = standalone();
   rm_route *route;
-  assert_int_equal(rm_route_new(&config, &no_hooks, &route, NULL), 0);
-  const rm_pool *pool = rm_route_pick(route, NULL, 0)->pool;
+  assert_int_equal(rm_route_new(&config, &dialer, &no_hooks, &route, NULL), 0);
+  const rm_pool *pool = pick(route, &(rm_target){0})->pool;
   assert_int_equal(pool->size, 20);
   assert_int_equal(pool->min_idle, 2);
   assert_int_equal(pool->max_idle, 15);
@@ -72,16 +82,11 @@ static void the_pool_gets_its_limits_from_the_options(void **state) {
   rm_route_free(route);
 }
 
-static void sentinel_cluster_and_reading_from_replicas_are_refused_by_name(void **state) {
+static void what_contradicts_itself_is_refused(void **state) {
   (void)state;
   rm_config config = standalone();
-  config.topology = RM_CLUSTER;
-  assert_refused(&config, "redis+cluster:// is not supported by this version");
-  config.topology = RM_SENTINEL;
-  assert_refused(&config, "redis+sentinel:// is not supported by this version");
-  config = standalone();
   config.read_from = replica;
-  assert_refused(&config, "read_from \"replica\" is not supported by this version; \"primary\" is");
+  assert_refused(&config, "read_from \"replica\" needs to know the replicas");
   config = standalone();
   config.pool_size = 0;
   assert_refused(&config, "pool_size is 0");
@@ -92,7 +97,7 @@ static void a_config_without_read_from_means_primary(void **state) {
   rm_config config = standalone();
   rm_route *route;
   config.read_from = NULL;
-  assert_int_equal(rm_route_new(&config, &no_hooks, &route, NULL), 0);
+  assert_int_equal(rm_route_new(&config, &dialer, &no_hooks, &route, NULL), 0);
   rm_route_free(route);
   rm_route_free(NULL);
 }
@@ -106,11 +111,11 @@ static bool refuse_nth(void *ctx, size_t size) {
 static void without_memory_there_is_no_route_and_no_leak(void **state) {
   (void)state;
   rm_config config = standalone();
-  for (int n = 1; n <= 4; n++) {
+  for (int n = 1; n <= 5; n++) {
     int left = n;
     rm_route *route;
     rm_alloc_set_refuse(refuse_nth, &left);
-    int status = rm_route_new(&config, &no_hooks, &route, NULL);
+    int status = rm_route_new(&config, &dialer, &no_hooks, &route, NULL);
     rm_alloc_set_refuse(NULL, NULL);
     assert_int_equal(status, REDMOON_ENOMEM);
     assert_null(route);
@@ -121,7 +126,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_request_goes_to_the_one_node),
       cmocka_unit_test(the_pool_gets_its_limits_from_the_options),
-      cmocka_unit_test(sentinel_cluster_and_reading_from_replicas_are_refused_by_name),
+      cmocka_unit_test(what_contradicts_itself_is_refused),
       cmocka_unit_test(a_config_without_read_from_means_primary),
       cmocka_unit_test(without_memory_there_is_no_route_and_no_leak),
   };

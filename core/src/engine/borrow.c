@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Getting a connection:
  *
- *      pool acquire --CONN--------------------------> ready
- *           |  \---DIAL---> connect ----------------> ready
- *           +------WAIT---> (event, time) --> poll --> CONN or DIAL, as above
+ *      pick a node --> pool acquire --CONN--------------------------> ready
+ *       ^  |                |  \---DIAL---> connect ----------------> ready
+ *       |  v                +------WAIT---> (event, time) --> poll --> CONN or DIAL, as above
+ *     (no node is known yet: event)
  */
 #include "engine/borrow.h"
 
@@ -17,7 +18,7 @@
 static int dial(rm_borrow *borrow, rm_core *core, int64_t now_us, int64_t deadline_us, redmoon_error *err) {
   borrow->dial_began_us = now_us;
   borrow->connect_by_us = rm_min64(deadline_us, rm_deadline_us(now_us, core->config->connect_timeout_ms));
-  int rc = rm_connect_start(&core->dialer, borrow->node->address, now_us, borrow->connect_by_us, &borrow->connect, err);
+  int rc = rm_connect_start(borrow->node->dialer, &borrow->node->address, now_us, borrow->connect_by_us, &borrow->connect, err);
   if (rc < 0) rm_pool_dial_failed(&borrow->lease, err, now_us);
   return rc;
 }
@@ -86,22 +87,51 @@ static int step_wait(rm_borrow *borrow, rm_core *core, int64_t now_us, int64_t d
   return rc == RM_WAIT ? step_dial(borrow, core, now_us, wants, err) : rc;
 }
 
-int rm_borrow_start(rm_borrow *borrow, rm_core *core, uintptr_t owner, int64_t now_us, int64_t deadline_us,
-                    redmoon_error *err) {
-  borrow->node = rm_route_pick(core->route, NULL, 0);
+static int acquire(rm_borrow *borrow, rm_core *core, uintptr_t owner, int64_t now_us, int64_t deadline_us,
+                   redmoon_error *err) {
   int rc = rm_pool_acquire(borrow->node->pool, &borrow->lease, owner, now_us, err);
   if (rc == RM_POOL_WAIT)
     borrow->pool_by_us = borrow->pool_left_us > RM_FOREVER - now_us ? RM_FOREVER : now_us + borrow->pool_left_us;
   return granted(borrow, core, rc, now_us, deadline_us, err);
 }
 
+static int pick(rm_borrow *borrow, rm_core *core, redmoon_error *err) {
+  if (borrow->pinned == NULL) return rm_route_pick(core->route, &borrow->target, &borrow->wait, &borrow->node, err);
+  borrow->node = borrow->pinned;
+  return RM_DONE;
+}
+
+int rm_borrow_start(rm_borrow *borrow, rm_core *core, uintptr_t owner, int64_t now_us, int64_t deadline_us,
+                    redmoon_error *err) {
+  borrow->owner = owner;
+  int rc = pick(borrow, core, err);
+  return rc == RM_DONE ? acquire(borrow, core, owner, now_us, deadline_us, err) : rc;
+}
+
+static int step_pick(rm_borrow *borrow, rm_core *core, int64_t now_us, int64_t deadline_us, rm_wants *wants,
+                     redmoon_error *err) {
+  int rc = pick(borrow, core, err);
+  if (rc == RM_WAIT && now_us >= deadline_us) {
+    rm_route_unwait(core->route, &borrow->wait);
+    return rm_fail_phase(err, REDMOON_ETIMEOUT, REDMOON_PHASE_DIAL, "the call's deadline was over before it was known which node to ask");
+  }
+  if (rc == RM_WAIT) *wants = (rm_wants){borrow->wait.event.fd, REDMOON_WANT_READ, deadline_us};
+  if (rc == RM_DONE) rc = acquire(borrow, core, borrow->owner, now_us, deadline_us, err);
+  return rc;
+}
+
 int rm_borrow_step(rm_borrow *borrow, rm_core *core, int64_t now_us, int64_t deadline_us, rm_wants *wants,
                    redmoon_error *err) {
+  if (borrow->wait.waits) {
+    int rc = step_pick(borrow, core, now_us, deadline_us, wants, err);
+    if (rc != RM_WAIT || borrow->wait.waits) return rc;
+  }
   if (borrow->connect != NULL) return step_dial(borrow, core, now_us, wants, err);
   return step_wait(borrow, core, now_us, deadline_us, wants, err);
 }
 
-void rm_borrow_cancel(rm_borrow *borrow, int64_t now_us) {
+void rm_borrow_cancel(rm_borrow *borrow, rm_core *core, int64_t now_us) {
+  rm_route_unwait(core->route, &borrow->wait);
   rm_connect_free(borrow->connect);
   borrow->connect = NULL;
   if (borrow->lease.pool != NULL) rm_pool_cancel(&borrow->lease, now_us);

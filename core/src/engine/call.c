@@ -39,7 +39,7 @@ void rm_call_give_up(rm_call *call) {
     if (call->state == CALL_EXCHANGE) rm_exchange_judge(call);
     heed_fork(call);
     if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
-    rm_borrow_cancel(&call->borrow, rm_clock_now_us());
+    rm_borrow_cancel(&call->borrow, call->op.client->core, rm_clock_now_us());
   }
   call->state = CALL_ENDED;
   rm_mux_exit(call);
@@ -78,7 +78,7 @@ void rm_call_fini(rm_call *call) {
   heed_fork(call);
   if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
   rm_mux_exit(call);
-  rm_borrow_cancel(&call->borrow, rm_clock_now_us());
+  rm_borrow_cancel(&call->borrow, call->op.client->core, rm_clock_now_us());
   rm_lease_fini(&call->borrow.lease);
   rm_request_fini(&call->request);
   rm_arena_fini(&call->arena);
@@ -290,7 +290,7 @@ static int give_up_with_error(rm_call *call, int64_t now_us) {
   else if (call->slot != NULL)
     rm_mux_leave(call, now_us);
   else
-    rm_borrow_cancel(&call->borrow, now_us);
+    rm_borrow_cancel(&call->borrow, call->op.client->core, now_us);
   return rm_call_attempt_failed(call, now_us);
 }
 

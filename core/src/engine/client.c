@@ -115,11 +115,9 @@ const char *redmoon_client_url(const redmoon_client *client) { return client->co
 void redmoon_client_stats(const redmoon_client *client, redmoon_stats *out) {
   *out = (redmoon_stats){0};
   rm_core_check_fork(client->core);
-  size_t count;
-  rm_node *nodes = rm_route_nodes(client->core->route, &count);
-  for (size_t i = 0; i < count; i++) {
+  for (const rm_node *node = rm_route_first(client->core->route); node != NULL; node = rm_node_next(node)) {
     redmoon_stats one;
-    rm_pool_stats(nodes[i].pool, &one);
+    rm_pool_stats(node->pool, &one);
     /* All fields are counts of one type, so that sums need no list of names. */
     uint64_t *sum = (uint64_t *)(void *)out;
     const uint64_t *add = (const uint64_t *)(const void *)&one;

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "engine/call.h"
+#include "engine/discovery.h"
 #include "engine/mux.h"
 
 #include <sched.h>
@@ -66,9 +67,9 @@ static void start_afresh(rm_core *core) {
   rm_resolver_forked(core->dialer.resolver);
   rm_random_store_forked(&core->random);
   rm_random_hex(core->token, 8);
-  size_t count;
-  rm_node *nodes = rm_route_nodes(core->route, &count);
-  for (size_t i = 0; i < count; i++) rm_pool_forked(nodes[i].pool);
+  rm_route_forked(core->route);
+  rm_discovery_forked(core->discovery);
+  for (rm_node *node = rm_route_first(core->route); node != NULL; node = rm_node_next(node)) rm_pool_forked(node->pool);
   if (core->mux != NULL) rm_mux_forked(core->mux);
 }
 
@@ -93,7 +94,10 @@ void rm_core_close_conn(void *ctx, rm_conn *conn, rm_close_reason why) {
 
 static void upkeep_due(void *ctx) { (void)rm_keeper_wake(ctx); }
 
+static void discover(void *ctx) { rm_discovery_want(((rm_core *)ctx)->discovery); }
+
 static void destroy(rm_core *core) {
+  rm_discovery_free(core->discovery);
   rm_keeper_fini(&core->keeper);
   rm_call_drop_spare(core);
   rm_mux_free(core->mux);
@@ -136,8 +140,9 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   if ((rc = rm_tls_new(core->config, &core->tls, err)) != 0) goto fail;
   core->dialer.config = core->config;
   core->dialer.tls = core->tls;
-  rm_pool_hooks hooks = {rm_conn_is_reusable, rm_core_close_conn, upkeep_due, core};
-  if ((rc = rm_route_new(core->config, &hooks, &core->route, err)) != 0) goto fail;
+  rm_route_hooks hooks = {{rm_conn_is_reusable, rm_core_close_conn, upkeep_due, core}, discover};
+  if ((rc = rm_route_new(core->config, &core->dialer, &hooks, &core->route, err)) != 0) goto fail;
+  if ((rc = rm_discovery_new(core, &core->discovery, err)) != 0) goto fail;
   if (core->config->multiplex != 0 && (core->mux = rm_mux_new(core, core->config->pool_size)) == NULL) {
     rc = rm_fail_nomem(err);
     goto fail;
@@ -156,9 +161,8 @@ void rm_core_shutdown(rm_core *core) {
   rm_core_check_fork(core);
   if (atomic_exchange(&core->closed, true)) return;
   rm_event_signal(&core->closing);
-  size_t count;
-  rm_node *nodes = rm_route_nodes(core->route, &count);
-  for (size_t i = 0; i < count; i++) rm_pool_shutdown(nodes[i].pool, rm_clock_now_us());
+  for (rm_node *node = rm_route_first(core->route); node != NULL; node = rm_node_next(node))
+    rm_pool_shutdown(node->pool, rm_clock_now_us());
   if (core->mux != NULL) rm_mux_shutdown(core->mux);
   rm_keeper_stop(&core->keeper);
 }

@@ -2,8 +2,8 @@
 /** What all handles of one client share.
  *
  *  Lock order: none of these locks is ever held across I/O, a hook or a call, nor while another is taken, but for the
- *  pool's, which is taken inside a lane's: lane mutexes (engine/mux.h), pool mutex, keeper mutex, hooks mutex, flights
- *  mutex. */
+ *  pool's, which is taken inside a lane's: lane mutexes (engine/mux.h), pool mutex, route mutex, discovery mutex, keeper
+ *  mutex, hooks mutex, flights mutex. */
 #ifndef RM_ENGINE_CORE_H
 #define RM_ENGINE_CORE_H
 
@@ -26,6 +26,7 @@ typedef struct rm_core {
   rm_tls *tls;
   rm_dialer dialer;
   rm_route *route;
+  struct rm_discovery *discovery; /* of the route's nodes; NULL: they are known from the begin */
   struct rm_mux *mux; /* NULL: every call has a connection of its own */
   rm_event closing;   /* readable once shut down */
   atomic_bool closed;

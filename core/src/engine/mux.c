@@ -79,7 +79,7 @@ void rm_mux_forked(rm_mux *mux) {
     bool locked = pthread_mutex_trylock(&lane->lock) != 0;
     if (!locked) pthread_mutex_unlock(&lane->lock);
     if (!locked && !lane->reading && !lane->writing && !lane->stepping && lane->state != RM_LANE_RETIRING) {
-      rm_borrow_cancel(&lane->borrow, rm_clock_now_us());
+      rm_borrow_cancel(&lane->borrow, lane->core, rm_clock_now_us());
       rm_lease_fini(&lane->borrow.lease);
       rm_buffer_fini(&lane->out);
       rm_arena_fini(&lane->scratch);

@@ -62,7 +62,7 @@ void rm_lane_retire(rm_lane *lane, int64_t now_us) {
   if (lane->state == RM_LANE_OPENING) {
     lane->state = RM_LANE_RETIRING;
     rm_lane_unlock(lane);
-    rm_borrow_cancel(&lane->borrow, now_us);
+    rm_borrow_cancel(&lane->borrow, lane->core, now_us);
     rm_lane_lock(lane);
     lane->state = RM_LANE_CLOSED;
     tell_leader(lane);

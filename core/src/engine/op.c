@@ -14,12 +14,12 @@ struct pollfd rm_poll_wants(const rm_wants *wants) {
   return fd;
 }
 
-static int step(redmoon_op *op, int64_t now_us) {
+int rm_op_step(redmoon_op *op, int64_t now_us) {
   if (op->status == RM_WAIT) op->status = op->class->step(op, now_us);
   return op->status;
 }
 
-int redmoon_op_step(redmoon_op *op) { return step(op, rm_clock_now_us()) != RM_WAIT; }
+int redmoon_op_step(redmoon_op *op) { return rm_op_step(op, rm_clock_now_us()) != RM_WAIT; }
 
 void redmoon_op_wants(const redmoon_op *op, redmoon_wants *wants) {
   wants->fd = op->wants.fd;
@@ -56,7 +56,7 @@ static void wait_for(const redmoon_op *op) {
 
 int rm_drive(redmoon_op *op) {
   op->may_block = true;
-  while (step(op, rm_clock_now_us()) == RM_WAIT && (op->wants.events & REDMOON_WANT_LOAD) == 0) wait_for(op);
+  while (rm_op_step(op, rm_clock_now_us()) == RM_WAIT && (op->wants.events & REDMOON_WANT_LOAD) == 0) wait_for(op);
   return op->status;
 }
 

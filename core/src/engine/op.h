@@ -31,6 +31,8 @@ struct redmoon_op {
   redmoon_error error;
 };
 
+/** One step of an operation that somebody else drives; nothing once it has ended.  op->status. */
+int rm_op_step(redmoon_op *op, int64_t now_us);
 /** What poll() is asked for: it passes over a descriptor that is negative. */
 struct pollfd rm_poll_wants(const rm_wants *wants);
 /** Steps until it has ended or wants a load, waiting with poll() on what else it wants and on the client's shutdown.

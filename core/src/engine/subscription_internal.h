@@ -70,6 +70,7 @@ struct redmoon_subscription {
 
   /* The keeper's alone: */
   int state, failures;
+  rm_route_wait route_wait; /* for the nodes to become known */
   rm_connect *connect;
   rm_conn *conn;
   rm_arena arena;

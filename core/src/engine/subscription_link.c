@@ -35,6 +35,7 @@ static void close_conn(redmoon_subscription *sub, rm_close_reason why) {
 }
 
 void rm_sub_drop_link(redmoon_subscription *sub, rm_close_reason why) {
+  rm_route_unwait(sub->client->core->route, &sub->route_wait);
   rm_connect_free(sub->connect);
   sub->connect = NULL;
   close_conn(sub, why);
@@ -88,6 +89,7 @@ static void lose(redmoon_subscription *sub, rm_close_reason reason, const redmoo
   }
   rm_sub_unlock(sub);
   if (had_conn) rm_client_count(sub->client, "subscription", "lost");
+  rm_route_suspect(sub->client->core->route);
 }
 
 /* Getting it. */
@@ -102,15 +104,32 @@ static void emit_connect(redmoon_subscription *sub, int64_t now_us, const redmoo
   rm_hooks_emit(&core->hooks, &event);
 }
 
-static void start_dial(redmoon_subscription *sub, int64_t now_us) {
+/* Shard channels are served where their slot is, and all of them have the same; of anything else any node hears. */
+static rm_target target_of(redmoon_subscription *sub) {
+  rm_target target = {0};
+  rm_sub_lock(sub);
+  const rm_names *shards = &sub->wanted[RM_SHARDS];
+  target.keyed = shards->count > 0;
+  if (target.keyed) target.slot = rm_slot_of(shards->items[0].ptr, shards->items[0].len);
+  rm_sub_unlock(sub);
+  return target;
+}
+
+static void start_dial(redmoon_subscription *sub, int64_t now_us, rm_wants *wants) {
   rm_core *core = sub->client->core;
   redmoon_error err;
-  const rm_node *node = rm_route_pick(core->route, NULL, 0);
+  rm_node *node;
+  const rm_target target = target_of(sub);
+  int64_t by_us = rm_deadline_us(now_us, core->config->connect_timeout_ms);
+  int rc = rm_route_pick(core->route, &target, &sub->route_wait, &node, &err);
+  if (rc == RM_WAIT) {
+    *wants = (rm_wants){sub->route_wait.event.fd, REDMOON_WANT_READ, RM_FOREVER};
+    return;
+  }
   sub->dial_began_us = now_us;
   sub->state = RM_LINK_DIAL;
-  int64_t by_us = rm_deadline_us(now_us, core->config->connect_timeout_ms);
-  if (rm_connect_start(&core->dialer, node->address, now_us, by_us, &sub->connect, &err) < 0)
-    lose(sub, RM_CLOSE_ERROR, &err, now_us);
+  if (rc == RM_DONE) rc = rm_connect_start(node->dialer, &node->address, now_us, by_us, &sub->connect, &err);
+  if (rc < 0) lose(sub, RM_CLOSE_ERROR, &err, now_us);
 }
 
 /* Asks for what is wanted, then for what is to be changed. */
@@ -273,7 +292,7 @@ static void step(rm_driven *driven, int64_t now_us, rm_wants *wants) {
   *wants = (rm_wants){-1, 0, RM_FOREVER};
   if (sub->state != RM_LINK_LIVE) (void)advance_changes(sub, &ignored); /* what needs no link */
   if (sub->state == RM_LINK_BACKOFF && now_us >= sub->wait_until_us) sub->state = RM_LINK_IDLE;
-  if (sub->state == RM_LINK_IDLE && !is_ended(sub) && is_wanted(sub)) start_dial(sub, now_us);
+  if (sub->state == RM_LINK_IDLE && !is_ended(sub) && is_wanted(sub)) start_dial(sub, now_us, wants);
   if (sub->state == RM_LINK_DIAL) step_dial(sub, now_us, wants);
   if (sub->state == RM_LINK_LIVE) step_live(sub, now_us, wants);
   if (is_ended(sub)) {

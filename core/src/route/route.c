@@ -1,79 +1,140 @@
 /* SPDX-License-Identifier: MIT */
-/* The standalone route: one node, one pool, nothing to choose. */
-#include "route/route.h"
+/* What all routes have in common: who waits for the nodes to become known, and how they are told. */
+#include "route/route_internal.h"
 
 #include "base/alloc.h"
 #include "base/error.h"
 
-#include <limits.h>
 #include <string.h>
 
-enum { PROBE_EVERY_US = 1000000 };
-
-struct rm_route {
-  rm_node node;
-};
-
-static int check(const rm_config *config, redmoon_error *err) {
-  if (config->topology == RM_SENTINEL)
-    return rm_fail(err, REDMOON_ECONFIG,
-                   "redis+sentinel:// is not supported by this version; redis://, rediss:// and "
-                   "unix:// are");
-  if (config->topology != RM_STANDALONE)
-    return rm_fail(err, REDMOON_ECONFIG,
-                   "redis+cluster:// is not supported by this version; redis://, rediss:// and "
-                   "unix:// are");
-  if (config->read_from != NULL && strcmp(config->read_from, "primary") != 0)
-    return rm_fail(err, REDMOON_ECONFIG, "read_from \"%s\" is not supported by this version; \"primary\" is",
-                   config->read_from);
-  if (config->address_count != 1)
-    return rm_fail(err, REDMOON_ECONFIG, "a standalone server has one address, not %zu", config->address_count);
-  return 0;
+static int read_from_of(const rm_config *config) {
+  static const char *const names[] = {"primary", "replica", "any", "nearest"};
+  for (int i = 0; i < 4; i++)
+    if (config->read_from != NULL && strcmp(config->read_from, names[i]) == 0) return i;
+  return RM_READ_PRIMARY;
 }
 
-static int count_of(int64_t value) { return value < 0 ? 0 : value > INT_MAX ? INT_MAX : (int)value; }
+int rm_route_init(rm_route *route, const rm_route_class *class, const rm_config *config, const rm_dialer *dialer,
+                  const rm_route_hooks *hooks, redmoon_error *err) {
+  route->class = class;
+  route->config = config;
+  route->dialer = dialer;
+  route->hooks = *hooks;
+  route->read_from = read_from_of(config);
+  rm_list_init(&route->waits);
+  return pthread_mutex_init(&route->lock, NULL) == 0 ? 0 : rm_fail_nomem(err);
+}
 
-static int64_t us_of(int64_t ms) { return ms < 0 ? 0 : ms > INT64_MAX / 1000 ? INT64_MAX : ms * 1000; }
-
-int rm_route_new(const rm_config *config, const rm_pool_hooks *hooks, rm_route **out, redmoon_error *err) {
-  *out = NULL;
-  int status = check(config, err);
-  if (status != 0) return status;
-  rm_route *route = rm_calloc(1, sizeof *route);
-  if (route == NULL) return rm_fail_nomem(err);
-  const rm_pool_config limits = {.size = count_of(config->pool_size),
-                                 .min_idle = count_of(config->min_idle),
-                                 .max_idle = count_of(config->max_idle),
-                                 .max_idle_time_us = us_of(config->max_idle_time_ms),
-                                 .max_lifetime_us = us_of(config->max_lifetime_ms),
-                                 .min_backoff_us = us_of(config->min_backoff_ms),
-                                 .max_backoff_us = us_of(config->max_backoff_ms),
-                                 .probe_every_us = PROBE_EVERY_US,
-                                 .name = config->url};
-  status = rm_pool_new(&limits, hooks, &route->node.pool, err);
-  if (status != 0) {
-    rm_free(route);
-    return status;
+void rm_route_fini(rm_route *route) {
+  for (rm_node *node = rm_route_first(route), *next; node != NULL; node = next) {
+    next = rm_node_next(node);
+    rm_node_free(node);
   }
-  route->node.address = &config->addresses[0];
-  rm_address_name(route->node.name, sizeof route->node.name, route->node.address);
-  *out = route;
-  return 0;
+  pthread_mutex_destroy(&route->lock);
+}
+
+int rm_route_new(const rm_config *config, const rm_dialer *dialer, const rm_route_hooks *hooks, rm_route **out,
+                 redmoon_error *err) {
+  *out = NULL;
+  if (config->topology == RM_CLUSTER) return rm_cluster_new(config, dialer, hooks, out, err);
+  if (config->topology == RM_STANDALONE) return rm_standalone_new(config, dialer, hooks, out, err);
+  return rm_fail(err, REDMOON_ECONFIG,
+                 "redis+sentinel:// is not supported by this version; redis://, rediss://, unix:// and redis+cluster:// are");
 }
 
 void rm_route_free(rm_route *route) {
-  if (route == NULL) return;
-  rm_pool_free(route->node.pool);
-  rm_free(route);
+  if (route != NULL) route->class->free(route);
 }
 
-rm_node *rm_route_pick(rm_route *route, const void *key, size_t key_len) {
-  (void)key;
-  (void)key_len;
-  return &route->node;
+void rm_route_forked(rm_route *route) {
+  pthread_mutex_init(&route->lock, NULL);
+  /* Those who wait are the parent's: each finds itself in no list. */
+  for (rm_list *at = route->waits.next, *next; at != &route->waits; at = next) {
+    next = at->next;
+    at->next = at->prev = NULL;
+  }
+  rm_list_init(&route->waits);
 }
 
-rm_node *rm_route_nodes(rm_route *route, size_t *count) {
-  *count = 1;
-  return &route->node;
+/* Waiting. */
+
+/* Under the lock. */
+static int begin_wait(rm_route *route, rm_route_wait *wait, redmoon_error *err) {
+  wait->event = (rm_event)RM_EVENT_INIT;
+  if (rm_event_open(&wait->event) != 0)
+    return rm_fail(err, REDMOON_EUNAVAILABLE, "no event descriptor could be had to wait for the nodes to become known");
+  wait->waits = true;
+  wait->told = wait->failed = false;
+  rm_list_push_back(&route->waits, &wait->link);
+  return RM_WAIT;
+}
+
+static void end_wait(rm_route_wait *wait) {
+  rm_list_remove(&wait->link);
+  rm_event_close(&wait->event);
+  wait->waits = false;
+}
+
+void rm_route_unwait(rm_route *route, rm_route_wait *wait) {
+  if (!wait->waits) return;
+  pthread_mutex_lock(&route->lock);
+  end_wait(wait);
+  pthread_mutex_unlock(&route->lock);
+}
+
+void rm_route_tell(rm_route *route, bool failed) {
+  while (!rm_list_is_empty(&route->waits)) {
+    rm_route_wait *wait = RM_CONTAINER_OF(route->waits.next, rm_route_wait, link);
+    rm_list_remove(&wait->link);
+    wait->told = true;
+    wait->failed = failed;
+    rm_event_signal(&wait->event);
+  }
+}
+
+void rm_route_failed(rm_route *route, const redmoon_error *why) {
+  pthread_mutex_lock(&route->lock);
+  route->trouble = *why;
+  rm_route_tell(route, true);
+  pthread_mutex_unlock(&route->lock);
+}
+
+/* Picking. */
+
+int rm_route_pick(rm_route *route, const rm_target *target, rm_route_wait *wait, rm_node **out, redmoon_error *err) {
+  if (route->only != NULL) {
+    *out = route->only;
+    return RM_DONE;
+  }
+  bool begins = false;
+  pthread_mutex_lock(&route->lock);
+  int rc = RM_WAIT;
+  if (route->known) {
+    *out = route->class->pick(route, target);
+    rc = *out != NULL ? RM_DONE : rm_fail(err, REDMOON_EUNAVAILABLE, "no node is known that could serve this request");
+    if (rc < 0 && err != NULL) err->retryable = 1;
+  } else if (wait->waits && wait->failed) {
+    if (err != NULL) *err = route->trouble;
+    rc = route->trouble.status;
+  } else if (!wait->waits) {
+    rc = begin_wait(route, wait, err);
+    begins = rc == RM_WAIT;
+  }
+  if (rc != RM_WAIT && wait->waits) end_wait(wait);
+  pthread_mutex_unlock(&route->lock);
+  if (begins) route->hooks.discover(route->hooks.pool.ctx);
+  return rc;
+}
+
+void rm_route_suspect(rm_route *route) {
+  if (route->only == NULL) route->hooks.discover(route->hooks.pool.ctx);
+}
+
+bool rm_route_is_cluster(const rm_route *route) { return route->config->topology == RM_CLUSTER; }
+
+size_t rm_route_primaries(rm_route *route, rm_node **out, size_t max) {
+  pthread_mutex_lock(&route->lock);
+  size_t count = route->known || route->only != NULL ? route->class->primaries(route, out, max) : 0;
+  pthread_mutex_unlock(&route->lock);
+  return count;
 }

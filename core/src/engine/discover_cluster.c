@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* A cluster is found out by CLUSTER SLOTS, from any of its nodes that answers:
+ *
+ *      those known to serve, in another order each time -> the seeds of the URL, their names resolved anew
+ *
+ * In a first pass nobody gets much time, in a second as much as any dial.  Where reads go to the nearest node, each is then
+ * asked for a PING now and then. */
+#include "engine/discovery_internal.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/random.h"
+#include "route/cluster.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { QUICK_US = 500000, CANDIDATES_MAX = 64, PING_EVERY_US = 10000000 };
+
+typedef struct cluster_discovery {
+  rm_discovery discovery; /* first */
+  rm_inquiry inquiry;
+  const rm_address *candidates[CANDIDATES_MAX]; /* of nodes, which stay, and of the config */
+  size_t count, at;
+  bool asking;
+  int pass;
+  redmoon_error last; /* why the candidate before this one was of no use */
+  rm_node *pinged;    /* whose latency is being measured */
+  int64_t ping_us;    /* the next round of pings */
+} cluster_discovery;
+
+static void shuffle(const rm_address **list, size_t count) {
+  for (size_t i = count; i > 1; i--) {
+    size_t other = (size_t)rm_random_upto((int64_t)i - 1);
+    const rm_address *swap = list[i - 1];
+    list[i - 1] = list[other];
+    list[other] = swap;
+  }
+}
+
+static void list_candidates(cluster_discovery *self) {
+  rm_core *core = self->discovery.core;
+  rm_node *primaries[CANDIDATES_MAX / 2];
+  size_t known = rm_route_primaries(core->route, primaries, CANDIDATES_MAX / 2);
+  if (known > CANDIDATES_MAX / 2) known = CANDIDATES_MAX / 2;
+  self->count = self->at = 0;
+  for (size_t i = 0; i < known; i++) self->candidates[self->count++] = &primaries[i]->address;
+  shuffle(self->candidates, self->count);
+  /* Replicas and those that have served before, lest all that are known have gone. */
+  for (rm_node *node = rm_route_first(core->route); node != NULL && self->count < CANDIDATES_MAX * 3 / 4; node = rm_node_next(node)) {
+    bool there = false;
+    for (size_t i = 0; i < known && !there; i++) there = primaries[i] == node;
+    if (!there) self->candidates[self->count++] = &node->address;
+  }
+  size_t first = self->count;
+  for (size_t i = 0; i < core->config->address_count && self->count < CANDIDATES_MAX; i++)
+    self->candidates[self->count++] = &core->config->addresses[i];
+  shuffle(self->candidates + first, self->count - first);
+}
+
+static int ask(cluster_discovery *self, int64_t now_us, redmoon_error *err) {
+  static const char *const question[] = {"CLUSTER", "SLOTS"};
+  rm_core *core = self->discovery.core;
+  int64_t patient = rm_deadline_us(now_us, core->config->connect_timeout_ms);
+  int64_t by_us = self->pass == 0 && self->count > 1 ? rm_min64(patient, now_us + QUICK_US) : patient;
+  self->asking = true;
+  return rm_inquiry_start(&self->inquiry, &core->dialer, self->candidates[self->at], 2, question, now_us, by_us, err);
+}
+
+/* Everybody was asked in vain. */
+static int nobody(const cluster_discovery *self, redmoon_error *err) {
+  int rc = rm_fail_phase(err, REDMOON_ECONNECT, REDMOON_PHASE_DIAL, "no node of the cluster could be asked which slots it serves (%zu tried): %.300s",
+                         self->count, self->last.message);
+  err->retryable = 1;
+  err->outcome = REDMOON_NOT_SENT;
+  memcpy(err->address, self->last.address, sizeof err->address);
+  return rc;
+}
+
+/* The next candidate, the second pass, or the end. */
+static bool advance(cluster_discovery *self) {
+  rm_inquiry_fini(&self->inquiry);
+  self->asking = false;
+  if (++self->at < self->count) return true;
+  self->at = 0;
+  return self->pass++ == 0 && self->count > 1;
+}
+
+static int look(cluster_discovery *self, const redmoon_reply *reply, int64_t now_us, redmoon_error *err) {
+  rm_shape shape;
+  int rc = rm_shape_read(&shape, reply, self->candidates[self->at], err);
+  if (rc != 0) return rc;
+  rc = rm_cluster_apply(self->discovery.core->route, &shape, now_us, err);
+  rm_shape_fini(&shape);
+  return rc;
+}
+
+static int find_out(cluster_discovery *self, int64_t now_us, rm_wants *wants, redmoon_error *err) {
+  for (;;) {
+    int rc = self->asking ? 0 : ask(self, now_us, &self->last);
+    redmoon_reply *reply = NULL;
+    if (rc == 0) rc = rm_inquiry_step(&self->inquiry, now_us, wants, &reply, &self->last);
+    if (rc == RM_WAIT) return RM_WAIT;
+    if (rc == RM_DONE) rc = look(self, reply, now_us, &self->last);
+    if (rc == 0) {
+      rm_inquiry_fini(&self->inquiry);
+      self->asking = false;
+      return RM_DONE;
+    }
+    if (!advance(self)) return nobody(self, err);
+  }
+}
+
+/* Latencies. */
+
+static int begin_ping(cluster_discovery *self, int64_t now_us, redmoon_error *err) {
+  static const char *const question[] = {"PING"};
+  self->asking = true;
+  return rm_inquiry_start(&self->inquiry, self->pinged->dialer, &self->pinged->address, 1, question, now_us, now_us + QUICK_US, err);
+}
+
+/* A node that does not answer is as far away as can be; an old figure counts for half. */
+static void note_latency(cluster_discovery *self, int rc) {
+  int64_t old = atomic_load(&self->pinged->latency_us);
+  int64_t took = rc == RM_DONE ? rm_max64(1, rm_clock_now_us() - self->inquiry.asked_us) : RM_FOREVER / 4;
+  bool first = old == 0 || old >= RM_FOREVER / 4 || rc != RM_DONE;
+  atomic_store(&self->pinged->latency_us, first ? took : (old + took) / 2);
+}
+
+static int ping_all(cluster_discovery *self, int64_t now_us, rm_wants *wants) {
+  redmoon_error ignored;
+  while (self->pinged != NULL) {
+    int rc = self->asking ? 0 : begin_ping(self, now_us, &ignored);
+    redmoon_reply *reply = NULL;
+    if (rc == 0) rc = rm_inquiry_step(&self->inquiry, now_us, wants, &reply, &ignored);
+    if (rc == RM_WAIT) return RM_WAIT;
+    note_latency(self, rc);
+    rm_inquiry_fini(&self->inquiry);
+    self->asking = false;
+    self->pinged = rm_node_next(self->pinged);
+  }
+  return RM_DONE;
+}
+
+static int step(rm_discovery *discovery, int64_t now_us, rm_wants *wants, redmoon_error *err) {
+  cluster_discovery *self = (cluster_discovery *)(void *)discovery;
+  rm_core *core = discovery->core;
+  if (self->pinged == NULL) {
+    if (!self->asking) {
+      self->pass = 0;
+      list_candidates(self);
+    }
+    int rc = find_out(self, now_us, wants, err);
+    bool nearest = core->config->read_from != NULL && strcmp(core->config->read_from, "nearest") == 0;
+    if (rc != RM_DONE || !nearest) return rc;
+    if (now_us >= self->ping_us) self->pinged = rm_route_first(core->route);
+    if (self->pinged != NULL) self->ping_us = now_us + PING_EVERY_US;
+  }
+  int rc = ping_all(self, now_us, wants);
+  if (rc == RM_DONE) discovery->period_us = PING_EVERY_US;
+  return rc;
+}
+
+static void drop(rm_discovery *discovery) {
+  cluster_discovery *self = (cluster_discovery *)(void *)discovery;
+  rm_inquiry_fini(&self->inquiry);
+  self->asking = false;
+  self->pinged = NULL;
+}
+
+const rm_discovery_class rm_discover_cluster = {sizeof(cluster_discovery), step, drop};
