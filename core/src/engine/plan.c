@@ -38,7 +38,7 @@ static size_t key_at(const rm_key_span *span, size_t i) {
 
 static size_t key_count(const rm_key_span *span) { return span->count + (span->extra != 0); }
 
-static int cross_slot(redmoon_error *err, const char *what, const redmoon_bytes *a, const redmoon_bytes *b) {
+int rm_fail_cross_slot(redmoon_error *err, const char *what, const redmoon_bytes *a, const redmoon_bytes *b) {
   char one[80], other[80];
   rm_escape(one, sizeof one, a->ptr, a->len);
   rm_escape(other, sizeof other, b->ptr, b->len);
@@ -46,7 +46,7 @@ static int cross_slot(redmoon_error *err, const char *what, const redmoon_bytes 
           "%s: the keys '%s' and '%s' are in different slots of the cluster, so no node can serve both at once; keys that belong "
           "together have the same {tag} in their names",
           what, one, other);
-  snprintf(err->code, sizeof err->code, "CROSSSLOT");
+  if (err != NULL) snprintf(err->code, sizeof err->code, "CROSSSLOT");
   return REDMOON_ECONFIG;
 }
 
@@ -125,7 +125,7 @@ static int plan_one(rm_call *call, size_t mark) {
   if (spread.to == RM_SPREAD_PRIMARIES || spread.to == RM_SPREAD_NODES)
     return to_all(call, mark, spread.to == RM_SPREAD_NODES, part);
   if (mixed != 0 && spread.to == RM_SPREAD_KEYS) return split(call, mark, args, &span, part);
-  if (mixed != 0) return cross_slot(&call->op.error, command->name, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
+  if (mixed != 0) return rm_fail_cross_slot(&call->op.error, command->name, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
   if (call->request.count == 1) {
     call->borrow.target = part.target;
     return 0;
@@ -145,9 +145,9 @@ static int plan_together(rm_call *call) {
     const rm_key_span span = rm_command_keys(rm_command_at(call->request.marks[mark].tag), args, argc);
     uint16_t own = slot_of(args, &span, &mixed);
     const char *what = call->whole ? "transaction" : rm_command_at(call->request.marks[mark].tag)->name;
-    if (mixed != 0) return cross_slot(&call->op.error, what, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
+    if (mixed != 0) return rm_fail_cross_slot(&call->op.error, what, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
     if (own == NO_SLOT) continue;
-    if (slot != NO_SLOT && own != slot) return cross_slot(&call->op.error, what, &first, &args[key_at(&span, 0)]);
+    if (slot != NO_SLOT && own != slot) return rm_fail_cross_slot(&call->op.error, what, &first, &args[key_at(&span, 0)]);
     if (slot == NO_SLOT) first = args[key_at(&span, 0)]; /* points into the request */
     slot = own;
   }
