@@ -164,3 +164,16 @@ int rm_call_plan(rm_call *call) {
   }
   return 0;
 }
+
+bool rm_call_first_key(const rm_call *call, redmoon_bytes *key) {
+  enum { FEW = 64 }; /* a first key stands behind fewer arguments than that, but for those of XREAD and MIGRATE */
+  redmoon_bytes args[FEW];
+  for (size_t mark = 0; mark < call->request.count; mark++) {
+    size_t argc = rm_call_args(call, mark, args, FEW);
+    const rm_key_span span = rm_command_keys(rm_command_at(call->request.marks[mark].tag), args, argc < FEW ? argc : FEW);
+    if (key_count(&span) == 0 || key_at(&span, 0) >= FEW) continue;
+    *key = args[key_at(&span, 0)];
+    return true;
+  }
+  return false;
+}

@@ -10,5 +10,7 @@
  *  with code CROSSSLOT, naming both keys, for keys that one command or transaction cannot have together; CONFIG for a
  *  command that means something to one node only. */
 int rm_call_plan(rm_call *call);
+/** The first key of any of its commands; it points into the request. */
+bool rm_call_first_key(const rm_call *call, redmoon_bytes *key);
 
 #endif
