@@ -203,6 +203,32 @@ static void a_shutdown_ends_the_calls_of_every_state(void **state) {
   redmoon_client_close(own.client);
 }
 
+/* ---- an operation, from thread to thread ---- */
+
+static void *step_once(void *op) { return redmoon_op_step(op) ? op : NULL; }
+
+static void an_operation_may_go_from_thread_to_thread(void **state) {
+  fixture *f = *state;
+  for (int multiplex = 0; multiplex < 2; multiplex++) {
+    redmoon_options options = REDMOON_OPTIONS_INIT;
+    options.multiplex = multiplex;
+    redmoon_client *client;
+    redmoon_reply *reply;
+    redmoon_op *op;
+    assert_int_equal(redmoon_client_open(redis_server_url(f->server), &options, &client, NULL), 0);
+    assert_int_equal(redmoon_command_start(client, 2, (const char *[]){"ECHO", "tag"}, NULL, &reply, &op, NULL), 0);
+    for (void *done = NULL; done == NULL;) { /* a thread for each step */
+      pthread_t thread;
+      assert_int_equal(pthread_create(&thread, NULL, step_once, op), 0);
+      assert_int_equal(pthread_join(thread, &done), 0);
+    }
+    assert_int_equal(redmoon_op_finish(op, NULL), 0);
+    assert_string_equal(redmoon_reply_string(reply, NULL), "tag");
+    redmoon_reply_free(reply);
+    redmoon_client_close(client);
+  }
+}
+
 /* ---- memory, and functions of Lua ---- */
 
 typedef struct owner {
@@ -307,6 +333,7 @@ int main(void) {
       cmocka_unit_test(states_come_and_go_while_others_call),
       cmocka_unit_test(a_state_may_outlive_the_hosts_own_reference),
       cmocka_unit_test(a_shutdown_ends_the_calls_of_every_state),
+      cmocka_unit_test(an_operation_may_go_from_thread_to_thread),
       cmocka_unit_test(memory_of_a_state_is_asked_for_on_its_own_thread),
       cmocka_unit_test(no_signal_is_handled_or_taken),
   };
