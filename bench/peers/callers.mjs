@@ -15,7 +15,7 @@ const client = new Redis({...target, enableAutoPipelining: name === "ioredis_aut
 
 async function run(seconds) {
   let ops = 0;
-  const begin = performance.now(), end = begin + seconds * 1000;
+  const before = process.cpuUsage(), begin = performance.now(), end = begin + seconds * 1000;
   const call = async () => {
     while (performance.now() < end) {
       expectString(await client.get("bench:key:0000"), 16);
@@ -23,10 +23,11 @@ async function run(seconds) {
     }
   };
   await Promise.all(Array.from({length: Number(count)}, call));
-  return {ops, seconds: (performance.now() - begin) / 1000};
+  const used = process.cpuUsage(before);
+  return {ops, seconds: (performance.now() - begin) / 1000, cpu: (used.user + used.system) / ops};
 }
 
 await run(0.4); // let it compile
-const {ops, seconds} = await run(Number(limit));
-console.log(`{"work":"${work}","ops":${ops},"seconds":${seconds.toFixed(6)}}`);
+const {ops, seconds, cpu} = await run(Number(limit));
+console.log(`{"work":"${work}","ops":${ops},"seconds":${seconds.toFixed(6)},"cpu_us":${cpu.toFixed(3)}}`);
 await client.quit();
