@@ -36,13 +36,21 @@ static int step(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
   return done;
 }
 
-static int drive(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
-  op->owner = 0;
-  op->bell.bell = NULL;
+static int drive_with_credentials(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
   if (link->credentials == NULL) return rm_drive(op);
   lua_State *outer = rm_lua_credentials_enter(link->credentials, L);
   int status = rm_drive(op);
   rm_lua_credentials_enter(link->credentials, outer);
+  return status;
+}
+
+static int drive(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
+  op->owner = 0;
+  rm_bell *bell = op->bell.bell; /* of an earlier wait, perhaps in a lane, whose other callers are parked */
+  uintptr_t before = rm_bell_enter(bell);
+  int status = drive_with_credentials(L, link, op);
+  rm_bell_leave(bell, before);
+  if (bell != NULL) rm_lua_loop_wake(L, link->loop);
   return status;
 }
 

@@ -4,6 +4,7 @@
 
 local helper = require "tests.lua.helper"
 local redmoon = require "redmoon"
+local every_call = require("tests.lua.loops").calls
 
 local CALLERS = 64
 
@@ -238,6 +239,26 @@ describe("coroutines that share connections under cqueues", function()
     assert.equal(16, done)
     assert.is_nil(next(loop.parked))
     assert.is_true(loop.woken > 100) -- some lead
+  end)
+
+  it("of calls of every kind, too", function()
+    local loop = new_scheduler()
+    local client <close> = assert(redmoon.connect(helper.server().url, { loop = loop, multiplex = true }))
+    local wanted, done = 0, 0
+    for _ = 1, 3 do
+      for kind, call in pairs(every_call) do
+        wanted = wanted + 1
+        local tag = ("%d/%s/"):format(wanted, kind)
+        loop.spawn(function()
+          for i = 1, 3 do call(client, tag .. i) end
+          done = done + 1
+        end)
+      end
+    end
+    repeat until not loop.turn()
+    assert.equal(wanted, done)
+    assert.is_nil(next(loop.parked))
+    assert.is_true(loop.woken > 10)
   end)
 
   it("go on when the coroutine that reads for them is closed", function()
