@@ -229,6 +229,73 @@ static void an_operation_may_go_from_thread_to_thread(void **state) {
   }
 }
 
+/* ---- shared connections: coroutines of a loop and threads that block, in the same lanes ---- */
+
+/* Who is parked goes on when woken, and now and then by himself, as after a time. */
+static const char coroutines[] =
+    "local _, url, redmoon = ...\n"
+    "local waiting, parked, ready, turns = {}, {}, {}, 0\n"
+    "local loop = {\n"
+    "  wait = function() waiting[#waiting + 1] = coroutine.running() coroutine.yield() end,\n"
+    "  park = function(key) parked[key] = coroutine.running() coroutine.yield() parked[key] = nil end,\n"
+    "  wake = function(key) ready[#ready + 1] = parked[key] parked[key] = nil end,\n"
+    "}\n"
+    "local client = assert(redmoon.connect(url, {loop = loop, multiplex = true}))\n"
+    "share(client)\n"
+    "local left = 16\n"
+    "for i = 1, left do\n"
+    "  ready[i] = coroutine.create(function()\n"
+    "    for j = 1, 100 do local tag = i .. ':' .. j  assert(client:echo(tag) == tag) end\n"
+    "    left = left - 1\n"
+    "  end)\n"
+    "end\n"
+    "while left > 0 do\n"
+    "  local now = ready  ready, turns = {}, turns + 1\n"
+    "  if #now == 0 then now, waiting = waiting, {} end\n"
+    "  if turns % 100 == 0 then for _, co in pairs(parked) do now[#now + 1] = co end  parked = {} end\n"
+    "  for _, co in ipairs(now) do assert(coroutine.resume(co)) end\n"
+    "end\n"
+    "client:close()\n";
+
+enum { SHARERS = 20 }; /* more than may have a connection each */
+
+typedef struct sharing {
+  fixture f; /* its client is the one that the coroutines use */
+  atomic_bool over;
+  worker workers[SHARERS];
+} sharing;
+
+/* share(client): threads begin to call by it, too. */
+static int share(lua_State *L) {
+  sharing *self = lua_touserdata(L, lua_upvalueindex(1));
+  self->f.client = redmoon_client_ref(redmoon_lua_check_client(L, 1));
+  for (int i = 0; i < SHARERS; i++) {
+    self->workers[i] = (worker){.f = &self->f, .over = &self->over};
+    if (pthread_create(&self->workers[i].thread, NULL, call_on, &self->workers[i]) != 0) return luaL_error(L, "no thread");
+  }
+  return 0;
+}
+
+static void coroutines_and_threads_share_connections(void **state) {
+  static sharing self;
+  const fixture *f = *state;
+  char failure[256] = "";
+  self.f = *f;
+  lua_State *L = luaL_newstate();
+  assert_non_null(L);
+  lua_pushlightuserdata(L, &self);
+  lua_pushcclosure(L, share, 1);
+  lua_setglobal(L, "share");
+  bool ok = run_in(L, f->client, redis_server_url(f->server), coroutines, failure);
+  atomic_store(&self.over, true);
+  for (int i = 0; i < SHARERS; i++) pthread_join(self.workers[i].thread, NULL);
+  lua_close(L);
+  redmoon_client_close(self.f.client);
+  if (!ok) fail_msg("%s", failure);
+  for (int i = 0; i < SHARERS; i++)
+    if (self.workers[i].failure[0] != '\0') fail_msg("%d: %s", i, self.workers[i].failure);
+}
+
 /* ---- memory, and functions of Lua ---- */
 
 typedef struct owner {
@@ -334,6 +401,7 @@ int main(void) {
       cmocka_unit_test(a_state_may_outlive_the_hosts_own_reference),
       cmocka_unit_test(a_shutdown_ends_the_calls_of_every_state),
       cmocka_unit_test(an_operation_may_go_from_thread_to_thread),
+      cmocka_unit_test(coroutines_and_threads_share_connections),
       cmocka_unit_test(memory_of_a_state_is_asked_for_on_its_own_thread),
       cmocka_unit_test(no_signal_is_handled_or_taken),
   };
