@@ -308,8 +308,8 @@ c_of() { # c_of FILE NUMBER
   cc -std=c11 -Wall -Wextra -Wpedantic -Werror -include stdlib.h "$document.c" -o "$document.program" \
     $(pkg-config --cflags --libs $package) && with_server "$document.program"
 }
-for file in README.md $(cd "$src" && grep -l '^```lua$' docs/*.md); do
-  check "the Lua of $file runs" lua_of "$file"
+for file in README.md $(cd "$src" && grep -lE '^```(lua|c)$' docs/*.md); do
+  ! grep -q '^```lua$' "$src/$file" || check "the Lua of $file runs" lua_of "$file"
   for number in $(seq "$(grep -c '^```c$' "$src/$file")"); do
     check "C program $number of $file builds and runs" c_of "$file" "$number"
   done
