@@ -87,7 +87,7 @@ static void use_counter(redmoon_client *client) {
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
   (void)ctx;
   (void)keys;
-  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL};
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL, NULL, 0};
   return 0;
 }
 

@@ -445,7 +445,7 @@ static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err)
 
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
   (void)keys;
-  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL};
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL, NULL, 0};
   return 0;
 }
 
