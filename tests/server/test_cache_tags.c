@@ -178,6 +178,35 @@ static void a_load_that_a_tag_has_ended_stores_nothing(void **state) {
   redmoon_cache_free(cache);
 }
 
+/* Between its read, which finds nothing, and its request for the lease a value is stored, and its tag is ended: the request
+ * brings that value along. */
+static void what_comes_with_the_lease_is_looked_at_too(void **state) {
+  fixture *f = *state;
+  redmoon_client *second = another_client(f);
+  redmoon_cache *cache = tagged_cache(f->client, STALE_MS), *other = tagged_cache(second, STALE_MS);
+  for (int stale = 0; stale < 2; stale++) {
+    redmoon_reply_free(ask(f->client, "UNLINK", ENTRY, LEASE, NULL));
+    redmoon_cache_result out;
+    redmoon_op *op = start(cache, &out);
+    do assert_false(redmoon_op_step(op));
+    while (!poll_once(op) || rm_get_of(op)->call.answered > 0);
+    assert_int_equal(rm_get_of(op)->stage, GET_READ); /* the answers have come, and were not read */
+    set(other, "old", both, 2);
+    if (stale) age(f, "1000");
+    invalidate(other, &b, 1);
+    assert_int_equal(go(op), LOADS);
+    loaded_with(op, "new", both, 2);
+    has_ended(op, &out, "new", "miss");
+    assert_int_equal(out.stored, 1);
+    redmoon_cache_result_fini(&out);
+    assert_int_equal(stats_of(cache).invalidated, stale + 1);
+    assert_true(is_there(other));
+  }
+  redmoon_cache_free(cache);
+  redmoon_cache_free(other);
+  redmoon_client_close(second);
+}
+
 static void nothing_that_is_lost_makes_a_value_hold(void **state) {
   fixture *f = *state;
   redmoon_cache *cache = tagged_cache(f->client, 0);
@@ -235,7 +264,7 @@ static void begin_act(actor *one, redmoon_cache *cache, int *truth, int floor) {
 /* A step.  True: it has ended. */
 static bool act_on(actor *one, int truth) {
   size_t none;
-  if (one->loading && draw(2) == 0) { /* what it loaded was true when it began to load */
+  if (one->loading && draw(6) == 0) { /* what it loaded was true when it began to load */
     char text[12];
     snprintf(text, sizeof text, "%08d", one->truth);
     loaded_with(one->op, text, both, 1 + draw(2));
@@ -279,7 +308,7 @@ static void after_an_invalidation_nothing_older_is_read(void **state) {
     while (begun < ACTORS || live > 0) {
       int i = (int)draw(ACTORS);
       actor *one = &actors[i];
-      if (one->op == NULL && begun < ACTORS && one->cache == NULL) {
+      if (one->op == NULL && one->cache == NULL && (live == 0 || draw(10) == 0)) {
         begin_act(one, caches[draw(2)], &truth, floor);
         begun++;
         live++;
@@ -403,6 +432,7 @@ int main(void) {
       TEST(a_tag_ends_all_that_has_it),
       TEST(tags_cost_one_round_trip_more),
       TEST(a_load_that_a_tag_has_ended_stores_nothing),
+      TEST(what_comes_with_the_lease_is_looked_at_too),
       TEST(nothing_that_is_lost_makes_a_value_hold),
       TEST(after_an_invalidation_nothing_older_is_read),
       TEST(bad_tags_are_refused),

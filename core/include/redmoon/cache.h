@@ -131,7 +131,8 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_op_loaded(redmoon_op *op, size_
                                                            size_t len, redmoon_error *err);
 
 /** Before redmoon_cache_op_loaded: the tags of what was found for key `index`, copied.  CONFIG for more than 32, for one of
- *  0 or more than 255 bytes, for a cache without the option `tags`, and for a key that is not to be loaded. */
+ *  0 or more than 255 bytes, for a cache without the option `tags`, and for a key that is not to be loaded; NOMEM, and that
+ *  load has failed. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_op_tags(redmoon_op *op, size_t index, const redmoon_bytes *tags,
                                                          size_t count, redmoon_error *err);
 

@@ -64,12 +64,19 @@ static rm_item *item_of(rm_get_op *self, size_t index, redmoon_error *err) {
   return NULL;
 }
 
+static int fail_for_memory(rm_get_op *self, rm_item *item, redmoon_error *err) {
+  rm_fail_nomem(&item->error);
+  give_up(self, item);
+  return rm_fail_nomem(err);
+}
+
 int redmoon_cache_op_tags(redmoon_op *op, size_t index, const redmoon_bytes *tags, size_t count, redmoon_error *err) {
   rm_get_op *self = rm_get_of(op);
   rm_item *item = item_of(self, index, err);
   if (item == NULL) return REDMOON_ECONFIG;
   unsigned char *own;
   int status = rm_cache_tags_new(self->cache, tags, count, &own, err);
+  if (status == REDMOON_ENOMEM) return fail_for_memory(self, item, err);
   if (status < 0) return status;
   rm_item_drop_tags(item);
   item->tags = own;
@@ -87,11 +94,8 @@ int redmoon_cache_op_loaded(redmoon_op *op, size_t index, int found, const void 
                  "cache: what was found is REDMOON_CACHE_VALUE, _ABSENT or _FAILED, and %zu bytes are there", len);
   char *copy = NULL;
   item->found = found;
-  if (found == REDMOON_CACHE_VALUE && (copy = rm_strndup(value == NULL ? "" : value, len)) == NULL) {
-    rm_fail_nomem(&item->error);
-    give_up(self, item);
-    return rm_fail_nomem(err);
-  }
+  if (found == REDMOON_CACHE_VALUE && (copy = rm_strndup(value == NULL ? "" : value, len)) == NULL)
+    return fail_for_memory(self, item, err);
   item->delta_ms = (rm_clock_now_us() - self->load_began_us + 999) / 1000;
   if (found == REDMOON_CACHE_FAILED) has_failed(self, item, value, len);
   else has_found(self, item, copy, len);
