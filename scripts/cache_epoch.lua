@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- cache_epoch: the epoch of a cache's tags, to be read before a load begins.                       writes, O(1)
--- KEYS[1]  <prefix>:{<name>}:<name>.cache+epoch   string: epoch and the tags invalidated last; lives for two days from here
+-- KEYS[1]  <prefix>:{<name>}:<name>.cache+epoch   string: the epoch and the last tags that ended; lives for two days
 -- Returns  {1, epoch}  as text
 --- @include "status"
 --- @include "cache_tags"

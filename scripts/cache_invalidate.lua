@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- cache_invalidate: end tags: what was stored with one is none any more, and what is being loaded is not stored.  writes, O(tags)
--- KEYS[1]  <prefix>:{<name>}:<name>.cache+epoch   string: epoch and the tags invalidated last; lives for two days from here
+-- cache_invalidate: end tags: nothing holds that has one, and nothing is stored that is being loaded.   writes, O(tags)
+-- KEYS[1]  <prefix>:{<name>}:<name>.cache+epoch   string: the epoch and the last tags that ended; lives for two days
 -- KEYS[2...]  <prefix>:{<name>}:<name>.cache+tag.<id>   string: the tag's version; deleted; up to 32
 -- ARGV[1]  ids of the tags, 16 bytes each, in the order of KEYS
 -- Returns  {1}

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- cache_tag: the versions of tags, for what is to be stored with them; made where there are none.     writes, O(tags)
--- KEYS[1]  <prefix>:{<name>}:<name>.cache+epoch   string: epoch and the tags invalidated last; lives for two days from here
--- KEYS[2...]  <prefix>:{<name>}:<name>.cache+tag.<id>   string: the tag's version, which is the epoch in which it was made;
---          lives as long as the entries that have it; up to 32
+-- KEYS[1]  <prefix>:{<name>}:<name>.cache+epoch   string: the epoch and the last tags that ended; lives for two days
+-- KEYS[2...]  <prefix>:{<name>}:<name>.cache+tag.<id>   string: the tag's version, which is the epoch in which it was
+--          made; lives as long as the entries that have it; up to 32
 -- ARGV[1]  epoch when the load began, or 0: it does not matter (integer, 0 to 9007199254740991)
 -- ARGV[2]  how long the entry lives in ms (integer, 1 to 9007199254740991)
 -- ARGV[3]  ids of the tags, 16 bytes each, in the order of KEYS

@@ -8,7 +8,8 @@ local server = require "server"
 
 local FRESH, LOAD, STORED, LOST = 1, 4, 1, -1
 local KS = 1000000 -- ms
-local EPOCH, TAG, ENTRY, LEASE = "redmoon:{c}:c.cache+epoch", "redmoon:{c}:c.cache+tag.", "redmoon:{k}:c.cache", "redmoon:{k}:c.cache+lease"
+local EPOCH, TAG = "redmoon:{c}:c.cache+epoch", "redmoon:{c}:c.cache+tag."
+local ENTRY, LEASE = "redmoon:{k}:c.cache", "redmoon:{k}:c.cache+lease"
 local NAMES = {"cache_lease", "cache_put", "cache_release", "cache_epoch", "cache_tag", "cache_invalidate"}
 
 local function id_of(tag) return (tag .. ("."):rep(16)):sub(1, 16) end
@@ -140,10 +141,10 @@ describe("tags of a cache", function()
     end
   end)
 
-  -- Schedules: three loaders and three writers take their steps in random order.  A value has one or two tags, and what is
-  -- true of each of them when it is loaded.  A loader reads, looks at the tags, takes the lease and the epoch, reads the
-  -- truth, asks for versions, and puts; a writer changes the truth of a tag, and invalidates it, or the key, and some keys
-  -- get lost.  Returns how many reads saw what is older than an invalidation that had ended before they began, and how
+  -- Schedules: three loaders and three writers take their steps in random order.  A value has one or two tags, and
+  -- what is true of each of them when it is loaded.  A loader reads, looks at the tags, takes the lease and the epoch,
+  -- reads the truth, asks for versions, and puts; a writer changes the truth of a tag, and invalidates it, or deletes
+  -- the key, and some keys get lost.  Returns how many reads saw what is older than an invalidation that had ended before they began, and how
   -- many loads and reads of what is stored there were.
   local function run_schedules(count, options)
     local number, stale, loads, hits = 0, 0, 0, 0
