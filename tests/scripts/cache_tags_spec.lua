@@ -144,8 +144,8 @@ describe("tags of a cache", function()
   -- Schedules: three loaders and three writers take their steps in random order.  A value has one or two tags, and
   -- what is true of each of them when it is loaded.  A loader reads, looks at the tags, takes the lease and the epoch,
   -- reads the truth, asks for versions, and puts; a writer changes the truth of a tag, and invalidates it, or deletes
-  -- the key, and some keys get lost.  Returns how many reads saw what is older than an invalidation that had ended before they began, and how
-  -- many loads and reads of what is stored there were.
+  -- the key, and some keys get lost.  Returns how many reads saw what is older than an invalidation that had ended
+  -- before they began, and how many loads and reads of what is stored there were.
   local function run_schedules(count, options)
     local number, stale, loads, hits = 0, 0, 0, 0
     local function entry_text(body)
