@@ -95,6 +95,7 @@ int redmoon_cache_new(redmoon_client *client, const redmoon_cache_options *optio
   redmoon_cache *cache = rm_calloc(1, sizeof *cache);
   if (cache == NULL) return rm_fail_nomem(err);
   atomic_init(&cache->refs, 1);
+  atomic_flag_clear(&cache->guess_lock);
   cache->client = redmoon_client_ref(client);
   if (own.seal_key != NULL && rm_secret_set(&cache->seal, own.seal_key, own.seal_key_len) < 0) {
     redmoon_cache_free(cache);
@@ -127,6 +128,7 @@ void redmoon_cache_free(redmoon_cache *cache) {
   rm_secret_fini(&cache->seal);
   rm_packer_fini(&cache->packer);
   rm_cache_tags_fini(cache);
+  rm_guesses_free(cache->guesses);
   redmoon_client_close(cache->client);
   rm_free(cache);
 }

@@ -5,7 +5,7 @@
  *      cache_get.c    the operation that gets: its stages         cache_ask.c    what it sends, and what the answers mean
  *      cache_wait.c   when Redis fails, or others load            cache_load.c   the loader's part, the blocking twins
  *      cache_set.c    set                                         cache_tags.c   tags: their keys, versions and end
- *      cache_pack.c   compression */
+ *      cache_pack.c   compression                                 cache_guess.c  which tags a key may have */
 #ifndef RM_PATTERNS_CACHE_H
 #define RM_PATTERNS_CACHE_H
 
@@ -81,6 +81,7 @@ typedef enum rm_cache_count {
 } rm_cache_count;
 
 enum { RM_CACHE_NAME_MAX = 64 };
+typedef struct rm_guesses rm_guesses;
 
 struct redmoon_cache {
   atomic_int refs;
@@ -92,6 +93,8 @@ struct redmoon_cache {
   rm_packer packer;
   redmoon_bytes epoch; /* key of the tags' epoch; owned */
   redmoon_bytes stem;  /* of the tags' keys, without their ids; owned */
+  _Atomic(rm_guesses *) guesses; /* NULL: no tags were seen yet */
+  atomic_flag guess_lock;
   char part[RM_CACHE_NAME_MAX + sizeof ".cache+lease"]; /* last word of the lease's key; without "+lease" of the entry's */
   _Atomic uint64_t counts[RM_COUNTS];
   _Atomic(_Atomic uint64_t *) of_client[RM_COUNTS]; /* the client's counters; NULL: not looked up yet */
@@ -148,6 +151,14 @@ int rm_cache_tags_take(const redmoon_reply *answer, unsigned char *tags, size_t 
 /** The longest that an entry with this TTL may live. */
 int64_t rm_cache_longest_ms(const redmoon_cache *cache, int64_t ttl_ms);
 
+/* cache_guess.c: */
+enum { RM_GUESS_TAGS = 4 }; /* of a key; those that have more are not guessed */
+void rm_guesses_free(rm_guesses *guesses);
+/** How many tags the entry of that key may have; writes their ids into `tags`, RM_TAG_SIZE bytes each. */
+size_t rm_cache_guess(redmoon_cache *cache, redmoon_bytes key, unsigned char *tags);
+/** That entry has these tags. */
+void rm_cache_note_tags(redmoon_cache *cache, redmoon_bytes key, const unsigned char *tags, size_t count);
+
 /* The operation that gets. */
 
 typedef enum rm_item_state {
@@ -180,6 +191,8 @@ typedef struct rm_item {
   int64_t soft_ms, read_delta_ms; /* of the entry read */
   unsigned char *tags; /* of the entry read; then of what was loaded */
   size_t tag_count;
+  unsigned char guess[RM_GUESS_TAGS * RM_TAG_SIZE]; /* tags whose versions are asked for along with the entry */
+  size_t guessed;
   int64_t began;       /* epoch of the tags when the load began; 0: not known */
   bool voided;         /* a tag of what was loaded has ended meanwhile */
   bool has;            /* there is something to be served, in `out` */

@@ -48,7 +48,10 @@ static int add_read(rm_get_op *self, const rm_item *item, const rm_command *comm
 static int format_read(rm_get_op *self, rm_item *item) {
   item->mark = self->call.request.count;
   int status = add_read(self, item, self->cache->get);
-  return status < 0 ? status : add_read(self, item, self->cache->pttl);
+  if (status == 0) status = add_read(self, item, self->cache->pttl);
+  item->guessed = status == 0 ? rm_cache_guess(self->cache, item->entry, item->guess) : 0;
+  /* Behind the entry: what is answered is as of after it was read. */
+  return item->guessed == 0 ? status : rm_cache_tags_ask(self->cache, &self->call, item->guess, item->guessed);
 }
 
 static int format_check(rm_get_op *self, rm_item *item) {
@@ -283,33 +286,6 @@ static bool look_at_tags(rm_item *item, int64_t code, int64_t lease_ms) {
   return true;
 }
 
-/* The answers to GET and PTTL.  An entry that ends between the two is none. */
-static int take_read(rm_get_op *self, rm_item *item) {
-  const redmoon_reply *got = self->call.results[item->mark].reply, *ttl = self->call.results[item->mark + 1].reply;
-  item->seen_len = 0;
-  item->has = false;
-  if (got->type == REDMOON_STRING && ttl->type == REDMOON_INTEGER && ttl->as.integer != -2) {
-    int status = take_entry(self, item, (redmoon_bytes){got->as.text, got->len}, ttl->as.integer);
-    if (status < 0) return status;
-    if (status == 0) item->missed = true;
-    if (status == 0) ask_lease(self, item, "reject");
-    else if (!look_at_tags(item, READ, 0)) use_read(self, item);
-    return 0;
-  }
-  /* A value of another type cannot be decoded either; the script deletes it. */
-  bool foreign = rm_reply_is_error(got, "WRONGTYPE");
-  if (foreign) rm_cache_add(self->cache, RM_COUNT_UNDECODABLE);
-  item->missed = true;
-  if (got->type != REDMOON_ERROR || foreign) {
-    ask_lease(self, item, "load");
-    return 0;
-  }
-  redmoon_error why;
-  (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
-  rm_get_degrade(self, item, &why);
-  return 0;
-}
-
 /* The answer of cache_lease, once its entry was looked at: `there` as of take_entry. */
 static void take_state(rm_get_op *self, rm_item *item, int64_t code, int there, int64_t lease_ms, int64_t now_us) {
   if (code == RM_STATUS_CACHE_REFRESH || code == RM_STATUS_CACHE_LOAD) {
@@ -328,6 +304,83 @@ static void take_state(rm_get_op *self, rm_item *item, int64_t code, int there, 
     rm_fail(&item->error, REDMOON_ECODEC, "cache: what is stored cannot be decoded, time after time");
     rm_get_degrade(self, item, &item->error);
   }
+}
+
+/* What was read is not to be served. */
+static void forget(rm_item *item) {
+  redmoon_cache_result *out = &item->out;
+  rm_free(out->value);
+  out->value = NULL;
+  out->len = 0;
+  out->found = 0;
+  out->age_ms = 0;
+  item->has = false;
+}
+
+/* The versions of its tags are answer `index`.  One that has ended makes it as good as not there. */
+static void take_check(rm_get_op *self, rm_item *item, size_t index, int64_t now_us) {
+  const redmoon_reply *answer = self->call.results[index].reply;
+  redmoon_error why;
+  if (answer->type == REDMOON_ERROR) {
+    (void)rm_call_take_reply(&self->call, index, NULL, &why);
+    forget(item); /* nobody knows whether it may be served */
+    rm_get_degrade(self, item, &why);
+    return;
+  }
+  bool holds = rm_cache_tags_hold(answer, item->tags, item->tag_count);
+  if (!holds) rm_cache_add(self->cache, RM_COUNT_INVALIDATED);
+  if (!holds) forget(item);
+  if (item->code != READ) {
+    take_state(self, item, item->code, holds, item->lease_ms, now_us);
+  } else if (holds) {
+    use_read(self, item);
+  } else {
+    item->missed = true;
+    ask_lease(self, item, "reject");
+  }
+}
+
+/* Whether the versions of its tags, and of no others, were asked for along with the entry. */
+static bool has_guessed(const rm_item *item) {
+  if (item->guessed != item->tag_count) return false;
+  for (size_t i = 0; i < item->guessed; i++)
+    if (memcmp(item->guess + i * RM_TAG_SIZE, item->tags + i * RM_TAG_SIZE, RM_TAG_ID) != 0) return false;
+  return true;
+}
+
+/* What was read is an entry: it is used, if its tags hold. */
+static void take_found(rm_get_op *self, rm_item *item, int64_t now_us) {
+  bool guessed = has_guessed(item);
+  if (!guessed) rm_cache_note_tags(self->cache, item->entry, item->tags, item->tag_count);
+  if (!look_at_tags(item, READ, 0)) use_read(self, item);
+  else if (guessed) take_check(self, item, item->mark + 2, now_us);
+}
+
+/* The answers to GET and PTTL.  An entry that ends between the two is none. */
+static int take_read(rm_get_op *self, rm_item *item, int64_t now_us) {
+  const redmoon_reply *got = self->call.results[item->mark].reply, *ttl = self->call.results[item->mark + 1].reply;
+  item->seen_len = 0;
+  item->has = false;
+  if (got->type == REDMOON_STRING && ttl->type == REDMOON_INTEGER && ttl->as.integer != -2) {
+    int status = take_entry(self, item, (redmoon_bytes){got->as.text, got->len}, ttl->as.integer);
+    if (status < 0) return status;
+    if (status == 0) item->missed = true;
+    if (status == 0) ask_lease(self, item, "reject");
+    else take_found(self, item, now_us);
+    return 0;
+  }
+  /* A value of another type cannot be decoded either; the script deletes it. */
+  bool foreign = rm_reply_is_error(got, "WRONGTYPE");
+  if (foreign) rm_cache_add(self->cache, RM_COUNT_UNDECODABLE);
+  item->missed = true;
+  if (got->type != REDMOON_ERROR || foreign) {
+    ask_lease(self, item, "load");
+    return 0;
+  }
+  redmoon_error why;
+  (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
+  rm_get_degrade(self, item, &why);
+  return 0;
 }
 
 /* The epoch that was asked for along with the leases; 0: it was not told. */
@@ -358,40 +411,6 @@ static int take_lease(rm_get_op *self, rm_item *item, int64_t now_us) {
   }
   if (there == 0 || !look_at_tags(item, code, lease_ms)) take_state(self, item, code, there, lease_ms, now_us);
   return 0;
-}
-
-/* What was read is not to be served. */
-static void forget(rm_item *item) {
-  redmoon_cache_result *out = &item->out;
-  rm_free(out->value);
-  out->value = NULL;
-  out->len = 0;
-  out->found = 0;
-  out->age_ms = 0;
-  item->has = false;
-}
-
-/* The versions of its tags.  One that has ended makes it as good as not there. */
-static void take_check(rm_get_op *self, rm_item *item, int64_t now_us) {
-  const redmoon_reply *answer = self->call.results[item->mark].reply;
-  redmoon_error why;
-  if (answer->type == REDMOON_ERROR) {
-    (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
-    forget(item); /* nobody knows whether it may be served */
-    rm_get_degrade(self, item, &why);
-    return;
-  }
-  bool holds = rm_cache_tags_hold(answer, item->tags, item->tag_count);
-  if (!holds) rm_cache_add(self->cache, RM_COUNT_INVALIDATED);
-  if (!holds) forget(item);
-  if (item->code != READ) {
-    take_state(self, item, item->code, holds, item->lease_ms, now_us);
-  } else if (holds) {
-    use_read(self, item);
-  } else {
-    item->missed = true;
-    ask_lease(self, item, "reject");
-  }
 }
 
 /* The versions of the tags of what was loaded.  Without an answer nothing can be stored. */
@@ -448,6 +467,7 @@ static void take_end(rm_get_op *self, rm_item *item, const redmoon_error *failur
     if (lost && !unknown) rm_cache_add(self->cache, RM_COUNT_LOST);
     if (lost) snprintf(out->code, sizeof out->code, "%s", redmoon_status_code(unknown ? REDMOON_EIO : REDMOON_ELOST));
     if (lost) out->stored = 0;
+    if (!lost) rm_cache_note_tags(self->cache, item->entry, item->tags, item->tag_count);
   }
   rm_item_done(self, item);
 }
@@ -480,8 +500,8 @@ int rm_get_answered(rm_get_op *self, int status, int64_t now_us) {
     int rc = 0;
     if (!goes(item, self->stage)) continue;
     if (status < 0) take_failure(self, item, now_us);
-    else if (self->stage == GET_READ) rc = take_read(self, item);
-    else if (self->stage == GET_CHECK) take_check(self, item, now_us);
+    else if (self->stage == GET_READ) rc = take_read(self, item, now_us);
+    else if (self->stage == GET_CHECK) take_check(self, item, item->mark, now_us);
     else if (self->stage == GET_LEASE) rc = take_lease(self, item, now_us);
     else if (self->stage == GET_TAG) take_tag(self, item, NULL);
     else take_end(self, item, NULL);
