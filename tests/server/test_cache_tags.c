@@ -144,7 +144,8 @@ static void a_wrong_guess_is_no_more_than_a_round_trip(void **state) {
     const redmoon_bytes *tags;
     size_t count;
     unsigned trips; /* of a second read */
-  } cases[] = {{both, 2, 1}, {&a, 1, 1}, {NULL, 0, 1}, {&b, 1, 1}, {many, RM_GUESS_TAGS, 1}, {many, RM_GUESS_TAGS + 1, 2}, {both, 2, 1}};
+  } cases[] = {{both, 2, 1}, {&a, 1, 1}, {&b, 1, 1}, {&a, 1, 1}, {NULL, 0, 1}, {&b, 1, 1}, {many, RM_GUESS_TAGS, 1},
+               {many, RM_GUESS_TAGS + 1, 2}, {both, 2, 1}};
   redmoon_client *second = another_client(f);
   redmoon_cache *cache = tagged_cache(f->client, 0), *other = tagged_cache(second, 0);
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
