@@ -98,10 +98,6 @@ set_source_files_properties(${PROJECT_SOURCE_DIR}/lua/src/core.c PROPERTIES COMP
 if(redmoon_sanitize AND NOT REDMOON_SANITIZE STREQUAL "address")
   set_target_properties(redmoon-core PROPERTIES EXCLUDE_FROM_ALL ON) # only the specs load it
 endif()
-if(NOT APPLE)
-  # Threads of the core may outlive a lua_State: the code must stay mapped.
-  target_link_options(redmoon-core PRIVATE LINKER:-z,nodelete)
-endif()
 
 if(redmoon_libraries)
   redmoon_lua(redmoon-lua SHARED)

@@ -41,15 +41,8 @@
 ---@field running? fun(): boolean
 ---@field sleep? fun(seconds: number)
 ---@field spawn? fun(fn: function, ...: any)
----@field timers? boolean
-
----An event loop of your own; see docs/event-loops.md.
----@class redmoon.Loop
----@field wait fun(fd: integer, events: "r", seconds?: number)
----@field forget? fun(fd: integer)
----@field running? fun(): boolean
----@field sleep? fun(seconds: number)
----@field spawn? fun(fn: function, ...: any)
+---@field park? fun(key: lightuserdata, seconds: number) with wake: for calls that share connections
+---@field wake? fun(key: lightuserdata)
 ---@field timers? boolean
 
 ---@class redmoon.options

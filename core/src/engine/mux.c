@@ -164,6 +164,11 @@ void rm_slot_wake(rm_mux_slot *slot) {
     rm_lane *lane = slot->call->lane;
     if (lane->wake_count < RM_WAKES_AT_ONCE) lane->wakes[lane->wake_count++] = &slot->word;
     else futex_wake(&slot->word);
+  } else if (slot->wait == RM_WAITS_FOR_BELL) {
+    rm_bell_place *place = &slot->call->op.bell;
+    if (!rm_bell_is_here(place->bell)) return; /* it looks by itself, within CHECK_US */
+    slot->wait = RM_AWAKE;
+    rm_bell_ring(place);
   } else if (slot->wait == RM_WAITS_FOR_EVENT && !slot->signalled) {
     slot->signalled = true;
     rm_event_signal(&slot->event);
@@ -172,6 +177,7 @@ void rm_slot_wake(rm_mux_slot *slot) {
 
 static void awake(rm_mux_slot *slot) {
   slot->wait = RM_AWAKE;
+  rm_bell_forget(&slot->call->op.bell);
   if (!slot->signalled) return;
   slot->signalled = false;
   rm_event_clear(&slot->event);
@@ -190,6 +196,12 @@ static bool sleep_until(rm_lane *lane, rm_call *call, int64_t until_us, int64_t 
     rm_lane_lock(lane);
     awake(slot);
     return true;
+  }
+  const rm_mux_slot *leader = lane->leader;
+  if (call->op.bell.bell != NULL && leader != NULL && leader != slot && leader->call->op.bell.bell == call->op.bell.bell) {
+    slot->wait = RM_WAITS_FOR_BELL;
+    call->op.wants = (rm_wants){-1, RM_WANT_BELL, until_us};
+    return false;
   }
   bool has_event = slot->event.fd >= 0 || rm_event_open(&slot->event) == 0;
   slot->wait = has_event ? RM_WAITS_FOR_EVENT : RM_AWAKE;
@@ -275,12 +287,21 @@ static rm_mux_slot *first_with_call(const rm_list *list) {
   return NULL;
 }
 
-static void pass_lead(rm_lane *lane, int64_t now_us) {
+static void wake_by_bell(rm_mux_slot *slot) {
+  if (slot->call != NULL && slot->wait == RM_WAITS_FOR_BELL) rm_slot_wake(slot);
+}
+
+/* `bell`: of the one that led. */
+static void pass_lead(rm_lane *lane, const rm_bell *bell, int64_t now_us) {
   lane->leader = first_with_call(&lane->in_flight);
   if (lane->leader == NULL) lane->leader = first_with_call(&lane->pending);
   if (lane->leader == NULL) return;
   lane->led_us = now_us;
   rm_slot_wake(lane->leader);
+  if (bell == NULL || lane->leader->call->op.bell.bell == bell) return;
+  /* The next one is driven by somebody else, who cannot ring for them: they are to wait in another way. */
+  for_each(&lane->in_flight, wake_by_bell);
+  for_each(&lane->pending, wake_by_bell);
 }
 
 /* Locked; unlocks. */
@@ -300,7 +321,7 @@ static void leave(rm_lane *lane, rm_call *call, int64_t now_us) {
   }
   call->slot = NULL;
   call->lane = NULL;
-  if (lane->leader == slot) pass_lead(lane, now_us);
+  if (lane->leader == slot) pass_lead(lane, call->op.bell.bell, now_us);
   /* The last one gives the connection back, unless somebody comes while it does. */
   if (atomic_fetch_sub_explicit(&lane->calls, 1, memory_order_relaxed) == 1) rm_lane_retire(lane, now_us);
   rm_lane_unlock(lane);
@@ -311,6 +332,7 @@ void rm_mux_leave(rm_call *call, int64_t now_us) {
   if (call->pid != call->op.client->core->pid) { /* the lane is not the one that it joined, before fork() */
     call->maybe_sent = rm_buffer_len(&call->request.bytes);
     rm_exchange_judge(call);
+    rm_bell_forget(&call->op.bell);
     call->slot = NULL;
     call->lane = NULL;
     return;
