@@ -124,7 +124,9 @@ static int plan_one(rm_call *call, size_t mark) {
                    command->name);
   if (spread.to == RM_SPREAD_PRIMARIES || spread.to == RM_SPREAD_NODES)
     return to_all(call, mark, spread.to == RM_SPREAD_NODES, part);
-  if (mixed != 0 && spread.to == RM_SPREAD_KEYS) return split(call, mark, args, &span, part);
+  bool ragged = span.step > 1 && (argc - span.first) % span.step != 0; /* the server says what is wrong with it */
+  if (mixed != 0 && spread.to == RM_SPREAD_KEYS && !ragged) return split(call, mark, args, &span, part);
+  if (ragged) mixed = 0;
   if (mixed != 0) return rm_fail_cross_slot(&call->op.error, command->name, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
   if (call->request.count == 1) {
     call->borrow.target = part.target;
