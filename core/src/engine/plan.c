@@ -56,6 +56,15 @@ static int by_slot(const void *a, const void *b) {
   return x->index < y->index ? -1 : x->index > y->index;
 }
 
+/* A key without its value: in the words of a server that is alone, where one of a cluster would speak of slots. */
+static int fail_ragged(redmoon_error *err, const rm_command *command) {
+  char text[96];
+  int len = snprintf(text, sizeof text, "ERR wrong number of arguments for '%s' command", command->name);
+  rm_fail_server(err, text, (size_t)len);
+  err->outcome = REDMOON_NOT_SENT;
+  return REDMOON_ESERVER;
+}
+
 /* A part for each slot of the keys. */
 static int split(rm_call *call, size_t mark, const redmoon_bytes *args, const rm_key_span *span, rm_part part) {
   size_t count = key_count(span);
@@ -124,9 +133,9 @@ static int plan_one(rm_call *call, size_t mark) {
                    command->name);
   if (spread.to == RM_SPREAD_PRIMARIES || spread.to == RM_SPREAD_NODES)
     return to_all(call, mark, spread.to == RM_SPREAD_NODES, part);
-  bool ragged = span.step > 1 && (argc - span.first) % span.step != 0; /* the server says what is wrong with it */
-  if (mixed != 0 && spread.to == RM_SPREAD_KEYS && !ragged) return split(call, mark, args, &span, part);
-  if (ragged) mixed = 0;
+  bool ragged = span.step > 1 && (argc - span.first) % span.step != 0;
+  if (mixed != 0 && spread.to == RM_SPREAD_KEYS && ragged) return fail_ragged(&call->op.error, command);
+  if (mixed != 0 && spread.to == RM_SPREAD_KEYS) return split(call, mark, args, &span, part);
   if (mixed != 0) return rm_fail_cross_slot(&call->op.error, command->name, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
   if (call->request.count == 1) {
     call->borrow.target = part.target;
