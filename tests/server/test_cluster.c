@@ -424,7 +424,10 @@ static void transaction_of_two_slots_is_refused_whole(void **state) {
   tx = begin(f->client, "one");
   assert_int_equal(redmoon_transaction_multi(tx, &err), 0);
   queue(tx, ARGV("SET", "two", "2"));
-  assert_true(redmoon_transaction_exec(tx, &replies, &err) < 0);
+  assert_int_equal(redmoon_transaction_exec(tx, &replies, &err), REDMOON_ECONFIG);
+  assert_string_equal(err.code, "CROSSSLOT");
+  assert_non_null(strstr(err.message, "'one'"));
+  assert_non_null(strstr(err.message, "'two'"));
   redmoon_transaction_free(tx);
   assert_value(f->client, "two", NULL);
 }
