@@ -7,6 +7,7 @@
 #   tests/{lua,scripts}/*_spec.lua                        busted, under the system's Lua
 #   tests/package/*.sh                                    what an installed tree has to satisfy
 #   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers)
+#   cluster/<file>                                        tests/{server,lua} again, in a cluster in the place of a server (label cluster)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
 # Nor soak/lock_fences, soak/queue_crashes and soak/cache_stampede: they are of processes, and the sanitizer sees nothing of what happens between them.
@@ -186,6 +187,35 @@ if(REDMOON_LUA AND NOT redmoon_sanitize)
           ENVIRONMENT "${redmoon_lua_env};REDMOON_TEST_LOOP=${loop};REDMOON_TEST_MULTIPLEX=1")
       endif()
     endforeach()
+  endforeach()
+endif()
+
+# What is the same in a cluster: the specs, and the programs that begin with a server of their own by tests/support/matrix.c or
+# embedded_fixture.c.
+set(redmoon_in_clusters blocklist cache client conventions counter gc list_queue lock pipeline queue rate_limiter records scan script
+  semaphore sessions set stream_queue subscribe topic transaction)
+function(redmoon_test_on_cluster name env)
+  set(servers ${redmoon_newer_servers})
+  foreach(program "" ${servers})
+    set(prefix "")
+    set(labels cluster)
+    set(which "REDMOON_TEST_CLUSTER=1")
+    if(program)
+      get_filename_component(server ${program} DIRECTORY)
+      get_filename_component(server ${server} NAME)
+      set(prefix servers/${server}/)
+      list(APPEND labels servers)
+      list(APPEND which "REDMOON_TEST_SERVER=${program}")
+    endif()
+    add_test(NAME ${prefix}cluster/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${prefix}cluster/${name} PROPERTIES LABELS "${labels}" TIMEOUT ${redmoon_test_timeout}
+      ENVIRONMENT "${${env}};${which}")
+  endforeach()
+endfunction()
+if(REDMOON_LUA AND NOT redmoon_sanitize)
+  foreach(name ${redmoon_in_clusters})
+    redmoon_test_on_cluster(${name}_spec redmoon_lua_env ${REDMOON_LUA_PROGRAM} ${REDMOON_BUSTED} --no-auto-insulate
+      --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${PROJECT_SOURCE_DIR}/tests/lua/${name}_spec.lua)
   endforeach()
 endif()
 
