@@ -733,6 +733,7 @@ function job:close() end
 ---@field result? any
 ---@field error? string why it failed last
 ---@field unique? string
+---@field group? string of queue:peek
 ---@field priority integer
 ---@field failures integer
 ---@field crashes integer leases that ended before it was done
@@ -750,9 +751,13 @@ function job:close() end
 ---@field retention? number default 0: how long the result of a done job is kept
 ---@field max_payload? integer default 262144 bytes
 ---@field min_replicas? integer default 0: so many replicas must have what a push or an ack has written, else UNAVAILABLE
+---@field group_concurrency? integer default 0, no limit: so many jobs of a group are leased at once
+---@field group_limit? integer default 0, no limit: so many jobs of a group begin in a window
+---@field group_window? number seconds, with group_limit
 ---@field codec? redmoon.codec default "json"
 
 ---@class redmoon.push_options
+---@field group? string whose job it is: groups take turns, each within its limits
 ---@field delay? number seconds; it is ready after that, never before
 ---@field priority? integer default 0; to 1023: higher ones go first
 ---@field id? string refused while a job has it
@@ -815,11 +820,19 @@ function queue:ack_many(jobs, count) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:work(handler, options) end
----@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number }?
+---@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number, grouped: integer, groups: integer }? grouped: of those that are ready; groups: that may have a turn
 ---@return string? message
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:stats() end
+---Limits of one group, for all workers, instead of the queue's options; without them it has those again.
+---@param group string
+---@param limits? { concurrency?: integer, limit?: integer, window?: number } 0: no limit
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:set_group(group, limits) end
 ---No job is handed out until queue:resume().
 ---@return true?
 ---@return string? message

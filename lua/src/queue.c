@@ -23,6 +23,9 @@ static const rm_option queue_options[] = {
     {"max_payload", RM_OPTION_INTEGER, FIELD(max_payload), 1, 512 << 20, 262144, "an integer from 1 to 536870912 (bytes)"},
     {"retention", RM_OPTION_DURATION, FIELD(retention_ms), 0, YEAR_MS, 0, "seconds from 0 to 31622400 (366 days)"},
     {"min_replicas", RM_OPTION_INTEGER, FIELD(min_replicas), 0, 1000, 0, "an integer from 0 to 1000"},
+    {"group_concurrency", RM_OPTION_INTEGER, FIELD(group_concurrency), 0, 1000000, 0, "an integer from 0 to 1000000"},
+    {"group_limit", RM_OPTION_INTEGER, FIELD(group_limit), 0, 1000000, 0, "an integer from 0 to 1000000"},
+    {"group_window", RM_OPTION_DURATION, FIELD(group_window_ms), 1, YEAR_MS, 0, "seconds from 0.001 to 31622400 (366 days)"},
     {"backoff", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
     RM_LUA_CODEC_OPTION,
 };
@@ -47,7 +50,7 @@ static const rm_option push_table[] = {
      "an integer from 0 to 1023"},
     {"max_attempts", RM_OPTION_INTEGER, offsetof(push_options, item.max_attempts), 1, 1000000, 10, TRIES},
     {"max_crashes", RM_OPTION_INTEGER, offsetof(push_options, item.max_crashes), 1, 1000000, 3, TRIES},
-    {"group", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, "is not known: a queue has no groups; use a queue for each of them"},
+    {"group", RM_OPTION_TEXT, offsetof(push_options, item.group), 0, 0, 0, "a string of 1 to 128 bytes"},
 };
 enum { PUSH_TABLE = sizeof push_table / sizeof push_table[0] };
 static const rm_option pop_table[] = {
@@ -132,7 +135,8 @@ static int pushed_one(lua_State *L, rm_lua_task *task, int status) {
   return count;
 }
 
-/* queue:push(payload [, {delay=, priority=, id=, unique=, max_attempts=, max_crashes=, request_id=}]) -> id */
+/* queue:push(payload [, {delay=, priority=, id=, unique=, max_attempts=, max_crashes=, group=, request_id=}])
+   -> id */
 static int queue_push(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
   luaL_checkany(L, 2);

@@ -1,5 +1,5 @@
 -- queue_given: the jobs of a pop whose request is repeated: those that are still leased under the epochs it was given, as
--- `given` lists them.  Their leases begin anew.
+-- `given` lists them, in pairs.  Their leases begin anew.
 local function queue_given(q, given, now, lease, answer)
   local over = queue_text(now + lease * 1000)
   for i = 1, #given, 2 do
@@ -14,11 +14,4 @@ local function queue_given(q, given, now, lease, answer)
     end
   end
   return answer
-end
-
--- What is to be kept of a pop's answer, whose jobs begin behind its third element.
-local function queue_gave(answer)
-  local given = {}
-  for i = 4, #answer, 4 do given[#given + 1], given[#given + 2] = answer[i], answer[i + 1] end
-  return given
 end

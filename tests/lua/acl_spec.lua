@@ -93,6 +93,9 @@ use["Queue"] = function(client)
   assert(queue:extend_many(jobs))
   assert(queue:ack_many(jobs, 1))
   assert(queue:redrive() == 1)
+  assert(queue:set_group("g", { concurrency = 1, limit = 9, window = 0.001 }))
+  for _ = 1, 3 do assert(queue:push(1, { group = "g" })) end
+  for _ = 1, 3 do assert(assert(queue:pop(60)):ack()) end
   assert(queue:pause() and queue:resume())
   assert(queue:peek(assert(queue:dead()) and job.id) == nil)
   assert(queue:remove(assert(queue:pop(60)).id))

@@ -36,6 +36,8 @@
 enum {
   WORKERS = 16,
   STEADY = 2, /* of them, which are never killed */
+  GROUPS = 5, /* two of three jobs are of one of them */
+  GROUP_MOST = 6, /* of each are leased at once */
   JOBS = 3000,
   RESTARTS = 4,
   LEASE_MS = 250,
@@ -91,6 +93,7 @@ static redmoon_queue *open_queue(redmoon_client *client) {
   redmoon_queue_options options = REDMOON_QUEUE_OPTIONS_INIT;
   options.lease_ms = LEASE_MS;
   options.max_crashes = 1000;
+  options.group_concurrency = GROUP_MOST;
   redmoon_queue *queue = NULL;
   redmoon_error err;
   if (redmoon_queue_new(client, "crashes", 7, &options, &queue, &err) != 0) {
@@ -180,7 +183,7 @@ static void kill_those_whose_time_is_over(conductor *c) {
 static void push_some(conductor *c) {
   redmoon_queue_item items[BATCH];
   redmoon_queue_pushed pushed[BATCH];
-  char ids[BATCH][24], request[32];
+  char ids[BATCH][24], groups[BATCH][8], request[32];
   size_t count = 0;
   for (; count < BATCH && c->pushed + (long)count < c->p->jobs; count++) {
     snprintf(ids[count], sizeof ids[count], "%ld", c->pushed + (long)count);
@@ -188,6 +191,8 @@ static void push_some(conductor *c) {
     items[count].payload = "payload";
     items[count].len = 7;
     items[count].id = ids[count];
+    snprintf(groups[count], sizeof groups[count], "g%d", (int)(next(&c->rng) % GROUPS));
+    if (next(&c->rng) % 3 > 0) items[count].group = groups[count];
     if (next(&c->rng) % 10 == 0) items[count].delay_ms = (int64_t)(next(&c->rng) % 100);
   }
   snprintf(request, sizeof request, "push-%ld", c->pushed);

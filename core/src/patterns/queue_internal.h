@@ -14,9 +14,10 @@
 #include <stdbool.h>
 
 enum { QUEUE_SHOWN = 120, QUEUE_DIGITS = 24, QUEUE_JOB_FIELDS = 4 };
-enum { QUEUE_JOBS, QUEUE_STATE, QUEUE_READY, QUEUE_DELAYED, QUEUE_LEASED, QUEUE_DEAD_SET, QUEUE_DONE, QUEUE_WAKE, QUEUE_KEYS };
+enum { QUEUE_JOBS, QUEUE_STATE, QUEUE_READY, QUEUE_DELAYED, QUEUE_LEASED, QUEUE_DEAD_SET, QUEUE_DONE, QUEUE_WAKE, QUEUE_GROUPS,
+       QUEUE_KEYS };
 /** Letters of the keys, as the scripts' lists of them are written below. */
-#define QUEUE_LETTERS "jsrdlxow"
+#define QUEUE_LETTERS "jsrdlxowg"
 
 struct redmoon_queue {
   redmoon_client *client;  /* a reference */
@@ -46,6 +47,13 @@ redmoon_bytes rm_queue_string(const char *text);
 int rm_queue_check_option(const char *option, int64_t value, int64_t min, int64_t max, redmoon_error *err);
 int rm_queue_check_lease(int64_t lease_ms, redmoon_error *err);
 int rm_queue_check_id(const char *id, redmoon_error *err);
+int rm_queue_check_group(const char *group, redmoon_error *err);
+/** A limit, 0 to 1,000,000, and its window, both named `what` and limit or window. */
+int rm_queue_check_window(const char *what, int64_t limit, int64_t window_ms, redmoon_error *err);
+enum { QUEUE_GROUP_ARGS = 3 };
+/** Limits of groups, where the options have any, as the last arguments of a script. Returns how many arguments: 3, or 0. */
+size_t rm_queue_group_limits(const redmoon_queue *queue, rm_queue_text texts[QUEUE_GROUP_ARGS],
+                             redmoon_bytes args[QUEUE_GROUP_ARGS]);
 /** value, or `otherwise` if that is REDMOON_UNSET. */
 static inline int64_t rm_queue_given(int64_t value, int64_t otherwise) {
   return value == REDMOON_UNSET ? otherwise : value;

@@ -223,16 +223,17 @@ static int ack_start(redmoon_job *job, const redmoon_ack_options *options, redmo
                    queue->shown, options->result_len, queue->options.max_payload);
   rm_queue_call *call;
   if ((status = job_start(job, "acked", true, 0, next, &call, err)) < 0) return status;
-  rm_queue_text texts[3];
-  const redmoon_bytes args[] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch),
-                                rm_queue_number(&texts[1], retention_ms),
-                                {options->result, options->result_len},
-                                rm_queue_string(next != NULL ? "1" : "0"),
-                                rm_queue_number(&texts[2], queue->options.lease_ms)};
+  rm_queue_text texts[3 + QUEUE_GROUP_ARGS];
+  redmoon_bytes args[6 + QUEUE_GROUP_ARGS] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch),
+                                              rm_queue_number(&texts[1], retention_ms),
+                                              {options->result, options->result_len},
+                                              rm_queue_string(next != NULL ? "1" : "0"),
+                                              rm_queue_number(&texts[2], queue->options.lease_ms)};
+  size_t arg_count = 6 + (next != NULL ? rm_queue_group_limits(queue, texts + 3, args + 6) : 0);
   call->replicated = true;
   /* Repeated, it would take a second job: one that nobody has until its lease is over. */
   unsigned flags = next == NULL ? RM_CALL_REPEATABLE : 0;
-  return rm_queue_call_start(call, &rm_script_queue_ack, "jsrdlxow", args, 6, flags,
+  return rm_queue_call_start(call, &rm_script_queue_ack, "jsrdlxowg", args, arg_count, flags,
                              next != NULL ? decode_ack_next : decode_end, op, err);
 }
 
@@ -282,7 +283,7 @@ int redmoon_job_nack_start(redmoon_job *job, const redmoon_nack_options *options
   rm_queue_text texts[2];
   const redmoon_bytes args[] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch),
                                 rm_queue_number(&texts[1], delay_ms), why, rm_queue_string(fatal ? "1" : "0")};
-  return rm_queue_call_start(call, &rm_script_queue_nack, "jsrdlxw", args, 5, RM_CALL_REPEATABLE, decode_end, op, err);
+  return rm_queue_call_start(call, &rm_script_queue_nack, "jsrdlxwg", args, 5, RM_CALL_REPEATABLE, decode_end, op, err);
 }
 
 int redmoon_job_nack(redmoon_job *job, const redmoon_nack_options *options, int *dead, redmoon_error *err) {
@@ -324,7 +325,7 @@ int redmoon_job_release_start(redmoon_job *job, redmoon_op **op, redmoon_error *
   if (status < 0) return status;
   rm_queue_text text;
   const redmoon_bytes args[] = {rm_queue_string(job->id), rm_queue_number(&text, job->epoch)};
-  return rm_queue_call_start(call, &rm_script_queue_release, "jrlw", args, 2, RM_CALL_REPEATABLE, decode_each, op, err);
+  return rm_queue_call_start(call, &rm_script_queue_release, "jrlwsg", args, 2, RM_CALL_REPEATABLE, decode_each, op, err);
 }
 
 int redmoon_job_release(redmoon_job *job, redmoon_error *err) {
