@@ -14,7 +14,8 @@
 -- ARGV[3]  waits: "1" if it does when there is none   ARGV[4]  keeps: "1" if it is the keeper (include/queue_wake.lua)
 -- ARGV[5]  optional, limits of groups without their own: jobs leased at once   ARGV[6]  jobs begun in a window (both 0:
 --          no limit, to 1000000)   ARGV[7]  the window in ms (integer, 1 to 31622400000)
--- Returns  {1, us to wait at most, 1 if the caller is the keeper now, id, epoch, attempt, payload, ... of each job}
+-- Returns  {1, us to wait at most, 1 if the caller is the keeper now, id (of a group's job with a NUL byte and the group
+--          behind it), epoch, attempt, payload, ... of each job}
 --          {-1} none of the jobs that this request was given is leased to it any more
 -- The clock is the server's.  One that was set back prolongs leases and delays.
 --- @include "clock"

@@ -674,6 +674,7 @@ function list_queue:close() end
 ---@field raw string the payload as it was sent
 ---@field attempt integer 1 for the first run; runs that were released do not count
 ---@field epoch integer rises with every lease of the queue and never comes again
+---@field group? string
 ---@field ended boolean whether this object ended it
 local job = {}
 ---It is done.

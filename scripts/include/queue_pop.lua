@@ -9,9 +9,10 @@ local function queue_hand_out(q, now, popped, epoch, lease, answer)
   for i = 1, #popped, 2 do
     local record = found[i] and cmsgpack.unpack(found[i])
     if record then
-      local at = #answer
+      local at, group = #answer, record[QUEUE_GROUP]
       record[QUEUE_EPOCH] = epoch
-      answer[at + 1], answer[at + 2], answer[at + 4] = popped[i], epoch, found[i + 1] or ""
+      answer[at + 1] = group and popped[i] .. "\0" .. group or popped[i]
+      answer[at + 2], answer[at + 4] = epoch, found[i + 1] or ""
       answer[at + 3] = record[QUEUE_FAILURES] + record[QUEUE_CRASHES] + 1
       puts[#puts + 1], puts[#puts + 2] = fields[i], cmsgpack.pack(record)
       leases[#leases + 1], leases[#leases + 2] = over, popped[i]
@@ -28,7 +29,8 @@ local function queue_hand_out(q, now, popped, epoch, lease, answer)
 end
 
 -- Up to `count` jobs (<= 500).  waits: the caller is going to wait if there is none; keeps: it is the keeper.
--- Appends to `answer`: us that it may wait at most, 1 if it is the keeper now; id, epoch, attempt, payload of each job.
+-- Appends to `answer`: us that it may wait at most, 1 if it is the keeper now; id, epoch, attempt, payload of each job;
+-- behind the id of one of a group follow a NUL byte and the group.
 local function queue_pop(q, now, count, lease, waits, keeps, answer)
   local seq, epoch, paused, keep, turn = unpack(redis.call("HMGET", q.state, "seq", "epoch", "paused", "keep", "turn"))
   q.turned, q.quiet = turn, true -- whether there ever was a group with a turn; who is to be woken is seen to below

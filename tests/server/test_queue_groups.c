@@ -149,6 +149,7 @@ static void full_group_holds_up_nobody_and_goes_on_with_a_free_slot(void **state
   assert_int_equal(redmoon_job_ack_next(a, NULL, &next, &err), 0);
   redmoon_job_free(a);
   assert_string_equal(redmoon_job_id(next), "a2");
+  assert_string_equal(redmoon_job_group(next), "a");
   redmoon_nack_options put_off = REDMOON_NACK_OPTIONS_INIT;
   put_off.delay_ms = LONG_MS;
   assert_int_equal(redmoon_job_nack(next, &put_off, NULL, &err), 0);
@@ -275,7 +276,9 @@ static void jobs_of_groups_are_looked_after_as_others_are(void **state) {
   assert_string_equal(list->jobs[0].group, "");
   redmoon_job_list_free(list);
   const redmoon_nack_options fatal = {"why", 0, 1};
-  ack(pop_this(queue, "x"));
+  redmoon_job *alone = pop_this(queue, "x");
+  assert_null(redmoon_job_group(alone));
+  ack(alone);
   redmoon_job *job = pop_this(queue, "a1");
   assert_int_equal(redmoon_job_nack(job, &fatal, NULL, &err), 0);
   redmoon_job_free(job);

@@ -231,6 +231,8 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_ack_many_start(redmoon_queue *q
                                                                 redmoon_job **next, size_t *got, redmoon_op **op,
                                                                 redmoon_error *err);
 REDMOON_API const char *redmoon_job_id(const redmoon_job *job);
+/** NULL: it has none. */
+REDMOON_API const char *redmoon_job_group(const redmoon_job *job);
 /** Never NULL; lives as long as the job. */
 REDMOON_API const void *redmoon_job_payload(const redmoon_job *job, size_t *len);
 /** 1 for the first run; runs that were released do not count. */

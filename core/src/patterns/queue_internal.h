@@ -124,6 +124,7 @@ struct redmoon_job {
   int failures; /* of the renewal, in a row; the keeper's */
   char *payload;
   size_t payload_len;
+  char *group; /* NULL: none */
   char id[REDMOON_JOB_ID_SIZE];
 };
 

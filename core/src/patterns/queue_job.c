@@ -33,6 +33,7 @@ void rm_job_unref(redmoon_job *job) {
   if (atomic_fetch_sub(&job->refs, 1) > 1) return;
   if (job->payload != NULL) rm_wipe(job->payload, job->payload_len);
   rm_free(job->payload);
+  rm_free(job->group);
   rm_queue_unref(job->queue);
   rm_free(job);
 }
@@ -49,6 +50,7 @@ void redmoon_job_free(redmoon_job *job) {
 }
 
 const char *redmoon_job_id(const redmoon_job *job) { return job->id; }
+const char *redmoon_job_group(const redmoon_job *job) { return job->group; }
 int64_t redmoon_job_attempt(const redmoon_job *job) { return job->attempt; }
 int64_t redmoon_job_epoch(const redmoon_job *job) { return job->epoch; }
 
@@ -77,13 +79,16 @@ static int decode_job(redmoon_queue *queue, const redmoon_reply *reply, size_t a
   if (status == 0) status = rm_queue_integer(queue, reply, at + 1, &job->epoch, err);
   if (status == 0) status = rm_queue_integer(queue, reply, at + 2, &job->attempt, err);
   if (status == 0) status = rm_queue_bytes(queue, reply, at + 3, &payload, err);
-  if (status == 0 && id.len >= sizeof job->id)
-    status = rm_fail(err, REDMOON_EPROTOCOL, "queue '%s': the script's answer has an id of %zu bytes", queue->shown, id.len);
   if (status < 0) return status;
-  memcpy(job->id, id.ptr, id.len);
+  const char *cut = memchr(id.ptr, '\0', id.len);
+  size_t id_len = cut == NULL ? id.len : (size_t)(cut - (const char *)id.ptr);
+  if (id_len >= sizeof job->id)
+    return rm_fail(err, REDMOON_EPROTOCOL, "queue '%s': the script's answer has an id of %zu bytes", queue->shown, id_len);
+  memcpy(job->id, id.ptr, id_len);
+  if (cut != NULL) job->group = rm_strndup(cut + 1, id.len - id_len - 1);
   job->payload = rm_strndup(payload.ptr, payload.len);
   job->payload_len = payload.len;
-  return job->payload == NULL ? rm_fail_nomem_answered(err) : 0;
+  return job->payload == NULL || (cut != NULL && job->group == NULL) ? rm_fail_nomem_answered(err) : 0;
 }
 
 int rm_jobs_decode(redmoon_queue *queue, const redmoon_reply *reply, size_t first, int64_t began_us, redmoon_job **jobs,

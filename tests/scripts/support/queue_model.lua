@@ -51,6 +51,9 @@ local function head_of(self, name)
   return head
 end
 
+-- As it is handed out.
+local function label(job) return job.group and job.id .. "\0" .. job.group or job.id end
+
 local function rank_of(job, turn) return (1023 - job.priority) * (1 << 42) + turn end
 
 local function next_turn(self)
@@ -239,10 +242,10 @@ end
 local function given_again(self, now, given, lease)
   local answer = {1, M.LOOK, 0}
   for i = 1, #given, 2 do
-    local job = self.jobs[given[i]]
+    local job = self.jobs[given[i]:match("^%Z*")]
     if job and job.state == "leased" and job.epoch == given[i + 1] then
       job.at = math.max(job.at, now + lease * 1000)
-      for _, value in ipairs {job.id, job.epoch, job.failures + job.crashes + 1, job.payload} do
+      for _, value in ipairs {label(job), job.epoch, job.failures + job.crashes + 1, job.payload} do
         answer[#answer + 1] = value
       end
     end
@@ -285,7 +288,7 @@ function M:pop(now, count, lease, waits, keeps, limits, answer)
     if i > count then break end
     found = true
     job.state, job.at, job.epoch, job.taken = "leased", now + lease * 1000, next_epoch, nil
-    for _, value in ipairs {job.id, job.epoch, job.failures + job.crashes + 1, job.payload} do
+    for _, value in ipairs {label(job), job.epoch, job.failures + job.crashes + 1, job.payload} do
       answer[#answer + 1] = value
     end
     self.epoch = next_epoch
