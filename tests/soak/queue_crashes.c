@@ -5,7 +5,7 @@
  *
  *   killed     every job ran; at every look pushed = finished + ready + delayed + leased + dead, and each job is in one place; no
  *              job was acknowledged twice, or by a lease that had passed to another; no job ran oftener than its leases
- *              ended; jobs of killed workers run again soon.
+ *              ended; jobs of killed workers run again soon; of no group more jobs are leased than may be.
  *   restarted  and the server, which writes every command to its disk, is killed with -9 and restarted: nothing that was
  *              acknowledged, push or end, is lost.
  *   unleased   the control: workers end a job when they take it.  A job that never ran must be found.
@@ -166,7 +166,7 @@ typedef struct conductor {
   uint64_t rng;
   pid_t pids[WORKERS];
   int64_t ends_ns[WORKERS];
-  long kills, restarts, pushed, looks, unequal, faults, unknown;
+  long kills, restarts, pushed, looks, unequal, faults, unknown, grouped;
 } conductor;
 
 static void kill_those_whose_time_is_over(conductor *c) {
@@ -222,6 +222,25 @@ static void look_at_all(conductor *c) {
   redmoon_queue_report_free(report);
 }
 
+/* Leased jobs of each group, by their places in the set (scripts/include/queue_group.lua). */
+static void look_at_groups(conductor *c) {
+  for (int i = 0; i < GROUPS; i++) {
+    char from[8], to[8];
+    int len = snprintf(from, sizeof from, "[rg%d", i);
+    snprintf(to, sizeof to, "[rg%d\1", i);
+    redmoon_reply *reply = NULL;
+    const char *const argv[] = {"ZLEXCOUNT", "redmoon:{crashes}:queue.groups", from, to};
+    const size_t lens[] = {9, 30, (size_t)len, (size_t)len + 1};
+    if (redmoon_command(c->client, 4, argv, lens, &reply, NULL) != 0) continue;
+    int64_t leased = redmoon_reply_integer(reply);
+    redmoon_reply_free(reply);
+    if (leased > 0) c->grouped++;
+    if (leased <= GROUP_MOST) continue;
+    printf("wrong: %" PRId64 " jobs of group g%d are leased\n", leased, i);
+    c->faults++;
+  }
+}
+
 static void conduct(conductor *c) {
   const phase *p = c->p;
   int64_t end_ns = now_ns() + (LIMIT_MS + p->jobs * JOB_LIMIT_MS) * INT64_C(1000000);
@@ -234,6 +253,7 @@ static void conduct(conductor *c) {
       c->restarts++;
     }
     if (tick % LOOK_EVERY == 0) look_at_all(c);
+    look_at_groups(c);
     bool known = counts_of(c, &counts);
     if (known && c->pushed == p->jobs && counts.ready + counts.delayed + counts.leased == 0) break;
     if (known && c->pushed < p->jobs && counts.ready < BACKLOG) push_some(c);
@@ -331,6 +351,7 @@ static void judge(const conductor *c, bool timed, event *events, size_t count) {
   }
   check(c->restarts == p->restarts, "the server was killed as often as it was to be");
   check(v.never_ran == 0, "every job ran");
+  check(c->grouped > 0, "jobs of groups were seen to be leased, never more of one than may be");
   check(v.twice_acked == 0 && v.same_epoch == 0, "no two runs had one epoch, and no job ended twice");
   check(v.stale == 0, "no job was handed out after its end was accepted, and no old epoch was accepted");
   check(v.too_often == 0, "no job ran oftener than its leases ended");
