@@ -8,6 +8,7 @@
 -- KEYS[6]  <prefix>:{<name>}:queue.dead      zset: ids by the time they died (us); lives until somebody saw to them
 -- KEYS[7]  <prefix>:{<name>}:queue.wake      zset: the marker, if a worker is to be woken; one at most, needs no TTL
 -- KEYS[8]  <prefix>:{<name>}:queue.groups    zset: what include/queue_group.lua says; lives for ever, as its jobs do
+-- KEYS, the last, optional: <prefix>:{<name>}:queue.events, a stream, kept to about as many entries as the last ARGV says
 -- ARGV[1]  id   ARGV[2]  epoch of the lease   ARGV[3]  delay in ms (integer, 0 to 315360000000)
 -- ARGV[4]  why it failed (text)   ARGV[5]  fatal: "1" if it is of no use to run it again: it is dead at once
 -- Returns  {1} it will run again    {2} it is dead    {0} no such job    {-1} the lease passed to another
@@ -18,10 +19,13 @@
 --- @include "queue_wake"
 --- @include "queue_move"
 --- @include "queue_lease"
+local length = #KEYS == 9 and table.remove(ARGV)
+local events = length and table.remove(KEYS)
 local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local leased, dead, wake, groups = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id, epoch, delay, why, fatal = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == "1"
 
+--- @include "queue_tell"
 delay = queue_whole(delay, 0, 315360000000)
 if not delay then
   return redis.error_reply("ERR queue_nack: ARGV[3] is the delay, an integer from 0 to 315360000000 ms")
@@ -48,4 +52,5 @@ else
   queue_ring(wake)
 end
 queue_put(jobs, id, record)
+if tell then tell(last and "dead" or "failed", id, epoch) end
 return {last and QUEUE_DEAD or QUEUE_OK}

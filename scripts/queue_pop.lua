@@ -10,6 +10,7 @@
 -- KEYS[8]  <prefix>:{<name>}:queue.wake      zset: the marker, if a worker is to be woken; one at most, needs no TTL
 -- KEYS[9]  <prefix>:{<name>}:queue.groups    zset: what include/queue_group.lua says; lives for ever, as its jobs do
 -- KEYS[10]  <prefix>:{<name>}:queue.pop+req.<id>  string: optional: what this request was given; lives 10 minutes
+-- KEYS, the last, optional: <prefix>:{<name>}:queue.events, a stream, kept to about as many entries as the last ARGV says
 -- ARGV[1]  how many at most (integer, 1 to 500)   ARGV[2]  lease in ms (integer, 1 to 86400000)
 -- ARGV[3]  waits: "1" if it does when there is none   ARGV[4]  keeps: "1" if it is the keeper (include/queue_wake.lua)
 -- ARGV[5]  optional, limits of groups without their own: jobs leased at once   ARGV[6]  jobs begun in a window (both 0:
@@ -28,14 +29,17 @@
 --- @include "queue_expire"
 --- @include "queue_due"
 --- @include "queue_pop"
+local length = #ARGV % 3 == 2 and table.remove(ARGV)
+local events = length and table.remove(KEYS)
 local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local leased, dead, done, wake, groups, request = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local count, lease, waits, keeps = ARGV[1], ARGV[2], ARGV[3] == "1", ARGV[4] == "1"
 local concurrency, limit, window = ARGV[5], ARGV[6], ARGV[7]
 
+--- @include "queue_tell"
 count, lease = queue_whole(count, 1, 500), queue_whole(lease, 1, 86400000)
 local q = {jobs = jobs, state = state, ready = ready, delayed = delayed, groups = groups}
-q.leased, q.dead, q.done, q.wake = leased, dead, done, wake
+q.leased, q.dead, q.done, q.wake, q.tell = leased, dead, done, wake, tell
 if not (count and lease and (not limit or queue_groups(q).limits(concurrency, limit, window))) then
   return redis.error_reply("ERR queue_pop: ARGV is count 1 to 500, lease 1 to 86400000 ms, waits, keeps, limits")
 end

@@ -8,6 +8,7 @@
 -- KEYS[6]  <prefix>:{<name>}:queue.wake      zset: the marker, if a worker is to be woken; one at most, needs no TTL
 -- KEYS[7]  <prefix>:{<name>}:queue.groups    zset: what include/queue_group.lua says; lives for ever, as its jobs do
 -- KEYS[8]  <prefix>:{<name>}:queue+req.<id>  string: optional: the answer to this request; lives 10 minutes
+-- KEYS, the last, optional: <prefix>:{<name>}:queue.events, a stream, kept to about as many entries as the last ARGV says
 -- ARGV, of each job, at most 500: id (1 to 128 bytes), payload, priority (0 to 1023: that goes first), delay in ms (0 to
 --          315360000000), max attempts, max crashes (1 to 1000000), unique key (to 256 bytes, "": none), and behind it,
 --          with a group, a NUL byte and the group (1 to 128 bytes)
@@ -21,9 +22,11 @@
 --- @include "queue_wake"
 --- @include "queue_items"
 --- @include "queue_move"
+local length = #ARGV % 7 == 1 and table.remove(ARGV)
+local events = length and table.remove(KEYS)
 local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local done, wake, groups, request, args = KEYS[5], KEYS[6], KEYS[7], KEYS[8], ARGV
-
+--- @include "queue_tell"
 local ids, kinds = queue_items(args)
 local seq, pushed, keep = unpack(redis.call("HMGET", state, "seq", "pushed", "keep"))
 seq, pushed, keep = tonumber(seq or 0), tonumber(pushed or 0), tonumber(keep or 0)
@@ -51,10 +54,7 @@ for i, id in ipairs(ids) do
     list[#list + 1] = member
   end
 end
-for i = 1, n, 900 do redis.call("HSET", jobs, unpack(fields, i, math.min(i + 899, n))) end
-if #now_ready > 0 then redis.call("ZADD", ready, unpack(now_ready)) end
-if #later > 0 then redis.call("ZADD", delayed, unpack(later)) end
-if #grouped > 0 then queue_groups({jobs = jobs, state = state, groups = groups, wake = wake}).add(grouped) end
+--- @include "queue_written"
 redis.call("HSET", state, "seq", queue_text(seq), "pushed", queue_text(pushed))
 if #now_ready > 0 or queue_unkept(keep, now, due) then queue_ring(wake) end
 return request_keep(request, answer)

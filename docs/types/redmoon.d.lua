@@ -755,7 +755,15 @@ function job:close() end
 ---@field group_concurrency? integer default 0, no limit: so many jobs of a group are leased at once
 ---@field group_limit? integer default 0, no limit: so many jobs of a group begin in a window
 ---@field group_window? number seconds, with group_limit
+---@field events? boolean|integer default false; true: about 10,000 are kept of what becomes of jobs, or so many
 ---@field codec? redmoon.codec default "json"
+
+---@class redmoon.queue_event
+---@field event "added"|"delayed"|"active"|"completed"|"failed"|"dead"|"stalled"|"released"|"progress"|"removed"|"redriven"|"paused"|"resumed"
+---@field id? string of the job; nil: of the queue
+---@field epoch integer of the job's lease; 0: it had none yet
+---@field at number Unix time by the server's clock
+---@field place string what comes behind it is asked for by this
 
 ---@class redmoon.push_options
 ---@field group? string whose job it is: groups take turns, each within its limits
@@ -826,6 +834,20 @@ function queue:work(handler, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:stats() end
+---Events behind `since`, or all that are kept; waits for up to `timeout` where there is none.
+---@param since? string place of an event
+---@param count? integer default 100, to 1000
+---@param timeout? number default 0
+---@return redmoon.queue_event[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:read_events(since, count, timeout) end
+---The same, one by one, until none comes within `timeout`; a failure is raised.
+---@param since? string place of an event
+---@param timeout? number default 0
+---@return fun(): redmoon.queue_event?
+function queue:events(since, timeout) end
 ---Limits of one group, for all workers, instead of the queue's options; without them it has those again.
 ---@param group string
 ---@param limits? { concurrency?: integer, limit?: integer, window?: number } 0: no limit

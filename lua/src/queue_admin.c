@@ -213,6 +213,46 @@ static int queue_purge(lua_State *L) {
                          redmoon_queue_purge_start(q->queue, states[which], removed, &task->op, &task->err));
 }
 
+/* rm_lua_out(task): the list */
+static void drop_events(void *out) { redmoon_queue_event_list_free(*(redmoon_queue_event_list **)out); }
+
+static int told(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_queue_event_list *list = *(redmoon_queue_event_list *const *)rm_lua_out(task);
+  lua_createtable(L, (int)list->count, 0);
+  for (size_t i = 0; i < list->count; i++) {
+    const redmoon_queue_event *event = &list->events[i];
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, event->name);
+    lua_setfield(L, -2, "event");
+    if (event->id[0] != '\0') {
+      lua_pushstring(L, event->id);
+      lua_setfield(L, -2, "id");
+    }
+    set_integer(L, "epoch", event->epoch);
+    lua_pushnumber(L, (lua_Number)event->at_ms / 1e3);
+    lua_setfield(L, -2, "at");
+    lua_pushstring(L, event->place);
+    lua_setfield(L, -2, "place");
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+/* queue:read_events([since [, count=100 [, timeout=0]]]) -> list of {event=, id=, epoch=, at=, place=} */
+static int queue_read_events(lua_State *L) {
+  static const rm_option timeout = {"timeout", RM_OPTION_DURATION, 0, 0, 86400000, 0, "seconds from 0 to 86400"};
+  rm_lua_queue *q = rm_lua_queue_check(L);
+  const char *since = luaL_optstring(L, 2, NULL);
+  int64_t count = luaL_optinteger(L, 3, 100);
+  int64_t timeout_ms = lua_isnoneornil(L, 4) ? 0 : rm_lua_duration_ms(L, 4, &timeout);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, told);
+  task->drop = drop_events;
+  redmoon_queue_event_list **out = (redmoon_queue_event_list **)rm_lua_out(task);
+  return rm_lua_task_run_or_raise(
+      L, task, redmoon_queue_events_start(q->queue, since, count, timeout_ms, out, &task->op, &task->err));
+}
+
 /* rm_lua_out(task): the report */
 static void drop_report(void *out) { redmoon_queue_report_free(*(redmoon_queue_report **)out); }
 
@@ -259,9 +299,17 @@ int rm_lua_queue_spawns(lua_State *L) {
 }
 
 void rm_lua_queue_admin_methods(lua_State *L) {
-  static const luaL_Reg methods[] = {{"check", queue_check},     {"dead", queue_dead},     {"pause", queue_pause},
-                                     {"peek", queue_peek},       {"purge", queue_purge},   {"redrive", queue_redrive},
-                                     {"remove", queue_remove},   {"resume", queue_resume}, {"set_group", queue_set_group},
-                                     {"stats", queue_stats},    {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"check", queue_check},
+                                     {"dead", queue_dead},
+                                     {"pause", queue_pause},
+                                     {"peek", queue_peek},
+                                     {"purge", queue_purge},
+                                     {"read_events", queue_read_events},
+                                     {"redrive", queue_redrive},
+                                     {"remove", queue_remove},
+                                     {"resume", queue_resume},
+                                     {"set_group", queue_set_group},
+                                     {"stats", queue_stats},
+                                     {NULL, NULL}};
   luaL_setfuncs(L, methods, 0);
 }

@@ -36,6 +36,7 @@ local function queue_done(q, ended, retention, now)
   for _, job in ipairs(ended) do
     local group = job.record[QUEUE_GROUP]
     if group then queue_groups(q).left(job.id, group) end
+    if q.tell then q.tell("completed", job.id, queue_text(job.record[QUEUE_EPOCH])) end
   end
   for i = 1, #fields, 900 do redis.call("HDEL", q.jobs, unpack(fields, i, math.min(i + 899, #fields))) end
   if retention > 0 then

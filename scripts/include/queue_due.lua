@@ -35,7 +35,9 @@ local function queue_reap(q, now)
       record[QUEUE_CRASHES] = record[QUEUE_CRASHES] + 1
       queue_put(q.jobs, id, record)
       if record[QUEUE_GROUP] then queue_groups(q).left(id, record[QUEUE_GROUP]) end
-      if record[QUEUE_CRASHES] < record[QUEUE_MAX_CRASHES] then
+      local dies = record[QUEUE_CRASHES] >= record[QUEUE_MAX_CRASHES]
+      if q.tell then q.tell(dies and "dead" or "stalled", id, queue_text(record[QUEUE_EPOCH])) end
+      if not dies then
         queue_ready(q, id, record)
       else
         redis.call("HSET", q.jobs, "e" .. id, "its lease ended before it was done")

@@ -16,6 +16,7 @@ local function queue_hand_out(q, now, popped, epoch, lease, answer)
       answer[at + 3] = record[QUEUE_FAILURES] + record[QUEUE_CRASHES] + 1
       puts[#puts + 1], puts[#puts + 2] = fields[i], cmsgpack.pack(record)
       leases[#leases + 1], leases[#leases + 2] = over, popped[i]
+      if q.tell then q.tell("active", popped[i], queue_text(epoch)) end
       epoch = epoch + 1
     elseif q.turned and popped[i + 1] then
       queue_groups(q).left(popped[i], popped[i + 1])

@@ -85,6 +85,10 @@ static int look_after(hands *h, redmoon_error *err) {
   if (rc == 0) rc = redmoon_queue_check(h->queue, &report, err);
   if (rc == 0) assert_int_equal(report->count, 0);
   redmoon_queue_report_free(report);
+  redmoon_queue_event_list *events = NULL;
+  if (rc == 0) rc = redmoon_queue_events(h->queue, NULL, 5, 0, &events, err);
+  if (rc == 0) assert_string_equal(events->events[0].name, "added");
+  redmoon_queue_event_list_free(events);
   return rc == 0 ? redmoon_queue_purge(h->queue, REDMOON_JOB_READY, &count, err) : rc;
 }
 
@@ -94,6 +98,7 @@ static int queue(world *w, redmoon_error *err) {
   for (char *at = strchr(h.request, ':'); at != NULL; at = strchr(at, ':')) *at = '-';
   redmoon_queue_options options = REDMOON_QUEUE_OPTIONS_INIT;
   options.group_concurrency = 1;
+  options.events = 1000;
   int rc = redmoon_queue_new(w->client, w->tag, strlen(w->tag), &options, &h.queue, err);
   if (rc != 0) {
     assert_null(h.queue);

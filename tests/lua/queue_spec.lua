@@ -72,6 +72,31 @@ helper.over_each_way(describe, "a queue", function(way)
     clean(queue)
   end)
 
+  it("tells what became of jobs", function()
+    local queue = client:queue("q", { events = true })
+    assert(queue:push(1, { id = "a" }))
+    local job = assert(queue:pop(60))
+    assert(job:ack())
+    local names, place = {}, nil
+    for event in queue:events() do
+      names[#names + 1], place = event.event, event.place
+      assert.equal("a", event.id)
+      assert.equal(event.event == "added" and 0 or job.epoch, event.epoch)
+      assert.is_true(event.at > 1e9)
+    end
+    assert.same({ "added", "active", "completed" }, names)
+    assert.is_true(queue:pause())
+    local paused = queue:events(place, 60)()
+    assert.same({ "paused", 0 }, { paused.event, paused.epoch })
+    assert.is_nil(paused.id)
+    assert.equal(2, #assert(queue:read_events(nil, 2)))
+    assert.same({}, client:queue("quiet"):read_events())
+    helper.assert_raises("option 'events': it takes true, false, or an integer", function()
+      client:queue("q", { events = "all" })
+    end)
+    helper.assert_raises("queue option since", function() queue:read_events("x") end)
+  end)
+
   it("names limits of groups that it does not accept", function()
     helper.assert_raises("option 'group_window': 0 is not accepted", function()
       client:queue("q", { group_limit = 1, group_window = 0 })

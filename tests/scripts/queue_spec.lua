@@ -38,13 +38,20 @@ describe("queue", function()
 
   local function key(name, part) return "redmoon:{" .. name .. "}:queue" .. part end
 
+  local TELLS = {push = true, pop = true, ack = true, ack_many = true, nack = true, release = true, progress = true,
+    redrive = true, remove = true, pause = true}
+  local told = {} -- names of the queues whose events are wanted
+
   -- The command that runs a script on the queue `name`.
   local function command(now, name, verb, args, keys, request)
     local out = {"EVALSHA", sha[verb], 0}
     for part in (keys or KEYS[verb]):gmatch("%a+") do out[#out + 1] = key(name, "." .. part) end
     if request then out[#out + 1] = key(name, (verb == "pop" and ".pop" or "") .. "+req." .. request) end
+    local tells = told[name] and TELLS[verb]
+    if tells then out[#out + 1] = key(name, ".events") end
     out[3] = #out - 3
     for _, arg in ipairs(args) do out[#out + 1] = arg end
+    if tells then out[#out + 1] = 1000000 end
     if SCRIPTS[verb] then out[#out + 1] = now end
     return out
   end
@@ -252,6 +259,7 @@ describe("queue", function()
       local model, now = Model.new(), START
       local world = {name = "q" .. round, ids = 1, leases = {{"nobody", 1}}}
       world.groups = round % 3 > 0 and 1 + round % 7 or nil
+      told[world.name] = round % 2 == 0
       world.limits = {math.random(0, 3), math.random(0, 3), math.random(1, 3000)}
       local commands, expected = {}, {}
       for _ = 1, 400 do
@@ -287,6 +295,11 @@ describe("queue", function()
         end
       end
       assert.are.same({}, (check(world.name)))
+      local events = {}
+      for i, entry in ipairs(redis:call("XRANGE", key(world.name, ".events"), "-", "+")) do
+        events[i] = ("%s %s %s"):format(entry[2][2], entry[2][4], entry[2][6])
+      end
+      assert.are.same(told[world.name] and model.events or {}, events)
       local stats = model:stats(now)
       died = died + stats[5]
       assert.are.equal(stats[7], stats[8] + stats[9] + stats[2] + stats[3] + stats[4] + stats[5])

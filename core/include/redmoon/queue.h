@@ -40,11 +40,13 @@ typedef struct redmoon_queue_options {
   int64_t group_concurrency; /**< 0: no limit; so many jobs of a group are leased at once, up to 1,000,000 */
   int64_t group_limit;       /**< 0: no limit; so many begin in a window, up to 1,000,000 */
   int64_t group_window_ms;   /**< with group_limit, and only with it; from the first of them, 1 ms to 366 days */
+  int64_t events;            /**< 0: none; so many events are kept, about, of what this handle does: give all that work on
+                                  a queue the same; up to 1,000,000 */
 } redmoon_queue_options;
 #define REDMOON_QUEUE_OPTIONS_INIT                                                                                 \
   {                                                                                                                \
     REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,       \
-        REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET                                                 \
+        REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET                                  \
   }
 
 /** A job to be. */
@@ -309,6 +311,30 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_check(redmoon_queue *queue, red
                                                        redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_check_start(redmoon_queue *queue, redmoon_queue_report **out,
                                                              redmoon_op **op, redmoon_error *err);
+/** What became of a job.  Texts live as long as the list they are in. */
+typedef struct redmoon_queue_event {
+  const char *place; /**< in the stream of events: what comes behind it is asked for by it */
+  const char *name;  /**< "added", "delayed", "active", "completed", "failed", "dead", "stalled", "released", "progress",
+                          "removed", "redriven"; "paused" and "resumed" are of the queue */
+  const char *id;    /**< of the job; "": of the queue */
+  int64_t epoch;     /**< of the job's lease; 0: it had none yet */
+  int64_t at_ms;     /**< Unix time by the server's clock */
+} redmoon_queue_event;
+typedef struct redmoon_queue_event_list {
+  size_t count;
+  redmoon_queue_event *events;
+} redmoon_queue_event_list;
+/** Events behind place `since` (NULL: all that are kept), up to `count` (1 to 1,000), in their order.  Where there is none
+ *  it waits for up to `timeout_ms` (0 to 24 h), on a connection of the pool.  *out is owned by the caller
+ *  (redmoon_queue_event_list_free), and may be empty. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_events(redmoon_queue *queue, const char *since, int64_t count,
+                                                        int64_t timeout_ms, redmoon_queue_event_list **out,
+                                                        redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_events_start(redmoon_queue *queue, const char *since, int64_t count,
+                                                              int64_t timeout_ms, redmoon_queue_event_list **out,
+                                                              redmoon_op **op, redmoon_error *err);
+/** NULL is allowed. */
+REDMOON_API void redmoon_queue_event_list_free(redmoon_queue_event_list *list);
 /** NULL is allowed. */
 REDMOON_API void redmoon_job_list_free(redmoon_job_list *list);
 REDMOON_API void redmoon_queue_report_free(redmoon_queue_report *report);

@@ -70,6 +70,7 @@ static void resolve(redmoon_queue_options *options) {
   options->min_replicas = rm_queue_given(options->min_replicas, 0);
   options->group_concurrency = rm_queue_given(options->group_concurrency, 0);
   options->group_limit = rm_queue_given(options->group_limit, 0);
+  options->events = rm_queue_given(options->events, 0);
 }
 
 static int check_options(const redmoon_queue_options *options, redmoon_error *err) {
@@ -83,6 +84,7 @@ static int check_options(const redmoon_queue_options *options, redmoon_error *er
   if (status == 0) status = rm_queue_check_option("retention (ms)", options->retention_ms, 0, year_ms, err);
   if (status == 0) status = rm_queue_check_option("min_replicas", options->min_replicas, 0, RM_REPLICAS_MAX, err);
   if (status == 0) status = rm_queue_check_option("group_concurrency", options->group_concurrency, 0, MAX_TRIES, err);
+  if (status == 0) status = rm_queue_check_option("events", options->events, 0, MAX_TRIES, err);
   return status == 0 ? rm_queue_check_window("group_", options->group_limit, options->group_window_ms, err) : status;
 }
 
@@ -109,7 +111,7 @@ void redmoon_queue_free(redmoon_queue *queue) {
 static int fill(redmoon_queue *queue, const void *name, size_t name_len, redmoon_error *err) {
   static const char *const parts[QUEUE_KEYS] = {PART ".jobs",   PART ".state", PART ".ready", PART ".delayed",
                                                 PART ".leased", PART ".dead",  PART ".done",  PART ".wake",
-                                                PART ".groups"};
+                                                PART ".groups", PART ".events"};
   queue->name = rm_strndup(name, name_len);
   if (queue->name == NULL) return rm_fail_nomem(err);
   queue->name_len = name_len;
@@ -154,9 +156,24 @@ int rm_queue_request_key(const redmoon_queue *queue, const char *part, const cha
 
 size_t rm_queue_keys(const redmoon_queue *queue, const char *letters, redmoon_bytes keys[QUEUE_KEYS + 1]) {
   size_t count = 0;
-  for (; letters[count] != '\0'; count++)
-    keys[count] = queue->keys[strchr(QUEUE_LETTERS, letters[count]) - QUEUE_LETTERS];
+  for (; *letters != '\0'; letters++) {
+    size_t which = (size_t)(strchr(QUEUE_LETTERS, *letters) - QUEUE_LETTERS);
+    if (which != QUEUE_EVENTS || queue->options.events > 0) keys[count++] = queue->keys[which];
+  }
   return count;
+}
+
+size_t rm_queue_add_request(redmoon_bytes request, size_t key_count, bool events, redmoon_bytes *keys) {
+  if (request.ptr == NULL) return key_count;
+  if (events) keys[key_count] = keys[key_count - 1];
+  keys[events ? key_count - 1 : key_count] = request;
+  return key_count + 1;
+}
+
+size_t rm_queue_event_arg(const redmoon_queue *queue, rm_queue_text *text, redmoon_bytes *arg) {
+  if (queue->options.events == 0) return 0;
+  *arg = rm_queue_number(text, queue->options.events);
+  return 1;
 }
 
 redmoon_bytes rm_queue_number(rm_queue_text *text, int64_t number) {
@@ -339,12 +356,12 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
     if (status == 0) put_item(queue, &items[i], &texts[i], &args[i * ITEM_ARGS]);
   }
   redmoon_bytes keys[QUEUE_KEYS + 1];
-  size_t key_count = rm_queue_keys(queue, "jsrdowg", keys);
+  size_t key_count = rm_queue_keys(queue, "jsrdowge", keys), arg_count = count * ITEM_ARGS;
   redmoon_bytes request = {NULL, 0};
-  if (status == 0 && request_id != NULL) {
-    status = rm_queue_request_key(queue, PART, request_id, &request, err);
-    keys[key_count++] = request;
-  }
+  rm_queue_text length;
+  if (status == 0 && request_id != NULL) status = rm_queue_request_key(queue, PART, request_id, &request, err);
+  key_count = rm_queue_add_request(request, key_count, queue->options.events > 0, keys);
+  arg_count += rm_queue_event_arg(queue, &length, &args[arg_count]);
   rm_queue_call *call = status == 0 ? rm_queue_call_new(queue, NULL, out, err) : NULL;
   if (call == NULL) {
     rm_key_free(&request);
@@ -352,7 +369,7 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
   }
   call->value = (int64_t)count;
   call->more = one ? out : NULL;
-  const redmoon_script_args all = {keys, key_count, args, count * ITEM_ARGS};
+  const redmoon_script_args all = {keys, key_count, args, arg_count};
   const rm_replicas replicas = {"queue", queue->options.min_replicas};
   status = rm_replicated_start(queue->client, &rm_script_queue_push, &all, request_id != NULL ? RM_CALL_REPEATABLE : 0,
                                &replicas, decode_push, rm_queue_call_drop, call, op, err);
@@ -369,7 +386,7 @@ static int push_start(redmoon_queue *queue, const redmoon_queue_item *items, siz
   int status = rm_request_id_check(request_id, err);
   if (status < 0) return status;
   push_texts *texts = texts_new(items, count);
-  redmoon_bytes *args = rm_calloc(count * ITEM_ARGS, sizeof *args);
+  redmoon_bytes *args = rm_calloc(count * ITEM_ARGS + 1, sizeof *args);
   if (texts == NULL || args == NULL) status = rm_fail_nomem(err);
   else status = push_with(queue, items, count, request_id, one, texts, args, out, op, err);
   rm_free(texts);

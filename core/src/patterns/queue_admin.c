@@ -45,8 +45,10 @@ static int pause_start(redmoon_queue *queue, const char *what, redmoon_op **op, 
   *op = NULL;
   rm_queue_call *call = rm_queue_call_new(queue, NULL, NULL, err);
   if (call == NULL) return REDMOON_ENOMEM;
-  const redmoon_bytes arg = rm_queue_string(what);
-  return rm_queue_call_start(call, &rm_script_queue_pause, "sw", &arg, 1, RM_CALL_REPEATABLE, NULL, op, err);
+  rm_queue_text length;
+  redmoon_bytes args[2] = {rm_queue_string(what)};
+  size_t arg_count = 1 + rm_queue_event_arg(queue, &length, &args[1]);
+  return rm_queue_call_start(call, &rm_script_queue_pause, "swe", args, arg_count, RM_CALL_REPEATABLE, NULL, op, err);
 }
 
 int redmoon_queue_pause_start(redmoon_queue *queue, redmoon_op **op, redmoon_error *err) {
@@ -115,8 +117,10 @@ int redmoon_queue_remove_start(redmoon_queue *queue, const char *id, int *remove
   if (status < 0) return status;
   rm_queue_call *call = rm_queue_call_new(queue, NULL, removed, err);
   if (call == NULL) return REDMOON_ENOMEM;
-  const redmoon_bytes arg = rm_queue_string(id);
-  return rm_queue_call_start(call, &rm_script_queue_remove, "jsrdlxowg", &arg, 1, RM_CALL_REPEATABLE, decode_remove, op, err);
+  rm_queue_text length;
+  redmoon_bytes args[2] = {rm_queue_string(id)};
+  size_t arg_count = 1 + rm_queue_event_arg(queue, &length, &args[1]);
+  return rm_queue_call_start(call, &rm_script_queue_remove, "jsrdlxowge", args, arg_count, RM_CALL_REPEATABLE, decode_remove, op, err);
 }
 
 int redmoon_queue_remove(redmoon_queue *queue, const char *id, int *removed, redmoon_error *err) {

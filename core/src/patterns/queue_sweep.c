@@ -32,10 +32,11 @@ static int sweep_finish(rm_queue_op *base, redmoon_error *err) {
 
 /* A redrive that was executed unnoticed is not found again, but does no harm: it goes on with those that are left. */
 static int redrive_some(sweep_op *self, redmoon_error *err) {
-  rm_queue_text texts[2];
-  const redmoon_bytes args[] = {rm_queue_number(&texts[0], self->skipped),
-                                rm_queue_number(&texts[1], rm_min64(self->left, AT_ONCE))};
-  return rm_queue_op_script(&self->base, &rm_script_queue_redrive, "jsrxwg", args, 2, 0, err);
+  rm_queue_text texts[3];
+  redmoon_bytes args[3] = {rm_queue_number(&texts[0], self->skipped),
+                           rm_queue_number(&texts[1], rm_min64(self->left, AT_ONCE))};
+  size_t arg_count = 2 + rm_queue_event_arg(self->base.queue, &texts[2], &args[2]);
+  return rm_queue_op_script(&self->base, &rm_script_queue_redrive, "jsrxwge", args, arg_count, 0, err);
 }
 
 static int redriven(rm_queue_op *base, const redmoon_reply *reply, int64_t now_us) {

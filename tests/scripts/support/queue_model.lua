@@ -9,7 +9,12 @@ local FAR = math.huge
 
 function M.new()
   return setmetatable({jobs = {}, unique = {}, requests = {}, seq = 0, epoch = 0, keep = 0, pushed = 0, finished = 0,
-    removed = 0, paused = false, wake = false, turn = 0, own = 0, groups = {}}, M)
+    removed = 0, paused = false, wake = false, turn = 0, own = 0, groups = {}, events = {}}, M)
+end
+
+-- What is told of a job.
+local function tell(self, event, job)
+  self.events[#self.events + 1] = ("%s %s %d"):format(event, job.id, job.epoch)
 end
 
 -- The jobs of a state, in the order of their set.
@@ -205,6 +210,10 @@ function M:push(now, items, request)
     end
   end
   for _, name in ipairs(grouped) do settle(self, name) end
+  for i = 2, #answer, 2 do
+    local job = self.jobs[answer[i + 1]]
+    if answer[i] == 1 then tell(self, job.state == "delayed" and "delayed" or "added", job) end
+  end
   if any or unkept(self, now, due) then self.wake = true end
   if request then self.requests[request] = answer end
   return answer
@@ -220,6 +229,7 @@ local function move_on(self, now)
   for _, job in ipairs(self:list("leased")) do
     if job.at <= now then
       job.crashes, job.state = job.crashes + 1, "left"
+      tell(self, job.crashes < job.most and "stalled" or "dead", job)
       left(self, job)
       if job.crashes < job.most then
         job.state = "ready"
@@ -288,6 +298,7 @@ function M:pop(now, count, lease, waits, keeps, limits, answer)
     if i > count then break end
     found = true
     job.state, job.at, job.epoch, job.taken = "leased", now + lease * 1000, next_epoch, nil
+    tell(self, "active", job)
     for _, value in ipairs {label(job), job.epoch, job.failures + job.crashes + 1, job.payload} do
       answer[#answer + 1] = value
     end
@@ -321,6 +332,7 @@ function M:ack(now, id, epoch, retention, result, count, lease, limits)
     if not (there and there.state == "done" and there.epoch == epoch) then return refusal end
   else
     self.finished, job.state, self.quiet = self.finished + 1, "left", count > 0
+    tell(self, "completed", job)
     left(self, job)
     if retention > 0 then
       if self.unique[job.unique] == job then self.unique[job.unique] = nil end
@@ -349,6 +361,7 @@ function M:ack_many(now, retention, count, lease, list, limits)
   for _, job in ipairs(ended) do job.state = "left" end
   for _, job in ipairs(ended) do
     self.finished = self.finished + 1
+    tell(self, "completed", job)
     left(self, job)
     if retention > 0 then
       if self.unique[job.unique] == job then self.unique[job.unique] = nil end
@@ -370,8 +383,10 @@ function M:nack(now, id, epoch, delay, why, fatal)
   left(self, job)
   if fatal or job.failures >= job.attempts then
     die(self, job, now)
+    tell(self, "dead", job)
     return {2}
   end
+  tell(self, "failed", job)
   if delay > 0 then
     job.state, job.at = "delayed", now + delay * 1000
     if unkept(self, now, job.at) then self.wake = true end
@@ -390,6 +405,7 @@ function M:release(_, list)
     if job then
       job.state = "left"
       left(self, job)
+      tell(self, "released", job)
       job.state, self.wake = "ready", true
       settle(self, job.group)
     end
@@ -412,6 +428,7 @@ function M:progress(_, id, epoch, note)
   local job, refusal = leased(self, id, epoch)
   if not job then return refusal end
   job.note = note
+  tell(self, "progress", job)
   return {1}
 end
 
@@ -440,6 +457,7 @@ end
 function M:pause(_, on)
   local before = self.paused
   self.paused = on
+  tell(self, on and "paused" or "resumed", {id = "", epoch = 0})
   if not on then self.wake = true end
   return {1, before and 1 or 0}
 end
@@ -467,6 +485,7 @@ function M:redrive(_, skip, count)
       if job.unique ~= "" then self.unique[job.unique] = job end
       job.state, job.seq, job.failures, job.crashes, self.wake = "ready", place(self), 0, 0, true
       settle(self, job.group)
+      tell(self, "redriven", job)
     end
   end
   return {1, moved, kept}
@@ -483,6 +502,7 @@ end
 function M:remove(now, id)
   local job = self.jobs[id]
   if not job or job.state == "done" and job.at <= now then return {0} end
+  tell(self, "removed", job)
   forget(self, job)
   if job.state ~= "done" then self.removed = self.removed + 1 end
   if job.state == "leased" then left(self, job) else settle(self, job.group) end

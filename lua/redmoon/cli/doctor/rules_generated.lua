@@ -148,6 +148,8 @@ return {
     "set",
     "time",
     "wait",
+    "xadd",
+    "xread",
     "zadd",
     "zcard",
     "zlexcount",
