@@ -21,7 +21,6 @@
 --- @include "queue_forget"
 --- @include "queue_wake"
 --- @include "queue_items"
---- @include "queue_move"
 local length = #ARGV % 7 == 1 and table.remove(ARGV)
 local events = length and table.remove(KEYS)
 local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -37,7 +36,7 @@ end
 local answered = request_answered(request)
 if answered then return written_again(request) or answered end
 local answer, records = queue_places(jobs, done, ids, kinds, now)
-local fields, now_ready, later, grouped, due, n = {}, {}, {}, {}, math.huge, 0
+local fields, now_ready, later, grouped, due, n = {}, {}, {}, nil, math.huge, 0
 for i, id in ipairs(ids) do
   if answer[2 * i] == QUEUE_OK then
     local kind, list, score, member = kinds[i], now_ready, nil, id
@@ -48,6 +47,7 @@ for i, id in ipairs(ids) do
     if kind.unique ~= "" then fields[n + 1], fields[n + 2], n = "u" .. kind.unique, id, n + 2 end
     if kind.delay > 0 then list, score, due = later, now + kind.delay * 1000, math.min(due, now + kind.delay * 1000)
     elseif kind.group then
+      grouped = grouped or {}
       list, score, member = grouped, 0, kind.front .. string.format("%016.0f", kind.score + seq) .. id
     end
     list[#list + 1] = queue_text(score or kind.score + seq)

@@ -1,7 +1,7 @@
 -- queue_pop: hands out jobs.  Epochs rise over all leases of the queue, and are no lower than the clock: so those from
 -- before a loss of its keys are old ones, too.
 local function queue_hand_out(q, now, popped, epoch, lease, answer)
-  local fields, puts, leases, over = {}, {}, {}, queue_text(now + lease * 1000)
+  local fields, puts, leases, tell, over = {}, {}, {}, q.tell, queue_text(now + lease * 1000)
   for i = 1, #popped, 2 do
     fields[i], fields[i + 1] = "j" .. popped[i], "p" .. popped[i]
   end
@@ -16,7 +16,7 @@ local function queue_hand_out(q, now, popped, epoch, lease, answer)
       answer[at + 3] = record[QUEUE_FAILURES] + record[QUEUE_CRASHES] + 1
       puts[#puts + 1], puts[#puts + 2] = fields[i], cmsgpack.pack(record)
       leases[#leases + 1], leases[#leases + 2] = over, popped[i]
-      if q.tell then q.tell("active", popped[i], queue_text(epoch)) end
+      if tell then tell("active", popped[i], queue_text(epoch)) end
       epoch = epoch + 1
     elseif q.turned and popped[i + 1] then
       queue_groups(q).left(popped[i], popped[i + 1])
