@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /** The queue, between its files: queue.c (handle, options, push), queue_pop.c (pop, and its wait), queue_job.c (what a
  *  worker says of its job, and the renewal of its lease), queue_many.c (of many jobs at once),
- *  queue_op.c (operations of several requests), queue_admin.c and queue_sweep.c (looking after it). */
+ *  queue_op.c (operations of several requests), queue_admin.c, queue_sweep.c and queue_events.c (looking after it). */
 #ifndef RM_PATTERNS_QUEUE_INTERNAL_H
 #define RM_PATTERNS_QUEUE_INTERNAL_H
 
