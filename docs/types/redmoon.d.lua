@@ -678,6 +678,7 @@ function list_queue:close() end
 ---@field raw string the payload as it was sent
 ---@field attempt integer 1 for the first run; runs that were released do not count
 ---@field epoch integer rises with every lease of the queue and never comes again
+---@field group? string
 ---@field ended boolean whether this object ended it
 local job = {}
 ---It is done.
@@ -737,6 +738,7 @@ function job:close() end
 ---@field result? any
 ---@field error? string why it failed last
 ---@field unique? string
+---@field group? string of queue:peek
 ---@field priority integer
 ---@field failures integer
 ---@field crashes integer leases that ended before it was done
@@ -754,9 +756,21 @@ function job:close() end
 ---@field retention? number default 0: how long the result of a done job is kept
 ---@field max_payload? integer default 262144 bytes
 ---@field min_replicas? integer default 0: so many replicas must have what a push or an ack has written, else UNAVAILABLE
+---@field group_concurrency? integer default 0, no limit: so many jobs of a group are leased at once
+---@field group_limit? integer default 0, no limit: so many jobs of a group begin in a window
+---@field group_window? number seconds, with group_limit
+---@field events? boolean|integer default false; true: about 10,000 are kept of what becomes of jobs, or so many
 ---@field codec? redmoon.codec default "json"
 
+---@class redmoon.queue_event
+---@field event "added"|"delayed"|"active"|"completed"|"failed"|"dead"|"stalled"|"released"|"progress"|"removed"|"redriven"|"paused"|"resumed"
+---@field id? string of the job; nil: of the queue
+---@field epoch integer of the job's lease; 0: it had none yet
+---@field at number Unix time by the server's clock
+---@field place string what comes behind it is asked for by this
+
 ---@class redmoon.push_options
+---@field group? string whose job it is: groups take turns, each within its limits
 ---@field delay? number seconds; it is ready after that, never before
 ---@field priority? integer default 0; to 1023: higher ones go first
 ---@field id? string refused while a job has it
@@ -819,11 +833,33 @@ function queue:ack_many(jobs, count) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:work(handler, options) end
----@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number }?
+---@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number, grouped: integer, groups: integer }? grouped: of those that are ready; groups: that may have a turn
 ---@return string? message
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:stats() end
+---Events behind `since`, or all that are kept; waits for up to `timeout` where there is none.
+---@param since? string place of an event
+---@param count? integer default 100, to 1000
+---@param timeout? number default 0
+---@return redmoon.queue_event[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:read_events(since, count, timeout) end
+---The same, one by one, until none comes within `timeout`; a failure is raised.
+---@param since? string place of an event
+---@param timeout? number default 0
+---@return fun(): redmoon.queue_event?
+function queue:events(since, timeout) end
+---Limits of one group, for all workers, instead of the queue's options; without them it has those again.
+---@param group string
+---@param limits? { concurrency?: integer, limit?: integer, window?: number } 0: no limit
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:set_group(group, limits) end
 ---No job is handed out until queue:resume().
 ---@return true?
 ---@return string? message

@@ -10,6 +10,7 @@ local methods = core.client_methods
 methods.transaction = transaction.run
 methods.with_lock = locking.with_lock
 core.queue_methods.work = queue.work
+core.queue_methods.events = queue.events
 
 return {
   version = core.version,

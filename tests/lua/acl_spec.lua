@@ -81,7 +81,7 @@ use["Lock"] = function(client)
 end
 
 use["Queue"] = function(client)
-  local queue = assert(client:queue("q", { retention = 0.001, backoff = { min = 0, max = 0 } }))
+  local queue = assert(client:queue("q", { events = true, retention = 0.001, backoff = { min = 0, max = 0 } }))
   for _ = 1, 4 do assert(queue:push(1, { unique = redmoon.new_jti(), request_id = redmoon.new_jti() })) end
   assert(queue:push_many { { payload = 6, id = redmoon.new_jti(), delay = 0.001 } })
   local job = assert(queue:pop(60, { renew = true, request_id = redmoon.new_jti() }))
@@ -93,6 +93,10 @@ use["Queue"] = function(client)
   assert(queue:extend_many(jobs))
   assert(queue:ack_many(jobs, 1))
   assert(queue:redrive() == 1)
+  assert(queue:read_events(nil, 1, 1))
+  assert(queue:set_group("g", { concurrency = 1, limit = 9, window = 0.001 }))
+  for _ = 1, 3 do assert(queue:push(1, { group = "g" })) end
+  for _ = 1, 3 do assert(assert(queue:pop(60)):ack()) end
   assert(queue:pause() and queue:resume())
   assert(queue:peek(assert(queue:dead()) and job.id) == nil)
   assert(queue:remove(assert(queue:pop(60)).id))

@@ -34,6 +34,7 @@ extern const rm_builtin rm_script_queue_ack_many;
 extern const rm_builtin rm_script_queue_check;
 extern const rm_builtin rm_script_queue_dead;
 extern const rm_builtin rm_script_queue_extend;
+extern const rm_builtin rm_script_queue_limits;
 extern const rm_builtin rm_script_queue_nack;
 extern const rm_builtin rm_script_queue_pause;
 extern const rm_builtin rm_script_queue_peek;
