@@ -359,8 +359,8 @@ static void a_message_of_a_topic_is_published_once(void **state) {
   redmoon_topic *topic, *theirs;
   redmoon_topic_reader *reader;
   redmoon_error err;
-  assert_int_equal(redmoon_topic_new(f->client, "x", 1, &topic, &err), 0);
-  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, &theirs, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->client, "x", 1, NULL, &topic, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, NULL, &theirs, &err), 0);
   if (redmoon_topic_subscribe(theirs, NULL, &reader, &err) != 0) fail_msg("%s", err.message);
   for (int i = 1; i <= CALLS; i++) {
     char id[16];

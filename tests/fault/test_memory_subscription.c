@@ -95,7 +95,7 @@ static int read_topic(world *w, redmoon_topic *topic, redmoon_error *err) {
 
 static int topic(world *w, redmoon_error *err) {
   redmoon_topic *topic = NULL;
-  int rc = redmoon_topic_new(w->client, w->tag, strlen(w->tag), &topic, err);
+  int rc = redmoon_topic_new(w->client, w->tag, strlen(w->tag), NULL, &topic, err);
   if (rc != 0) {
     assert_null(topic);
     return rc;

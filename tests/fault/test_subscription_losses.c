@@ -186,7 +186,7 @@ static void *run_topic_flood(void *arg) {
   redmoon_topic *topic = NULL;
   redmoon_error failure;
   char payload[32];
-  if (redmoon_topic_new(f->client, "t", 1, &topic, &failure) != 0) abort();
+  if (redmoon_topic_new(f->client, "t", 1, NULL, &topic, &failure) != 0) abort();
   for (long i = 1; i <= f->count; i++) {
     redmoon_topic_published published;
     int len = snprintf(payload, sizeof payload, "%ld", i);
@@ -206,7 +206,7 @@ static void lose_many_of_a_topic(lose_fn lose, long losses, int64_t buffer) {
   redmoon_topic_reader *reader = NULL;
   redmoon_topic_counts counts;
   free(redis_server_ask(server, NULL, "FLUSHALL"));
-  assert_int_equal(redmoon_topic_new(listener, "t", 1, &topic, &err), 0);
+  assert_int_equal(redmoon_topic_new(listener, "t", 1, NULL, &topic, &err), 0);
   if (redmoon_topic_subscribe(topic, &options, &reader, &err) != 0) fail_msg("%s", err.message);
   flood f = {.client = client, .count = from_environment("REDMOON_MESSAGES", 20000)};
   pthread_t thread;
