@@ -4,7 +4,8 @@
 -- KEYS[2]  <prefix>:{<name>}:topic.readers   hash: cursors by name; lives until the last reader is removed
 -- ARGV[1]  name of the reader   ARGV[2]  its token   ARGV[3]  epoch of the number ("": there was no topic)
 -- ARGV[4]  number (integer >= 0)
--- Returns  {1, seq}: has acknowledged up to seq, which never goes back   {0} no such reader   {-1} another opened it since
+-- Returns  {1, seq}: has acknowledged up to seq, which never goes back   {0} no such reader
+--          {-1} another has opened it since
 --- @include "clock"
 --- @include "status"
 --- @include "topic"

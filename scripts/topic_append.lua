@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- topic_append: number a message, keep it, and send it to whoever is subscribed.  writes, O(subscribers + readers + log kept)
+-- topic_append: number a message, keep it, and send it to who is subscribed. writes, O(subscribers + readers + log kept)
 -- KEYS[1]  <prefix>:{<name>}:topic            hash: epoch, seq, time, young; lives for ever: cursors go by its numbers
 -- KEYS[2]  <prefix>:{<name>}:topic.log        stream: {p}; lives as long as its youngest message is kept, or for ever
 -- KEYS[3]  <prefix>:{<name>}:topic.readers    hash: cursors by name; is only read
@@ -10,8 +10,8 @@
 -- ARGV[5]  hold: what readers have not acknowledged is kept in spite of these two, while it is no more than so many
 --          messages (integer, 0 to 10^9)
 -- Returns  {1, seq, receivers, epoch}   An error: nothing was written or sent
--- Whole nodes of the stream are let go, so up to one node more is kept (stream-node-max-entries).  `young`: a message that
--- is kept no longer was published before.
+-- Whole nodes of the stream are let go, so up to one node more is kept (stream-node-max-entries).  `young`: what is kept
+-- no longer was published before.
 --- @include "clock"
 --- @include "status"
 --- @include "request"

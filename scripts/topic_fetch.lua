@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- topic_fetch: messages that a durable topic keeps, for a subscriber or a named reader.          reads, O(log kept + count)
+-- topic_fetch: messages that a durable topic keeps, for a subscriber or a named reader.       reads, O(log kept + count)
 -- KEYS[1]  <prefix>:{<name>}:topic           hash: epoch, seq, time
 -- KEYS[2]  <prefix>:{<name>}:topic.log       stream: {p}
 -- KEYS[3]  <prefix>:{<name>}:topic.readers   hash: optional: cursors by name

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- topic_open: a named reader of a durable topic begins, or goes on; who had it before has it no more.   writes, O(log kept)
+-- topic_open: a named reader of a durable topic begins, or goes on; who had it has it no more.        writes, O(log kept)
 -- KEYS[1]  <prefix>:{<name>}:topic           hash: epoch, seq, time; is only read
 -- KEYS[2]  <prefix>:{<name>}:topic.log       stream: {p}; is only read
 -- KEYS[3]  <prefix>:{<name>}:topic.readers   hash: cursors by name; lives until the last reader is removed

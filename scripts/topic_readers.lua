@@ -2,8 +2,8 @@
 -- topic_readers: the named readers of a durable topic.                                                 reads, O(readers)
 -- KEYS[1]  <prefix>:{<name>}:topic           hash: epoch, seq
 -- KEYS[2]  <prefix>:{<name>}:topic.readers   hash: cursors by name
--- Returns  {1, last, name, seq, ms since it was opened or acknowledged, ... of each}: has acknowledged up to seq; 0 also if
---          that was before the numbers began anew
+-- Returns  {1, last, name, seq, ms since it was opened or acknowledged, ... of each}: has acknowledged up to seq; 0 as
+--          well if that was before the numbers began anew
 --- @include "clock"
 --- @include "status"
 --- @include "topic"

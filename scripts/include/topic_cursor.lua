@@ -1,5 +1,5 @@
 -- topic_cursor: up to where a named reader has acknowledged, and who reads in its name.
--- <prefix>:{<name>}:topic.readers   hash: by name <epoch>:<seq>:<ms of the last open or ack>:<token of who opened it last>
+-- <prefix>:{<name>}:topic.readers   hash: by name <epoch>:<seq>:<ms of the last open or ack>:<token of the last open>
 local function topic_cursor(text)
   local epoch, seq, ms, token = string.match(text or "", "^(%x*):(%d+):(%d+):(%x+)$")
   return epoch and {epoch = epoch, seq = tonumber(seq), ms = tonumber(ms), token = token}
