@@ -37,7 +37,7 @@
 #include <unistd.h>
 
 enum { MESSAGES = 20000, LOSSES = 60, READERS = 3, CONTROL_MESSAGES = 3000, SLOW_MESSAGES = 20000 };
-enum { DIE_ONE_IN = 400, KILL_ONE_IN = 400, ACK_MOST = 20, BUFFER = 50, KEPT_BY_SLOW = 500 };
+enum { DIE_ONE_IN = 400, KILL_ONE_IN = 400, ACK_MOST = 20, BUFFER_PART = 20, KEPT_BY_SLOW = 500 };
 enum { OPENED = 1, HANDLED, ACKED, LAGGED, WRONG };
 
 /* A line of a reader's file. */
@@ -259,14 +259,13 @@ static bool subscribe_and_lose(conductor *c, redmoon_topic_reader *reader) {
     redmoon_topic_message *message = NULL;
     if (redmoon_topic_receive(reader, seen < c->count ? 5 : 1, &message, &err) != 0) stop_on(&err);
     if (message != NULL) {
-      good = message->kind == REDMOON_MESSAGE && message->seq == seen + 1 && strtol(message->payload, NULL, 10) == message->seq;
-      seen++;
+      good = message->kind == REDMOON_MESSAGE && message->seq == ++seen && strtol(message->payload, NULL, 10) == seen;
     }
     redmoon_topic_message_free(message);
     if (message == NULL || seen % 16 == 0) more = tend(c);
     redmoon_topic_reader_stats(reader, &counts);
-    if (c->lost < c->losses && seen >= c->count / c->losses * c->lost && counts.connected && counts.reconnects >= (uint64_t)c->lost)
-      lose(c);
+    bool due = c->lost < c->losses && seen >= c->count / c->losses * c->lost;
+    if (due && counts.connected && counts.reconnects >= (uint64_t)c->lost) lose(c);
   }
   redmoon_topic_reader_stats(reader, &counts);
   printf("subscriber: %" PRIu64 " delivered, %" PRIu64 " of them filled, %" PRIu64 " missing, %" PRIu64 " links lost\n",
@@ -355,7 +354,7 @@ static void run(const char *title, long count, long losses, uint64_t seed, bool 
   c.client = open_at(redis_server_url(c.server));
   redmoon_client *listener = open_at(stopper_url(c.proxy));
   redmoon_subscription_options options = REDMOON_SUBSCRIPTION_OPTIONS_INIT;
-  options.buffer = BUFFER;
+  options.buffer = count / BUFFER_PART;
   options.ping_interval_ms = 25;
   options.min_backoff_ms = 1;
   options.max_backoff_ms = 5;
@@ -471,7 +470,7 @@ static void read_slowly(long count) {
   check(counts.delivered == (uint64_t)plain.delivered && counts.lost == (uint64_t)plain.missing &&
             own.delivered == (uint64_t)named.delivered && own.missed == (uint64_t)named.missing,
         "the counters are exact");
-  check(most < (size_t)2 << 20 && kept < (long)2 << 20, "memory is flat");
+  check(most < (size_t)4 << 20 && kept < (long)2 << 20, "memory is flat"); /* of 20 MB and more that came, twice */
   redmoon_topic_cursor_close(cursor);
   redmoon_topic_reader_close(reader);
   redmoon_topic_free(topic);

@@ -244,13 +244,15 @@ void rm_subscription_wake(redmoon_subscription *sub) {
   rm_sub_unlock(sub);
 }
 
+int rm_subscription_check(redmoon_subscription *sub, redmoon_error *err) { return rm_sub_check_process(sub, err); }
+
 int rm_subscription_hush(redmoon_subscription *sub, redmoon_error *err) {
   int rc = rm_sub_check_process(sub, err);
   if (rc < 0) return rc;
   rm_sub_lock(sub);
   rc = sub->end.status;
   if (rc != 0 && err != NULL) *err = sub->end;
-  if (rc == 0 && sub->signalled) {
+  if (sub->signalled) {
     sub->signalled = false;
     rm_event_clear(&sub->event);
   }

@@ -58,6 +58,7 @@ void rm_topic_fill_end(rm_topic_fill *fill) { rm_renewal_remove(fill->topic->cli
 
 void rm_topic_fill_fini(rm_topic_fill *fill) {
   rm_topic_fill_end(fill);
+  if (fill->sub != NULL && rm_subscription_check(fill->sub, NULL) < 0) return; /* a child's parent's keeper may be in it */
   rm_topic_events_free(&fill->events);
   pthread_mutex_destroy(&fill->lock);
 }
@@ -85,9 +86,16 @@ static bool has_come(rm_topic_fill *fill) {
 }
 
 int rm_topic_fill_take(rm_topic_fill *fill, rm_topic_event **event, redmoon_error *err) {
+  int rc = rm_subscription_check(fill->sub, err);
+  if (rc < 0) return rc;
   if (!has_come(fill)) {
-    int rc = rm_subscription_hush(fill->sub, err);
-    if (rc < 0 || !has_come(fill)) return rc; /* what comes after the hush wakes */
+    rc = rm_subscription_hush(fill->sub, err);
+    /* One that has ended because its buffer was full can be filled all the same, up to what is in there. */
+    if (rc < 0 && rc != REDMOON_ETOO_LARGE) {
+      rm_subscription_wake(fill->sub);
+      return rc;
+    }
+    if (!has_come(fill)) return 0; /* what comes after the hush wakes */
   }
   /* The keeper is done with it, until it is asked again. */
   rm_topic_event *next = fill->events.first;
