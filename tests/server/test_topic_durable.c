@@ -19,8 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static redmoon_error err;
 
@@ -229,41 +227,6 @@ static void a_fill_that_fails_is_asked_for_again(void **state) {
   redmoon_topic_free(own);
   redmoon_topic_free(topic);
   redmoon_client_close(theirs);
-}
-
-/* 0 or what was wrong. */
-static int in_the_child(redmoon_topic_reader *reader, redmoon_topic_cursor *cursor) {
-  redmoon_topic_message *message = NULL;
-  redmoon_error why;
-  if (redmoon_topic_receive(reader, 1000, &message, &why) != REDMOON_ECLOSED) return 1;
-  redmoon_topic_reader_close(reader);
-  if (redmoon_topic_cursor_receive(cursor, 20000, &message, &why) != 0 || message == NULL) return 2;
-  if (message->seq != 1) return 3;
-  redmoon_topic_message_free(message);
-  if (redmoon_topic_cursor_ack(cursor, 0, &why) != 0) return 4;
-  redmoon_topic_cursor_close(cursor);
-  return 0;
-}
-
-static void a_child_has_no_reader_of_its_parents(void **state) {
-  matrix_cell *cell = *state;
-  redmoon_topic *topic = durable_of(cell->client, REDMOON_UNSET);
-  redmoon_topic_reader *reader = reader_of(topic, 1);
-  redmoon_topic_cursor *cursor = cursor_of(topic, "c", NULL);
-  publish_many(topic, 150);
-  for (int64_t seq = 1; seq <= 20; seq++) {
-    pid_t pid = fork(); /* the keeper may be in the middle of a fill */
-    if (pid == 0) _exit(in_the_child(reader, cursor));
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    expect(reader, seq, seq);
-  }
-  expect(reader, 21, 150);
-  expect_of_cursor(cursor, 1, 150); /* a child is another reader in the name of the same opening */
-  redmoon_topic_cursor_close(cursor);
-  redmoon_topic_reader_close(reader);
-  redmoon_topic_free(topic);
 }
 
 static void a_cursor_goes_on_behind_what_was_acknowledged(void **state) {
@@ -493,7 +456,6 @@ int main(void) {
       MATRIX_TEST(what_a_lost_link_missed_is_filled_though_nothing_more_comes),
       MATRIX_TEST(what_is_kept_no_longer_is_a_gap),
       MATRIX_TEST(a_fill_that_fails_is_asked_for_again),
-      MATRIX_TEST(a_child_has_no_reader_of_its_parents),
       MATRIX_TEST(a_cursor_goes_on_behind_what_was_acknowledged),
       MATRIX_TEST(a_receive_that_is_cancelled_takes_nothing_along),
       MATRIX_TEST(cursors_wait_on_the_server),
