@@ -300,11 +300,17 @@ for name, run in pairs(loops.each) do
       end, function()
         assert.equal(1, topic:publish("x").seq)
       end)
+      goes_on_while(function()
+        helper.assert_failure("CLOSED", reader:receive(30))
+      end, function()
+        reader:close()
+        assert(topic:publish("x"))
+      end)
       local small <close> = assert(topic:subscribe { buffer = 1 })
       goes_on_while(function()
-        for i = 2, 200 do assert.equal(i, small:receive(30).seq) end
+        for i = 3, 200 do assert.equal(i, small:receive(30).seq) end
       end, function()
-        for _ = 2, 200 do assert(topic:publish("y")) end
+        for _ = 3, 200 do assert(topic:publish("y")) end
       end)
     end)
 

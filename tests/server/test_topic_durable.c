@@ -304,7 +304,14 @@ static void a_receive_that_is_cancelled_takes_nothing_along(void **state) {
   if (second != NULL) check_message(second, 5);
   else expect_of_cursor(cursor, 5, 5);
   expect_none_of_cursor(cursor);
+  /* One that waits learns of the end. */
+  assert_int_equal(redmoon_topic_cursor_receive_start(cursor, -1, &first, &op, &err), 0);
+  redmoon_op_step(op);
   redmoon_topic_cursor_close(cursor);
+  publish_many(topic, 1);
+  step_until_done(op);
+  assert_int_equal(redmoon_op_finish(op, &err), REDMOON_ECLOSED);
+  assert_null(first);
   redmoon_topic_free(topic);
 }
 

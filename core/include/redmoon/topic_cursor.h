@@ -63,7 +63,8 @@ typedef struct redmoon_topic_cursor_counts {
   int64_t lag;        /**< messages behind `seq` when the server was asked last */
 } redmoon_topic_cursor_counts;
 REDMOON_API void redmoon_topic_cursor_stats(const redmoon_topic_cursor *cursor, redmoon_topic_cursor_counts *out);
-/** Frees it, and acknowledges nothing.  Operations that were started go on.  NULL is allowed. */
+/** Frees it, and acknowledges nothing.  A receive that was started ends with CLOSED, as soon as something comes and within 5 s
+ *  at most.  NULL is allowed. */
 REDMOON_API void redmoon_topic_cursor_close(redmoon_topic_cursor *cursor);
 
 /** What the server knows of a cursor. */

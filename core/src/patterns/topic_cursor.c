@@ -24,6 +24,7 @@ enum { BATCH_USUAL = 100, BATCH_MOST = 1000, WAIT_US = 5000000 };
 
 struct redmoon_topic_cursor {
   atomic_int refs;      /* its owner's, and of operations */
+  bool closed;          /* by its owner */
   redmoon_topic *topic; /* a reference */
   redmoon_bytes name;
   char token[RM_TOPIC_EPOCH + 1];
@@ -48,7 +49,11 @@ static redmoon_topic_cursor *ref(redmoon_topic_cursor *cursor) {
   return cursor;
 }
 
-void redmoon_topic_cursor_close(redmoon_topic_cursor *cursor) { unref(cursor); }
+void redmoon_topic_cursor_close(redmoon_topic_cursor *cursor) {
+  if (cursor == NULL) return;
+  cursor->closed = true;
+  unref(cursor);
+}
 
 void redmoon_topic_cursor_stats(const redmoon_topic_cursor *cursor, redmoon_topic_cursor_counts *out) {
   *out = cursor->counts;
@@ -181,12 +186,17 @@ static int take_page(receive_op *self) {
   return status;
 }
 
+static int check_open(const redmoon_topic_cursor *cursor, redmoon_error *err) {
+  return cursor->closed ? rm_fail(err, REDMOON_ECLOSED, "the reader is closed") : 0;
+}
+
 /* What an answer leads to: RM_DONE, RM_WAIT once the next request is made, or negative. */
 static int go_on(receive_op *self) {
   const redmoon_reply *reply = self->call.results[0].reply;
   if (reply->type == REDMOON_ERROR) return rm_call_take_reply(&self->call, 0, NULL, &self->call.op.error);
   bool fetched = self->state == RECEIVE_FETCH;
-  int status = fetched ? take_page(self) : 0;
+  int status = check_open(self->cursor, &self->call.op.error);
+  if (status == 0 && fetched) status = take_page(self);
   if (status < 0) return status;
   int64_t now_us = rm_clock_now_us();
   if (self->cursor->events.first != NULL || (fetched && now_us >= self->end_us)) return RM_DONE;
@@ -197,9 +207,11 @@ static int go_on(receive_op *self) {
 static int receive_step(redmoon_op *op, int64_t now_us) {
   receive_op *self = (receive_op *)op;
   if (self->state == RECEIVE_NEW) {
+    int status = check_open(self->cursor, &op->error);
+    if (status < 0) return status;
     if (self->cursor->events.first != NULL) return RM_DONE;
     self->end_us = rm_deadline_us(now_us, self->timeout_ms);
-    int status = begin(self, RECEIVE_FETCH, now_us);
+    status = begin(self, RECEIVE_FETCH, now_us);
     if (status < 0) return status;
   }
   for (;;) {
