@@ -31,7 +31,7 @@ helper.over_each_way(describe, "a durable topic", function(way)
     assert.is_nil(reader:receive(0))
     local stats = reader:stats()
     assert.equal(250, stats.delivered)
-    assert.is_true(stats.filled > 200)
+    assert.is_true(stats.filled > 0)
     assert.equal(0, stats.gaps + stats.lost)
   end)
 
@@ -49,7 +49,7 @@ helper.over_each_way(describe, "a durable topic", function(way)
     assert(client:config("SET", "stream-node-max-entries", 1))
     local short <close> = durable(client, { length = 4 })
     local reader <close> = assert(topic:subscribe { buffer = 1 })
-    for i = 1, 20 do assert(short:publish("p" .. i)) end
+    for i = 1, 200 do assert(short:publish("p" .. i)) end
     local m = reader:receive(20)
     local seen, missing = 0, 0
     while true do
@@ -60,10 +60,10 @@ helper.over_each_way(describe, "a durable topic", function(way)
         seen = seen + 1
         assert.equal(seen + missing, m.seq)
       end
-      if seen + missing == 20 then break end
+      if seen + missing == 200 then break end
       m = reader:receive(20)
     end
-    assert.is_true(missing >= 20 - 4 - 2)
+    assert.is_true(seen >= 4 and missing > 0)
     assert.equal(missing, reader:stats().lost)
     assert(client:config("SET", "stream-node-max-entries", 100))
   end)
