@@ -1002,6 +1002,7 @@ function subscription:close() end
 
 ---@class redmoon.topic_stats
 ---@field delivered integer
+---@field filled integer of these, those that were missed, and given from what a durable topic keeps
 ---@field lost integer
 ---@field gaps integer
 ---@field unknown integer gaps of unknown extent
@@ -1026,8 +1027,86 @@ function topic_reader:stats() end
 ---@return true
 function topic_reader:close() end
 
+---@class redmoon.topic_retention
+---@field length? integer messages that are kept; default 100000 without `age`
+---@field age? number seconds for which they are
+---@field hold? integer what readers have not acknowledged is kept in spite of these, up to so many messages
+
+---@class redmoon.topic_options
+---@field durable? boolean default false
+---@field retention? number|redmoon.topic_retention a number is its `age`
+
+---@class redmoon.topic_lagged
+---@field kind "lagged"
+---@field from? integer the messages from..to were let go before they were received
+---@field to? integer
+---@field missed? integer
+---@field unknown? true instead of these: the numbers began anew, or went back
+
+---@class redmoon.topic_cursor_options
+---@field from? "start"|"end" where a new one begins; default "end"
+---@field batch? integer messages that are fetched together, 1 to 1000; default 100
+
+---@class redmoon.topic_cursor_stats
+---@field delivered integer
+---@field missed integer messages that were let go before
+---@field lagged integer how often that was told
+---@field unknown integer of these, those of unknown extent
+---@field buffered integer fetched, and not received yet
+---@field seq integer of what was received last
+---@field acked integer
+---@field lag integer messages behind `seq` when the server was asked last
+
+---@class redmoon.topic_cursor_info
+---@field name string
+---@field acked integer
+---@field lag integer messages behind that
+---@field idle number seconds since it was opened or acknowledged
+
+---@class redmoon.topic_cursor
+local topic_cursor = {}
+---The next message; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.topic_message|redmoon.topic_lagged|nil
+---@return string? message
+---@return string? code "LOST": another opened it since, or it was removed
+---@return redmoon.detail? detail
+function topic_cursor:receive(timeout) end
+---@return fun(): redmoon.topic_message|redmoon.topic_lagged|nil
+function topic_cursor:messages() end
+---All messages up to `seq` (default: all that were received) are done.
+---@param seq? integer
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic_cursor:ack(seq) end
+---@return redmoon.topic_cursor_stats
+function topic_cursor:stats() end
+---@return true
+function topic_cursor:close() end
+
 ---@class redmoon.topic
 local topic = {}
+---A reader with a name, of a durable topic: the server keeps how far it has acknowledged.
+---@param name string 1 to 512 bytes
+---@param options? redmoon.topic_cursor_options
+---@return redmoon.topic_cursor?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:reader(name, options) end
+---@return redmoon.topic_cursor_info[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:readers() end
+---@param name string
+---@return boolean? removed
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:remove_reader(name) end
 ---@param payload string
 ---@param options? { request_id?: string }
 ---@return { seq: integer, receivers: integer }?
@@ -1621,11 +1700,12 @@ function client:cache(options) end
 ---@return redmoon.detail? detail
 function client:subscribe(options) end
 ---@param name string
+---@param options? redmoon.topic_options
 ---@return redmoon.topic?
 ---@return string? message
 ---@return string? code
 ---@return redmoon.detail? detail
-function client:topic(name) end
+function client:topic(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?

@@ -413,6 +413,7 @@ void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_stream_queue_open(lua_State *L);
 void rm_lua_subscription_open(lua_State *L);
 void rm_lua_topic_open(lua_State *L);
+void rm_lua_topic_cursor_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that the command-line tool needs. [-0, +1] */

@@ -97,6 +97,7 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_stream_queue_open(L);
   rm_lua_subscription_open(L);
   rm_lua_topic_open(L);
+  rm_lua_topic_cursor_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
   rm_lua_system_open(L);

@@ -210,6 +210,16 @@ use["Topic"] = function(client)
   assert(topic:publish("y"))
   assert(reader:receive(20).seq == seq)
   assert(reader:receive(20).payload == "y")
+  local durable <close> = assert(client:topic("d", { durable = true }))
+  local small <close> = assert(durable:subscribe { buffer = 1 })
+  local named <close> = assert(durable:reader("r"))
+  assert(named:receive(0.01) == nil)
+  local last
+  for _ = 1, 3 do last = assert(durable:publish("x", { request_id = redmoon.new_jti() })).seq end
+  for i = last - 2, last do assert(small:receive(20).seq == i and named:receive(20).seq == i) end
+  assert(named:ack())
+  assert(#assert(durable:readers()) == 1)
+  assert(durable:remove_reader("r"))
 end
 
 local function rules()

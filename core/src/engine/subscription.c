@@ -237,6 +237,29 @@ int rm_subscription_take(redmoon_subscription *sub, redmoon_message **out, redmo
   return rc;
 }
 
+void rm_subscription_wake(redmoon_subscription *sub) {
+  if (rm_sub_check_process(sub, NULL) < 0) return;
+  rm_sub_lock(sub);
+  rm_sub_signal(sub);
+  rm_sub_unlock(sub);
+}
+
+int rm_subscription_check(redmoon_subscription *sub, redmoon_error *err) { return rm_sub_check_process(sub, err); }
+
+int rm_subscription_hush(redmoon_subscription *sub, redmoon_error *err) {
+  int rc = rm_sub_check_process(sub, err);
+  if (rc < 0) return rc;
+  rm_sub_lock(sub);
+  rc = sub->end.status;
+  if (rc != 0 && err != NULL) *err = sub->end;
+  if (sub->signalled) {
+    sub->signalled = false;
+    rm_event_clear(&sub->event);
+  }
+  rm_sub_unlock(sub);
+  return rc;
+}
+
 typedef struct receive_op {
   redmoon_op op; /* first */
   redmoon_subscription *sub; /* a reference */

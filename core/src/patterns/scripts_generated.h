@@ -78,8 +78,14 @@ extern const rm_builtin rm_script_stream_push;
 extern const rm_builtin rm_script_stream_redrive;
 extern const rm_builtin rm_script_stream_release;
 extern const rm_builtin rm_script_stream_stats;
+extern const rm_builtin rm_script_topic_ack;
+extern const rm_builtin rm_script_topic_append;
+extern const rm_builtin rm_script_topic_fetch;
 extern const rm_builtin rm_script_topic_mark;
+extern const rm_builtin rm_script_topic_open;
 extern const rm_builtin rm_script_topic_publish;
+extern const rm_builtin rm_script_topic_readers;
+extern const rm_builtin rm_script_topic_remove;
 
 extern const rm_builtin *const rm_scripts[]; /* ended by NULL */
 extern const size_t rm_scripts_count;
