@@ -2,7 +2,7 @@
 -- semaphore_acquire: take permits if so many are free, with a lease of their own.   writes, O(count + log permits)
 -- KEYS[1]  <prefix>:{<name>}:semaphore            zset: <token>:<i> by end of lease (us); lives as long as the longest
 -- KEYS[2]  <prefix>:{<name>}:semaphore.fence      string: the last fence; lives 30 days from the last holder on
--- KEYS[3]  <prefix>:{<name>}:semaphore.waits      string: somebody waits (include/waits.lua); lives 10 s from the last ask
+-- KEYS[3]  <prefix>:{<name>}:semaphore.waits      string: somebody waits (include/waits.lua); lives 10 s
 -- KEYS[4]  <prefix>:{<name>}:semaphore+req.<id>   string: optional: what this request was given; lives 10 minutes
 -- ARGV[1]  token (binary)                            ARGV[2]  permits there are (integer, 1 to 100000)
 -- ARGV[3]  count wanted (integer, 1 to 1000)         ARGV[4]  lease in ms (integer, 1 to 86400000)

@@ -35,9 +35,9 @@ local function check_function(name, value, optional)
   error(("on_message: %s is a %s; it takes a function"):format(name, type(value)), 3)
 end
 
--- fn(event) for each message and gap, one after the other, in a coroutine of its own: it may wait, and what comes meanwhile
--- is buffered.  on_error(message, code, detail, event): what fn raised (then with the event), or why the subscription has
--- ended; not that it was closed.  `spawn` is given by client:subscribe, which has asked the loop itself.
+-- fn(event) for each message and gap, one after the other, in a coroutine of its own: it may wait, and what comes
+-- meanwhile is buffered.  on_error(message, code, detail, event): what fn raised (then with the event), or why the
+-- subscription has ended; not that it was closed.  `spawn` is client:subscribe's, which has asked the loop itself.
 function M.on_message(sub, fn, on_error, spawn)
   check_function("the first argument", fn)
   check_function("the second argument", on_error, true)

@@ -129,7 +129,8 @@ describe("cache", function()
       local hard = math.random(8) == 1 and 0 or soft + math.random(0, 3) * KS + KS // 4
       local fresh = entry_text(#texts + 1000 * round, soft, hard, ("v"):rep(math.random(0, 20)))
       texts[#texts + 1] = fresh
-      return {"EVALSHA", sha.cache_put, 3, entry, key, WAITS .. round, token, fresh, hard}, model:put(now, token, fresh, soft, hard)
+      local put_it = {"EVALSHA", sha.cache_put, 3, entry, key, WAITS .. round, token, fresh, hard}
+      return put_it, model:put(now, token, fresh, soft, hard)
     elseif how == 10 then
       if model.lease and math.random(2) == 1 then token = model.lease.token end
       local pause = math.random(0, 2) * KS

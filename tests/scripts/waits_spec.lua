@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- That no wake-up is lost: the lock's scripts beside a model of what clients do with the messages (the same rule as in
--- core/src/engine/wakeups.h), in every interleaving of two clients whose waiters come, are woken, give up or are cancelled,
--- and of a stranger who takes the lock and does not wait.  Time stands still: nothing is owed to a lease that ends.
--- And that the scripts of the other patterns set, take away and tell as that rule needs it, on a real server.
+-- core/src/engine/wakeups.h), in every interleaving of two clients whose waiters come, are woken, give up or are
+-- cancelled, and of a stranger who takes the lock and does not wait.  Time stands still: nothing is owed to a lease that
+-- ends.  And that the scripts of the other patterns set, take away and tell as that rule needs it, on a real server.
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"

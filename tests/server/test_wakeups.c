@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "engine/core.h"
+#include "engine/op.h"
 #include "support/ask.h"
 #include "support/embedded_fixture.h"
 
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -217,6 +219,41 @@ static void wake_up_of_one_that_gives_up_is_the_next_ones(void **state) {
   while (rm_wakeups_resting(client->core) == 2) a_moment(); /* the first is woken, and nobody steps it */
   redmoon_op_cancel(op);
   join(&second, 1);
+  close_house(&h);
+}
+
+/* In a child, with a client of its parent's that has waiters there. */
+static int wait_in_child(house *h) {
+  alarm(60);
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  options.ttl_ms = LONG_MS;
+  redmoon_lock *first = NULL, *second = NULL;
+  redmoon_op *op = NULL;
+  if (redmoon_lock_acquire(h->clients[1], "m", 1, &options, &first, NULL) != 0) return 1;
+  options.wait_ms = A_DAY_MS;
+  if (redmoon_lock_acquire_start(h->clients[0], "m", 1, &options, &second, &op, NULL) != 0) return 2;
+  while (rm_wakeups_resting(h->clients[0]->core) == 0) {
+    if (redmoon_op_step(op)) return 3;
+    a_moment();
+  }
+  if (redmoon_lock_release(first, NULL) != 0) return 4;
+  return rm_run(0, &op, NULL) == 0 && redmoon_lock_held(second) ? 0 : 5;
+}
+
+static void child_that_is_forked_while_others_wait_is_woken_itself(void **state) {
+  house h = open_house(state);
+  waiter all[WAITERS];
+  atomic_int inside = 0, most = 0;
+  redmoon_lock *first = lock_of(h.f->client, 0, false);
+  start_waiters(&h, all, WAITERS, &plain, &inside, &most, NULL);
+  await_resting(&h, WAITERS);
+  pid_t child = fork();
+  if (child == 0) _exit(wait_in_child(&h));
+  int status = 0;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(status, 0);
+  give_lock(first); /* the link of those who wait here is whole */
+  join(all, WAITERS);
   close_house(&h);
 }
 
@@ -514,6 +551,7 @@ int main(void) {
       cmocka_unit_test_setup(waiters_both_plain_and_in_turn_get_it, embedded_fixture_empty),
       cmocka_unit_test_setup(waiters_survive_the_loss_of_their_link, embedded_fixture_empty),
       cmocka_unit_test_setup(wake_up_of_one_that_gives_up_is_the_next_ones, embedded_fixture_empty),
+      cmocka_unit_test_setup(child_that_is_forked_while_others_wait_is_woken_itself, embedded_fixture_empty),
       cmocka_unit_test_setup(who_waits_no_longer_than_a_moment_leaves_no_mark_and_no_connection, embedded_fixture_empty),
       cmocka_unit_test_setup(connection_goes_when_nobody_waits_any_more, embedded_fixture_empty),
       cmocka_unit_test_setup(without_the_right_to_it_waiters_ask, embedded_fixture_empty),
