@@ -114,7 +114,7 @@
 ---@field fair? boolean those who wait with it get the lock in the order in which they asked first
 ---@field renew? boolean the client's keeper thread prolongs the lease until the release
 ---@field max_hold? number it is not prolonged beyond this long after it was acquired
----@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
+---@field on_lost? fun(lock: redmoon.lock) called by an event loop at once; else at the end of the next call of this module after it was lost, or by held()
 ---@field min_replicas? integer so many replicas must have got it; else UNAVAILABLE
 ---@field token? string of a lock that the caller holds: it is held once more
 ---@field request_id? string repeating the call with the same id gives the same lock

@@ -75,6 +75,24 @@ for name, run in pairs(loops.each) do
       end)
     end
 
+    it("on_lost is called though nobody calls anything, and not of a lock that was released", function()
+      local told, lost = {}, nil
+      local client = clients[1]
+      run(function()
+        local function on_lost(lock) told[#told + 1] = lock end
+        local released = assert(client:lock("r", { ttl = 60, on_lost = on_lost }))
+        local closed = assert(client:lock("c", { ttl = 60, on_lost = on_lost }))
+        lost = assert(client:lock("l", { ttl = 0.05, on_lost = on_lost }))
+        assert(released:release())
+        closed:close()
+        closed = nil -- luacheck: ignore
+      end)
+      while name == "copas" and #told == 0 do require("copas").step(1) end -- whose run ends with the function
+      assert.equal(1, #told)
+      assert.equal(lost, told[1])
+      assert.is_false(lost:held())
+    end)
+
     it("who waits for another's load is woken by it", function()
       local loads, waits, begun = 0, 0, false
       local function get(client, load)

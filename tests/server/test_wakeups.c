@@ -222,6 +222,8 @@ static void wake_up_of_one_that_gives_up_is_the_next_ones(void **state) {
   close_house(&h);
 }
 
+#ifndef __SANITIZE_THREAD__ /* under which a forked child may have no threads */
+
 /* In a child, with a client of its parent's that has waiters there. */
 static int wait_in_child(house *h) {
   alarm(60);
@@ -257,6 +259,8 @@ static void child_that_is_forked_while_others_wait_is_woken_itself(void **state)
   close_house(&h);
 }
 
+#endif
+
 static void who_waits_no_longer_than_a_moment_leaves_no_mark_and_no_connection(void **state) {
   house h = open_house(state);
   redmoon_lock *first = lock_of(h.f->client, 0, false), *none = NULL;
@@ -286,7 +290,7 @@ static void connection_goes_when_nobody_waits_any_more(void **state) {
   redmoon_lock *first = lock_of(h.f->client, 0, false);
   start_waiters(&h, all, WAITERS, &plain, &inside, &most, NULL);
   await_resting(&h, WAITERS);
-  assert_int_equal(subscribers(h.f), CLIENTS); /* one for each, however many wait */
+  while (subscribers(h.f) != CLIENTS) a_moment(); /* one for each, however many wait; those of the test before are gone */
   redmoon_stats stats;
   redmoon_client_stats(h.clients[0], &stats);
   assert_int_equal(stats.subscriptions, 0); /* they are not the application's */
@@ -551,7 +555,9 @@ int main(void) {
       cmocka_unit_test_setup(waiters_both_plain_and_in_turn_get_it, embedded_fixture_empty),
       cmocka_unit_test_setup(waiters_survive_the_loss_of_their_link, embedded_fixture_empty),
       cmocka_unit_test_setup(wake_up_of_one_that_gives_up_is_the_next_ones, embedded_fixture_empty),
+#ifndef __SANITIZE_THREAD__
       cmocka_unit_test_setup(child_that_is_forked_while_others_wait_is_woken_itself, embedded_fixture_empty),
+#endif
       cmocka_unit_test_setup(who_waits_no_longer_than_a_moment_leaves_no_mark_and_no_connection, embedded_fixture_empty),
       cmocka_unit_test_setup(connection_goes_when_nobody_waits_any_more, embedded_fixture_empty),
       cmocka_unit_test_setup(without_the_right_to_it_waiters_ask, embedded_fixture_empty),

@@ -33,6 +33,7 @@ struct redmoon_lock {
   atomic_bool maybe_released; /* a release went out and no answer came */
   atomic_int timer; /* descriptor that is readable once the lock is lost; -1: nobody asked for it yet */
   long pid;         /* the process whose timer it is */
+  atomic_bool watched; /* by an operation (lock_watch.h), which a release ends */
   redmoon_bytes keys[LOCK_KEYS]; /* the first one owns them all */
   redmoon_bytes request_key;     /* ptr NULL: none */
   int64_t ttl_ms, max_hold_ms, fence;
