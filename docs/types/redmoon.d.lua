@@ -107,7 +107,7 @@
 ---@field fair? boolean those who wait with it get the lock in the order in which they asked first
 ---@field renew? boolean the client's keeper thread prolongs the lease until the release
 ---@field max_hold? number it is not prolonged beyond this long after it was acquired
----@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
+---@field on_lost? fun(lock: redmoon.lock) called by an event loop at once; else at the end of the next call of this module after it was lost, or by held()
 ---@field min_replicas? integer so many replicas must have got it; else UNAVAILABLE
 ---@field token? string of a lock that the caller holds: it is held once more
 ---@field request_id? string repeating the call with the same id gives the same lock
@@ -938,6 +938,8 @@ function queue:close() end
 ---@field ping_interval? number default 15; a link that is silent for twice as long is given up
 ---@field min_backoff? number default 0.05
 ---@field max_backoff? number default 5
+---@field on_message? fun(event: redmoon.message|redmoon.gap) in an event loop: as subscription:on_message
+---@field on_error? fun(message: any, code: string?, detail: redmoon.detail?, event: redmoon.message|redmoon.gap|nil) with on_message
 
 ---@class redmoon.subscription_stats
 ---@field received integer
@@ -964,6 +966,11 @@ function subscription:receive(timeout) end
 ---Ends with the subscription; raises when that ended by itself.
 ---@return fun(): redmoon.message|redmoon.gap|nil
 function subscription:messages() end
+---In an event loop: calls `fn` for each event, one after the other, in a coroutine of its own, until the subscription ends.
+---@param fn fun(event: redmoon.message|redmoon.gap)
+---@param on_error? fun(message: any, code: string?, detail: redmoon.detail?, event: redmoon.message|redmoon.gap|nil) what `fn` raised, with the event; or why the subscription has ended. Default: warn()
+---@return true
+function subscription:on_message(fn, on_error) end
 ---@param set redmoon.subscription_set
 ---@return true?
 ---@return string? message

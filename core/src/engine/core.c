@@ -63,6 +63,7 @@ static void start_afresh(rm_core *core) {
   rm_keeper_forked(&core->keeper);
   rm_hooks_forked(&core->hooks);
   rm_flights_forked(&core->flights);
+  rm_wakeups_forked(&core->wakeups);
   rm_resolver_forked(core->dialer.resolver);
   rm_random_store_forked(&core->random);
   rm_random_hex(core->token, 8);
@@ -94,6 +95,7 @@ void rm_core_close_conn(void *ctx, rm_conn *conn, rm_close_reason why) {
 static void upkeep_due(void *ctx) { (void)rm_keeper_wake(ctx); }
 
 static void destroy(rm_core *core) {
+  rm_wakeups_fini(&core->wakeups);
   rm_keeper_fini(&core->keeper);
   rm_call_drop_spare(core);
   rm_mux_free(core->mux);
@@ -121,6 +123,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   rm_keeper_init(&core->keeper);
   rm_hooks_init(&core->hooks);
   rm_flights_init(&core->flights);
+  rm_wakeups_init(&core->wakeups);
   core->fork_mark = new_fork_mark();
   atomic_init(&core->pid, (long)getpid());
   rm_random_hex(core->token, 8);

@@ -12,6 +12,7 @@ extern const rm_builtin rm_script_blocklist_cutoff;
 extern const rm_builtin rm_script_blocklist_end_family;
 extern const rm_builtin rm_script_blocklist_revoke;
 extern const rm_builtin rm_script_blocklist_rotate;
+extern const rm_builtin rm_script_cache_delete;
 extern const rm_builtin rm_script_cache_discard;
 extern const rm_builtin rm_script_cache_epoch;
 extern const rm_builtin rm_script_cache_invalidate;
