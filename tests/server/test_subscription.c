@@ -20,7 +20,7 @@
 static redmoon_error err;
 
 /* Kills the connections of all subscribers. */
-static void kill_links(matrix_cell *cell) { free(redis_server_ask(cell->server, NULL, "CLIENT KILL TYPE pubsub")); }
+static void kill_links(matrix_cell *cell) { (void)matrix_sum(cell, "CLIENT KILL TYPE pubsub"); }
 
 static bool has_shards(matrix_cell *cell) {
   redmoon_reply *reply = ask(cell->client, "COMMAND", "INFO", "SSUBSCRIBE", NULL);
