@@ -190,9 +190,11 @@ if(REDMOON_LUA AND NOT redmoon_sanitize)
   endforeach()
 endif()
 
-# What is the same in a cluster: the specs, and the programs that begin with a server of their own by tests/support/matrix.c or
-# embedded_fixture.c.
-set(redmoon_in_clusters blocklist cache client conventions counter gc list_queue lock pipeline queue rate_limiter records scan script
+# What is the same in a cluster: specs, and programs that have their server by tests/support/matrix.c or embedded_server.c.
+set(redmoon_programs_in_clusters blocklist blocklist_faults cache cache_loads cache_threads command counter fence_guard list_queue lock
+  lock_fair patterns pipeline queue rate_decisions rate_limiter records rwlock scan script semaphore sessions stream_queue subscription
+  topic transaction)
+set(redmoon_specs_in_clusters blocklist cache client conventions counter gc list_queue lock pipeline queue rate_limiter records scan script
   semaphore sessions set stream_queue subscribe topic transaction)
 function(redmoon_test_on_cluster name env)
   set(servers ${redmoon_newer_servers})
@@ -207,13 +209,22 @@ function(redmoon_test_on_cluster name env)
       list(APPEND labels servers)
       list(APPEND which "REDMOON_TEST_SERVER=${program}")
     endif()
+    set(environment "${which}")
+    if(NOT env STREQUAL "")
+      set(environment "${${env}};${which}")
+    endif()
     add_test(NAME ${prefix}cluster/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${prefix}cluster/${name} PROPERTIES LABELS "${labels}" TIMEOUT ${redmoon_test_timeout}
-      ENVIRONMENT "${${env}};${which}")
+      ENVIRONMENT "${environment}")
   endforeach()
 endfunction()
+if(NOT redmoon_sanitize)
+  foreach(name ${redmoon_programs_in_clusters})
+    redmoon_test_on_cluster(test_${name} "" server_test_${name})
+  endforeach()
+endif()
 if(REDMOON_LUA AND NOT redmoon_sanitize)
-  foreach(name ${redmoon_in_clusters})
+  foreach(name ${redmoon_specs_in_clusters})
     redmoon_test_on_cluster(${name}_spec redmoon_lua_env ${REDMOON_LUA_PROGRAM} ${REDMOON_BUSTED} --no-auto-insulate
       --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${PROJECT_SOURCE_DIR}/tests/lua/${name}_spec.lua)
   endforeach()
