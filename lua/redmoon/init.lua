@@ -10,6 +10,7 @@ local methods = core.client_methods
 methods.transaction = transaction.run
 methods.with_lock = locking.with_lock
 core.queue_methods.work = queue.work
+core.redlock_methods.with_lock = locking.with_lock
 
 return {
   version = core.version,
@@ -20,6 +21,7 @@ return {
   connect = core.connect,
   embedded = core.embedded,
   rate_limits = core.rate_limits,
+  redlock = core.redlock,
   script = core.script,
   build_info = core.build_info,
 }

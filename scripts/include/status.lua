@@ -50,3 +50,7 @@ local CACHE_WAIT = 0 -- none is there, and another has the lease
 local CACHE_STORED = 1 -- stored, given back or discarded
 local CACHE_LOST = -1 -- the lease is over, void or another's, or another entry is there; nothing was written
 local TOPIC_OK = 1 -- published, or marked
+local REDLOCK_OK = 1 -- this server votes for it (release: not any more)
+local REDLOCK_HELD = 0 -- another token has its vote
+local REDLOCK_VOID = -1 -- it was given back before (release: nobody has the vote)
+local REDLOCK_TWICE = -2 -- it has voted already, by another name

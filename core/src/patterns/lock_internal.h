@@ -33,11 +33,12 @@ struct redmoon_lock {
   atomic_int timer; /* descriptor that is readable once the lock is lost; -1: nobody asked for it yet */
   long pid;         /* the process whose timer it is */
   redmoon_bytes key, fence_key, beats_key, queue_key, request_key; /* the last two: ptr NULL without need */
+  struct rm_redlock_part *redlock; /* of a lock over several servers (redlock.h); NULL: of one */
   int64_t ttl_ms, max_hold_ms, fence;
   int64_t holds; /* of this owner, when the server said so last */
   bool renews;
   rm_renewal renewal;
-  redmoon_client *renewer; /* the client, with limits on time that fit the lease */
+  redmoon_client *renewer; /* the client, with limits on time that fit the lease; NULL: of a lock over several servers */
   int failures;            /* of the renewal, in a row; the keeper's */
   char token[2 * LOCK_TOKEN_BYTES + 1];
   char id[2 * LOCK_ID_BYTES + 1]; /* of this hold: an owner may hold the lock more than once */
