@@ -99,7 +99,7 @@ void rm_redlock_round_cut(rm_redlock_round *round);
 void rm_redlock_round_close(rm_redlock_round *round);
 /** UNKNOWN when a request that is under way may be executed. */
 redmoon_outcome rm_redlock_round_outcome(const rm_redlock_round *round);
-/** Until when the rest may answer after all is decided: as long again as that took. */
+/** Until when the rest may answer after all is decided: as long again as that took, and some ms. */
 int64_t rm_redlock_rest_us(const rm_redlock_round *round, int64_t now_us);
 
 /** The server votes for this lock. */

@@ -26,12 +26,14 @@ typedef struct redlock_attempt {
   rm_redlock_round round;
   attempt_stage stage;
   bool last;
-  int why;               /* of a failure, whose text is in op.error; 0: there is none */
+  int why;               /* of a failure, whose text is in op.error; 0: there is none; or: */
   int64_t asked_boot_us; /* when all were asked */
   int64_t agreed_boot_us; /* when they were told the fence */
   int64_t until_us;      /* of REST and UNDO; RM_FOREVER while who gave it has not answered */
   int64_t fence;
 } redlock_attempt;
+
+enum { TOO_FEW = 1 }; /* servers vote; what they say makes the text, once the rest has answered */
 
 static const redmoon_redlock *redlock_of(const redlock_attempt *self) {
   return self->acquisition->lock->redlock->redlock;
@@ -76,22 +78,14 @@ static int fail_votes(redlock_attempt *self, const rm_vote_tally *tally, int64_t
   if (self->last) rm_client_count(lock->client, "redlock", locked ? "held" : "unavailable");
   rm_fail(err, locked ? REDMOON_ELOCKED : REDMOON_EUNAVAILABLE, "redlock '%s': %s%s", lock->shown, said, waited);
   err->retryable = 1;
-  err->attempts = acquisition->looks;
   return self->last ? err->status : REDMOON_ELOCKED;
-}
-
-static void give_up(redlock_attempt *self, int64_t now_us) {
-  const rm_vote_tally tally = rm_redlock_tally(&self->round, RM_VOTE_ASK | RM_VOTE_AGREE);
-  self->acquisition->looks++;
-  self->acquisition->left_ms = tally.other_left_ms;
-  rest(self, fail_votes(self, &tally, now_us), now_us);
 }
 
 static void look_at_votes(redlock_attempt *self, int64_t now_us) {
   const rm_vote_tally tally = rm_redlock_tally(&self->round, RM_VOTE_ASK);
   size_t quorum = redlock_of(self)->quorum;
   if (tally.twice > 0 || tally.counted + tally.under_way < quorum) {
-    give_up(self, now_us);
+    rest(self, TOO_FEW, now_us);
   } else if (tally.counted >= quorum) {
     self->fence = tally.fence;
     self->agreed_boot_us = rm_clock_boot_us();
@@ -100,29 +94,27 @@ static void look_at_votes(redlock_attempt *self, int64_t now_us) {
   }
 }
 
-/* The lock is the caller's, unless the lease is over. */
+/* The lock is held. */
 static void take(redlock_attempt *self, const rm_vote_tally *tally, int64_t now_us) {
   redmoon_lock *lock = self->acquisition->lock;
-  redmoon_error *err = &self->op.error;
-  int64_t until_us = rm_lock_lease_end_us(self->agreed_boot_us, rm_min64(lock->ttl_ms, tally->left_ms));
-  int64_t boot_us = rm_clock_boot_us();
   lock->fence = self->fence;
   lock->holds = 1;
   lock->redlock->since_us = self->asked_boot_us;
-  atomic_store(&lock->until_us, until_us);
+  atomic_store(&lock->until_us, rm_lock_lease_end_us(self->agreed_boot_us, rm_min64(lock->ttl_ms, tally->left_ms)));
   self->acquisition->began_us = self->agreed_boot_us;
-  self->acquisition->looks++;
-  if (boot_us >= until_us) {
-    rm_client_count(lock->client, "redlock", "late");
-    rm_fail(err, REDMOON_ELOST,
-            "redlock '%s': its lease of %" PRId64 " ms ended before the answers came, after %" PRId64 " ms; a longer ttl is needed",
-            lock->shown, lock->ttl_ms, (boot_us - self->asked_boot_us) / 1000);
-    err->attempts = self->acquisition->looks;
-    rest(self, REDMOON_ELOST, now_us);
-    return;
-  }
-  int status = self->acquisition->renew ? rm_renewals_ready(lock->client, err) : 0;
-  rest(self, status, now_us);
+  rest(self, 0, now_us);
+}
+
+/* What may be in the way of handing it out. */
+static int check_lease(redlock_attempt *self) {
+  const redmoon_lock *lock = self->acquisition->lock;
+  redmoon_error *err = &self->op.error;
+  int64_t boot_us = rm_clock_boot_us();
+  if (boot_us < atomic_load(&lock->until_us)) return self->acquisition->renew ? rm_renewals_ready(lock->client, err) : 0;
+  rm_client_count(lock->client, "redlock", "late");
+  return rm_fail(err, REDMOON_ELOST,
+                 "redlock '%s': its lease of %" PRId64 " ms ended before the answers came, after %" PRId64 " ms; a longer ttl is needed",
+                 lock->shown, lock->ttl_ms, (boot_us - self->asked_boot_us) / 1000);
 }
 
 static void look_at_fences(redlock_attempt *self, int64_t now_us) {
@@ -130,7 +122,7 @@ static void look_at_fences(redlock_attempt *self, int64_t now_us) {
   const rm_vote_tally asked = rm_redlock_tally(&self->round, RM_VOTE_ASK), told = rm_redlock_tally(&self->round, RM_VOTE_AGREE);
   size_t quorum = redlock_of(self)->quorum;
   if (told.counted >= quorum) take(self, &told, now_us);
-  else if (told.counted + told.under_way + asked.under_way < quorum) give_up(self, now_us);
+  else if (told.counted + told.under_way + asked.under_way < quorum) rest(self, TOO_FEW, now_us);
 }
 
 /* Giving back. */
@@ -173,8 +165,14 @@ static int undone(redlock_attempt *self) {
 
 static int rested(redlock_attempt *self, int64_t now_us) {
   rm_redlock_round_cut(&self->round);
-  if (self->why == 0 && rm_redlock_tally(&self->round, RM_VOTE_ASK | RM_VOTE_AGREE).twice > 0) give_up(self, now_us);
-  if (self->why == 0) return RM_DONE;
+  const rm_vote_tally tally = rm_redlock_tally(&self->round, RM_VOTE_ASK | RM_VOTE_AGREE);
+  self->acquisition->looks++;
+  if (self->why == TOO_FEW || (self->why == 0 && tally.twice > 0)) {
+    self->acquisition->left_ms = tally.other_left_ms;
+    self->why = fail_votes(self, &tally, now_us);
+  }
+  if (self->why == 0 && (self->why = check_lease(self)) == 0) return RM_DONE;
+  self->op.error.attempts = self->acquisition->looks;
   undo(self, now_us);
   return RM_WAIT;
 }

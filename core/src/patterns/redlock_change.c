@@ -23,8 +23,10 @@ typedef struct redlock_change {
   int64_t began_us;   /* boot clock */
   int64_t until_us;   /* of the rest; 0: it is not decided */
   bool begun;
-  int why;            /* of a failure, whose text is in op.error; 0: there is none */
+  int why;            /* of a failure, whose text is in op.error; 0: there is none; or: */
 } redlock_change;
+
+enum { TOO_FEW = 1 }; /* servers agree; what they say makes the text, once the rest has answered */
 
 static size_t quorum_of(const redlock_change *self) { return self->lock->redlock->redlock->quorum; }
 
@@ -47,17 +49,18 @@ static int fail_votes(redlock_change *self, int status, redmoon_outcome outcome,
 /* As many as must vote cannot any more, whoever of the others answers. */
 static bool is_lost(const redlock_change *self, size_t count) { return self->round.count - count < quorum_of(self); }
 
-static int not_extended(redlock_change *self, const rm_vote_tally *tally) {
-  if (is_lost(self, tally->held + tally->back)) {
+static int not_extended(redlock_change *self) {
+  const rm_vote_tally tally = rm_redlock_tally(&self->round, RM_VOTE_AGREE);
+  if (is_lost(self, tally.held + tally.back)) {
     bool held = atomic_load(&self->lock->state) == LOCK_HOLDS || atomic_load(&self->lock->state) == LOCK_LOST;
     if (!held) return fail_votes(self, REDMOON_ELOST, REDMOON_ANSWERED, "could not be extended", "it was given back before");
     int status = rm_lock_lost(self->lock, RM_STATUS_LOCK_HELD, "it could be extended", &self->op.error);
     self->op.error.outcome = REDMOON_ANSWERED;
     return status;
   }
-  if (tally->nomem > 0) return rm_fail_nomem(&self->op.error);
+  if (tally.nomem > 0) return rm_fail_nomem(&self->op.error);
   char why[RM_REDLOCK_WHY];
-  rm_redlock_say(&self->round, tally, why);
+  rm_redlock_say(&self->round, &tally, why);
   rm_client_count(self->lock->client, "redlock", "not_extended");
   return fail_votes(self, REDMOON_EUNAVAILABLE, REDMOON_UNKNOWN, "could not be extended", why);
 }
@@ -74,7 +77,7 @@ static int extended(redlock_change *self, const rm_vote_tally *tally) {
 static void look_at_votes(redlock_change *self, int64_t now_us) {
   const rm_vote_tally tally = rm_redlock_tally(&self->round, RM_VOTE_AGREE);
   if (tally.counted >= quorum_of(self)) decide(self, extended(self, &tally), now_us);
-  else if (tally.counted + tally.under_way < quorum_of(self)) decide(self, not_extended(self, &tally), now_us);
+  else if (tally.counted + tally.under_way < quorum_of(self)) decide(self, TOO_FEW, now_us);
 }
 
 /* Release. */
@@ -99,7 +102,12 @@ static int released(redlock_change *self) {
   return 0;
 }
 
-static int not_released(redlock_change *self, size_t others) {
+static int not_released(redlock_change *self) {
+  size_t others = 0;
+  for (size_t i = 0; i < self->round.count; i++) {
+    const rm_redlock_server *server = &self->lock->redlock->servers[i];
+    others += server->asked_back && !server->freed;
+  }
   if (is_lost(self, others)) {
     int status = rm_lock_lost(self->lock, RM_STATUS_LOCK_GONE, "it was released", &self->op.error);
     self->op.error.outcome = REDMOON_ANSWERED;
@@ -113,15 +121,11 @@ static int not_released(redlock_change *self, size_t others) {
 }
 
 static void look_at_freed(redlock_change *self, size_t under_way, int64_t now_us) {
-  size_t freed = 0, others = 0, quorum = quorum_of(self);
+  size_t freed = 0, quorum = quorum_of(self);
   note_freed(self);
-  for (size_t i = 0; i < self->round.count; i++) {
-    const rm_redlock_server *server = &self->lock->redlock->servers[i];
-    freed += server->freed;
-    others += server->asked_back && !server->freed;
-  }
+  for (size_t i = 0; i < self->round.count; i++) freed += self->lock->redlock->servers[i].freed;
   if (freed >= quorum) decide(self, released(self), now_us);
-  else if (freed + under_way < quorum) decide(self, not_released(self, others), now_us);
+  else if (freed + under_way < quorum) decide(self, TOO_FEW, now_us);
 }
 
 /* The operation. */
@@ -146,6 +150,7 @@ static int step(redmoon_op *op, int64_t now_us) {
   if (self->until_us == 0) return RM_WAIT;
   if (under_way == 0 || now_us >= self->until_us) {
     rm_redlock_round_cut(&self->round);
+    if (self->why == TOO_FEW) self->why = self->ttl_ms > 0 ? not_extended(self) : not_released(self);
     return self->why < 0 ? self->why : RM_DONE;
   }
   op->wants.until_us = rm_min64(op->wants.until_us, self->until_us);

@@ -17,7 +17,7 @@
 #include <stdio.h>
 
 enum { SHORTEST_TIMEOUT_US = 50000, LEASE_SHARE = 20 }; /* of the time that a server has for its answer */
-enum { SHORTEST_REST_US = 5000 };
+enum { SHORTEST_REST_US = 20000, REST_SHARE = 10 }; /* of the lease, if that is less */
 enum { BARS_MS = 60000 }; /* longer than any request is on its way */
 enum { ROUNDING_MS = 1000 }; /* of a server's uptime, which is in whole seconds */
 
@@ -181,7 +181,8 @@ redmoon_outcome rm_redlock_round_outcome(const rm_redlock_round *round) {
 }
 
 int64_t rm_redlock_rest_us(const rm_redlock_round *round, int64_t now_us) {
-  int64_t rest = rm_max64(now_us - round->began_us, SHORTEST_REST_US);
+  int64_t shortest = rm_min64(round->lock->ttl_ms * 1000 / REST_SHARE, SHORTEST_REST_US);
+  int64_t rest = rm_max64(now_us - round->began_us, shortest);
   return now_us + rm_min64(rest, timeout_us(round->lock));
 }
 
