@@ -75,6 +75,7 @@ void rm_redlock_renew_id(redmoon_lock *lock) {
   rm_client_random_hex(lock->client, lock->token, LOCK_TOKEN_BYTES);
   rm_client_random_hex(lock->client, lock->id, LOCK_ID_BYTES);
   size_t id_len = 2 * LOCK_ID_BYTES;
+  part->since_us = 0;
   memcpy((char *)(uintptr_t)part->void_key.ptr + part->void_key.len - id_len, lock->id, id_len);
   for (size_t i = 0; i < part->redlock->count; i++) {
     atomic_store(&part->servers[i].unsure, false);

@@ -35,7 +35,7 @@ typedef struct rm_redlock_server {
 typedef struct rm_redlock_part {
   redmoon_redlock *redlock; /* a reference */
   redmoon_bytes void_key; /* ends with the lock's id */
-  int64_t since_us; /* boot clock: when it was asked for */
+  int64_t since_us; /* boot clock: when it was asked for; 0: it is not held yet */
   rm_redlock_server servers[];
 } rm_redlock_part;
 

@@ -16,7 +16,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { SHORTEST_TIMEOUT_US = 50000, LEASE_SHARE = 20 }; /* of the time that a server has for its answer */
+enum { SHORTEST_TIMEOUT_US = 50000, LEASE_SHARE = 20, EXTENSION_SHARE = 3 }; /* of the time that a server has for its answer */
 enum { SHORTEST_REST_US = 20000, REST_SHARE = 10 }; /* of the lease, if that is less */
 enum { BARS_MS = 60000 }; /* longer than any request is on its way */
 enum { ROUNDING_MS = 1000 }; /* of a server's uptime, which is in whole seconds */
@@ -56,8 +56,10 @@ static void settle(rm_redlock_round *round, size_t index, redmoon_outcome outcom
   atomic_fetch_sub(&server->taking, 1);
 }
 
-static int64_t timeout_us(const redmoon_lock *lock) {
-  return rm_max64(lock->ttl_ms * 1000 / LEASE_SHARE, SHORTEST_TIMEOUT_US);
+/* Who extends a lease that runs has more time than who begins one: it does not count before the answers are there. */
+static int64_t timeout_us(const redmoon_lock *lock, rm_vote_kind kind) {
+  bool extends = kind == RM_VOTE_AGREE && lock->redlock->since_us != 0;
+  return rm_max64(lock->ttl_ms * 1000 / (extends ? EXTENSION_SHARE : LEASE_SHARE), SHORTEST_TIMEOUT_US);
 }
 
 /* Sends what was formatted, or notes why it could not be. */
@@ -71,7 +73,7 @@ static void begin(rm_redlock_round *round, size_t index, int status, int64_t now
     return;
   }
   vote->call->max_retries = 0; /* whoever asks again has a reason of his own */
-  vote->call->fixed_deadline_us = now_us + timeout_us(round->lock);
+  vote->call->fixed_deadline_us = now_us + timeout_us(round->lock, vote->kind);
   vote->state = RM_VOTE_UNDER_WAY;
   rm_gather_set(&round->gather, index, &vote->call->op);
 }
@@ -183,7 +185,7 @@ redmoon_outcome rm_redlock_round_outcome(const rm_redlock_round *round) {
 int64_t rm_redlock_rest_us(const rm_redlock_round *round, int64_t now_us) {
   int64_t shortest = rm_min64(round->lock->ttl_ms * 1000 / REST_SHARE, SHORTEST_REST_US);
   int64_t rest = rm_max64(now_us - round->began_us, shortest);
-  return now_us + rm_min64(rest, timeout_us(round->lock));
+  return now_us + rm_min64(rest, timeout_us(round->lock, RM_VOTE_ASK));
 }
 
 /* Counting. */
