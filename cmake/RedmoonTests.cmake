@@ -17,7 +17,7 @@ if(redmoon_sanitize)
 endif()
 
 # Programs of other names that make threads.
-set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal multiplex multiplex_ends pool_real queue rate_limiter records redlock rwlock script semaphore sessions stream_queue
+set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal multiplex multiplex_ends pool_real queue rate_limiter records redlock redlock_ends rwlock script semaphore sessions stream_queue
   subscription subscription_link topic)
 list(JOIN redmoon_threaded "|" redmoon_threaded)
 set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")

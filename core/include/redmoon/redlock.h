@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/** Redlock: a lock over several independent primaries, held by whom most of them vote for.  It outlasts the loss of servers,
- *  not the pause of a holder: only the fence, checked by the resource, makes a lock safe (M. Kleppmann, "How to do distributed
- *  locking", 2016; S. Sanfilippo, "Is Redlock safe?", 2016).  docs/redlock.md says what it can promise. */
+/** Redlock: a lock over several independent primaries, held by whom most of them vote for.  It outlasts the loss of
+ *  servers, not the pause of a holder: only the fence, checked by the resource, makes a lock safe (M. Kleppmann, "How to do
+ *  distributed locking", 2016; S. Sanfilippo, "Is Redlock safe?", 2016).  docs/redlock.md says what it can promise. */
 #ifndef REDMOON_REDLOCK_H
 #define REDMOON_REDLOCK_H
 
@@ -39,15 +39,15 @@ typedef struct redmoon_redlock_request {
 REDMOON_API REDMOON_MUST_CHECK int redmoon_redlock_new(redmoon_client *const *clients, size_t count,
                                                        const redmoon_redlock_options *options, redmoon_redlock **out,
                                                        redmoon_error *err);
-/** Takes the lock `name` (1 to 512 bytes): more than half of the servers must vote for it, and take its fence, the greatest of
- *  theirs.  A server that has not answered within a twentieth of the lease (50 ms at least) does not vote.  *out is a lock as any
- *  other, owned by the caller: extend, release, held, lost, fd, remaining_ms, fence, token and free are those of lock.h.  Its
- *  extension takes back the votes of servers that lost it; fails with REDMOON_EUNAVAILABLE, and the lock stays held
- *  to its end, while too few vote.  Its release succeeds when more than half gave it back; else it may be repeated.
- *  REDMOON_ELOCKED: another holds it, or several ask at once.  REDMOON_EUNAVAILABLE: too few servers vote, or there is no thread to
- *  renew with.  REDMOON_ELOST: the answers came after the end of the lease.  Whatever fails, it is given back on all servers first; where
- *  that is not known (outcome UNKNOWN) a vote may last until the lease ends.  REDMOON_ECONFIG: two clients reach one server.
- *  `request` NULL: the defaults.  The redlock may be freed while the lock is held. */
+/** Takes the lock `name` (1 to 512 bytes): more than half of the servers must vote for it, and take its fence, the greatest
+ *  of theirs.  A server that has not answered within a twentieth of the lease (50 ms at least) does not vote.  *out is a lock
+ *  as any other, owned by the caller: extend, release, held, lost, fd, remaining_ms, fence, token and free are those of
+ *  lock.h.  Its extension takes back the votes of servers that lost it; it fails with REDMOON_EUNAVAILABLE, and the lock stays
+ *  held to its end, while too few vote.  Its release succeeds when more than half gave it back; else it may be repeated.
+ *  REDMOON_ELOCKED: another holds it, or several ask at once.  REDMOON_EUNAVAILABLE: too few servers vote, or there is no
+ *  thread to renew with.  REDMOON_ELOST: the answers came after the end of the lease.  REDMOON_ECONFIG: two clients reach one
+ *  server.  Whatever fails, it is given back on all servers first; where that is not known (outcome UNKNOWN) a vote may last
+ *  until the lease ends.  `request` NULL: the defaults.  The redlock may be freed while the lock is held. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_redlock_acquire(redmoon_redlock *redlock, const void *name, size_t name_len,
                                                            const redmoon_redlock_request *request, redmoon_lock **out,
                                                            redmoon_error *err);

@@ -17,6 +17,8 @@
 enum { DEFAULT_TTL_MS = 10000, DEFAULT_QUARANTINE_MS = 60000, SHORTEST_MS = 10, DAY_MS = 86400000 };
 static const int64_t max_hold_most_ms = INT64_C(31622400000);
 
+static int64_t given(int64_t value, int64_t otherwise) { return value == REDMOON_UNSET ? otherwise : value; }
+
 /* The servers. */
 
 void rm_redlock_unref(redmoon_redlock *redlock) {
@@ -44,12 +46,13 @@ int redmoon_redlock_new(redmoon_client *const *clients, size_t count, const redm
                         redmoon_redlock **out, redmoon_error *err) {
   *out = NULL;
   rm_error_clear(err);
-  int64_t quarantine_ms = options != NULL && options->quarantine_ms != REDMOON_UNSET ? options->quarantine_ms : DEFAULT_QUARANTINE_MS;
+  int64_t quarantine_ms = given(options != NULL ? options->quarantine_ms : REDMOON_UNSET, DEFAULT_QUARANTINE_MS);
   int status = check_clients(clients, count, err);
   if (status < 0) return status;
   if (quarantine_ms != 0 && (quarantine_ms < SHORTEST_MS || quarantine_ms > DAY_MS))
-    return rm_fail(err, REDMOON_ECONFIG, "redlock option quarantine: %" PRId64 " ms is not accepted; give 0 (none), or %d to %d ms",
-                   quarantine_ms, SHORTEST_MS, DAY_MS);
+    return rm_fail(err, REDMOON_ECONFIG,
+                   "redlock option quarantine: %" PRId64 " ms is not accepted; give 0 (none), or %d to %d ms", quarantine_ms,
+                   SHORTEST_MS, DAY_MS);
   redmoon_redlock *redlock = rm_calloc(1, sizeof *redlock + count * sizeof *redlock->clients);
   if (redlock == NULL) return rm_fail_nomem(err);
   atomic_init(&redlock->refs, 1);
@@ -82,8 +85,6 @@ void rm_redlock_renew_id(redmoon_lock *lock) {
     atomic_store(&part->servers[i].maybe_freed, false);
   }
 }
-
-static int64_t given(int64_t value, int64_t otherwise) { return value == REDMOON_UNSET ? otherwise : value; }
 
 int rm_redlock_check_ttl(const redmoon_redlock *redlock, int64_t ttl_ms, redmoon_error *err) {
   int64_t most_ms = redlock->quarantine_ms > 0 ? redlock->quarantine_ms : DAY_MS;

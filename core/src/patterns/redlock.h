@@ -4,10 +4,10 @@
  *
  *  What is held is a redmoon_lock (lock_internal.h) with a part of its own for its servers.
  *
- *  Why two holders cannot overlap: both have the counted votes of more than half, so one server voted for both, while it had
- *  been up for longer than any lease.  Either it kept the first one's key until that lease was over, or it lost it with its
- *  memory; then the lease has ended since.  Why fences rise: before anybody holds the lock, more than half of the servers that hold
- *  its key have its fence as their last one, and each gives only higher ones to who comes next. */
+ *  Why two holders cannot overlap: both have the counted votes of more than half, so one server voted for both, while it
+ *  had been up for longer than any lease.  Either it kept the first one's key until that lease was over, or it lost it with
+ *  its memory; then the lease has ended since.  Why fences rise: before anybody holds the lock, more than half of the servers
+ *  that hold its key have its fence as their last one, and each gives only higher ones to who comes next. */
 #ifndef RM_PATTERNS_REDLOCK_H
 #define RM_PATTERNS_REDLOCK_H
 

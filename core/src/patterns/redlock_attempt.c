@@ -68,7 +68,8 @@ static int fail_votes(redlock_attempt *self, const rm_vote_tally *tally, int64_t
   redmoon_error *err = &self->op.error;
   char said[RM_REDLOCK_WHY], waited[80] = "";
   if (tally->twice > 0)
-    return rm_fail(err, REDMOON_ECONFIG, "redlock '%s': two of its clients reach the same server, which has one vote", lock->shown);
+    return rm_fail(err, REDMOON_ECONFIG, "redlock '%s': two of its clients reach the same server, which has one vote",
+                   lock->shown);
   if (tally->nomem > 0) return rm_fail_nomem(err);
   rm_redlock_say(&self->round, tally, said);
   if (acquisition->wait_ms > 0)
@@ -113,7 +114,8 @@ static int check_lease(redlock_attempt *self) {
   if (boot_us < atomic_load(&lock->until_us)) return self->acquisition->renew ? rm_renewals_ready(lock->client, err) : 0;
   rm_client_count(lock->client, "redlock", "late");
   return rm_fail(err, REDMOON_ELOST,
-                 "redlock '%s': its lease of %" PRId64 " ms ended before the answers came, after %" PRId64 " ms; a longer ttl is needed",
+                 "redlock '%s': its lease of %" PRId64 " ms ended before the answers came, after %" PRId64
+                 " ms; a longer ttl is needed",
                  lock->shown, lock->ttl_ms, (boot_us - self->asked_boot_us) / 1000);
 }
 
@@ -146,9 +148,10 @@ static void undo(redlock_attempt *self, int64_t now_us) {
 
 /* Those that answered before have shown that they are there; for the others nobody waits for longer than for these. */
 static bool undo_is_over(redlock_attempt *self, size_t under_way, int64_t now_us) {
+  const rm_redlock_server *servers = self->acquisition->lock->redlock->servers;
   bool waits = false;
   for (size_t i = 0; i < self->round.count; i++)
-    waits |= self->round.votes[i].state == RM_VOTE_UNDER_WAY && !atomic_load(&self->acquisition->lock->redlock->servers[i].unsure);
+    waits |= self->round.votes[i].state == RM_VOTE_UNDER_WAY && !atomic_load(&servers[i].unsure);
   if (!waits && self->until_us == RM_FOREVER) self->until_us = rm_redlock_rest_us(&self->round, now_us);
   return under_way == 0 || now_us >= self->until_us;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Extension and release of a lock over several servers: all are asked at once, most of them decide, the rest may answer for as long
- * again.
+/* Extension and release of a lock over several servers: all are asked at once, most of them decide, the rest may answer for
+ * as long again.
  *
  *      start --> ASKED --decided--> REST --> ended
  */
@@ -69,7 +69,8 @@ static int extended(redlock_change *self, const rm_vote_tally *tally) {
   int64_t end_us = rm_lock_lease_end_us(self->began_us, rm_min64(self->ttl_ms, tally->left_ms));
   if (!rm_lock_prolong(self->lock, end_us))
     return fail_votes(self, REDMOON_ELOST, REDMOON_ANSWERED, "could not be extended",
-                      atomic_load(&self->lock->state) == LOCK_LOST ? "its lease ended before the answers came" : "it was given back");
+                      atomic_load(&self->lock->state) == LOCK_LOST ? "its lease ended before the answers came"
+                                                                   : "it was given back");
   rm_client_count(self->lock->client, "redlock", "extended");
   return 0;
 }
