@@ -196,7 +196,7 @@ use["Redlock"] = function(client)
   assert(lock:release())
   local careful <close> = redmoon.redlock { client, second, quarantine = 86400 }
   local _, message = careful:lock("x")
-  assert(message:find("2 in quarantine", 1, true), message)
+  assert(message:find("in quarantine after a start", 1, true) and not message:find("permission", 1, true), message)
 end
 
 use["Read-write lock"] = function(client)
