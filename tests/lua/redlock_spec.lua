@@ -83,7 +83,7 @@ helper.over_each_way(describe, "a redlock", function(way)
     local lock = assert(redlock:lock("l", { on_lost = function(lost) told[#told + 1] = lost end }))
     for _, client in ipairs(clients) do assert(client:flushall()) end
     local second <close> = assert(other:lock("l"))
-    eventually_held("l", 3)
+    helper.eventually(clients[1], "all have voted", function() return second:extend(10) and held("l") == 3 end)
     helper.assert_failure("LOST", lock:extend())
     assert.same({ lock }, told)
     helper.assert_failure("LOST", lock:release())
