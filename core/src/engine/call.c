@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "engine/call_internal.h"
 #include "engine/mux.h"
+#include "engine/plan.h"
+#include "engine/redirect.h"
 
 #include <stdio.h>
 
@@ -38,6 +40,7 @@ void rm_call_give_up(rm_call *call) {
   if (call->state != CALL_IDLE && call->state != CALL_ENDED) {
     if (call->state == CALL_EXCHANGE) rm_exchange_judge(call);
     heed_fork(call);
+    if (call->state == CALL_SCATTER) rm_scatter_give_up(call);
     if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
     rm_borrow_cancel(&call->borrow, call->op.client->core, rm_clock_now_us());
   }
@@ -47,6 +50,7 @@ void rm_call_give_up(rm_call *call) {
 
 void rm_call_reset(rm_call *call) {
   rm_call_give_up(call);
+  rm_scatter_free(call);
   rm_request_reset(&call->request, KEEP_BYTES);
   rm_arena_reset(&call->arena, KEEP_BYTES);
   if (call->results_cap > KEEP_RESULTS) {
@@ -61,7 +65,10 @@ void rm_call_reset(rm_call *call) {
   call->script = (redmoon_bytes){NULL, 0};
   call->answered = call->sent = call->maybe_sent = call->resumed = call->again = 0;
   call->state = CALL_IDLE;
-  call->attempt = 0;
+  call->attempt = call->hops = call->refusals = 0;
+  call->borrow.target = (rm_target){0};
+  call->borrow.pinned = call->ask = NULL;
+  call->asking = call->asking && rm_call_is_holding(call); /* a connection that is kept goes on as it began */
   call->saw_error = call->redialled = call->was_unknown = call->hold = call->whole = call->blocks = false;
 }
 
@@ -76,6 +83,7 @@ void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {
 
 void rm_call_fini(rm_call *call) {
   heed_fork(call);
+  rm_scatter_free(call);
   if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
   rm_mux_exit(call);
   rm_borrow_cancel(&call->borrow, call->op.client->core, rm_clock_now_us());
@@ -214,10 +222,16 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
     return rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_POOL,
                          "the deadline was over before a connection was asked for");
   if (rm_call_is_holding(call)) return RM_DONE;
+  if (call->asking) call->borrow.pinned = NULL; /* once */
+  call->asking = call->ask != NULL;
+  if (call->asking) call->borrow.pinned = call->ask;
+  call->ask = NULL;
+  if (call->attempt > 1) call->borrow.target.read = false; /* a replica may be what failed */
   if (rm_mux_join(call, now_us)) {
     call->state = CALL_SHARED;
     return RM_WAIT;
   }
+  call->borrow.lease.keeps = call->hold;
   return rm_borrow_start(&call->borrow, call->op.client->core, rm_call_owner(call), now_us, call->deadline_us,
                          &call->op.error);
 }
@@ -257,6 +271,7 @@ static void emit_command(rm_call *call, const rm_mark *last, size_t visible, int
 
 /* Counts what ended.  A latency belongs to a command that travelled alone. */
 static void report(rm_call *call, int status, int64_t now_us) {
+  if (call->part) return;
   rm_core *core = call->op.client->core;
   const rm_mark *marks = call->request.marks, *last = NULL;
   size_t count = call->request.count, visible = 0;
@@ -287,6 +302,8 @@ static int end(rm_call *call, int status, int64_t now_us) {
 static int give_up_with_error(rm_call *call, int64_t now_us) {
   if (call->state == CALL_EXCHANGE)
     rm_exchange_fail(call, RM_CLOSE_SHUTDOWN, now_us);
+  else if (call->state == CALL_SCATTER)
+    rm_scatter_give_up(call);
   else if (call->slot != NULL)
     rm_mux_leave(call, now_us);
   else
@@ -303,6 +320,8 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
     rm_error_clear(&op->error);
     if ((rc = prepare(call, now_us)) < 0) return rc;
     if (call->request.count == 0) return RM_DONE;
+    bool planned = call->began_held || call->borrow.pinned != NULL || !rm_route_is_cluster(core->route);
+    if (!planned && (rc = rm_call_plan(call)) < 0) return end(call, rc, now_us);
     rm_mux_enter(call);
     call->state = CALL_BACKOFF; /* one that is over: the first attempt begins below */
     call->backoff_until_us = now_us;
@@ -314,6 +333,11 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   if (atomic_load_explicit(&core->closed, memory_order_relaxed)) {
     rm_fail_closed(&op->error);
     return end(call, give_up_with_error(call, now_us), now_us);
+  }
+  if (call->scatter != NULL) {
+    call->state = CALL_SCATTER;
+    rc = rm_scatter_step(call, now_us);
+    return rc == RM_WAIT ? RM_WAIT : end(call, rc, now_us);
   }
   for (;;) {
     switch (call->state) {
@@ -343,10 +367,20 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   }
 }
 
+/* On a connection that is kept there is no going elsewhere: whoever keeps it begins anew. */
+static void moved_away(rm_call *call, const redmoon_reply *answer, redmoon_error *err) {
+  redmoon_error ignored;
+  if (call->borrow.node == NULL || !rm_route_is_cluster(call->op.client->core->route)) return;
+  (void)rm_redirect_follow(call, answer, call->borrow.node, &ignored);
+  err->outcome = REDMOON_NOT_SENT;
+  err->retryable = 1;
+}
+
 int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err) {
   const redmoon_reply *answer = call->results[index].reply;
   if (answer->type == REDMOON_ERROR) {
     int rc = rm_fail_server(err, answer->as.text, answer->len);
+    if (err != NULL && rm_redirect_kind(answer) != RM_NOT_REDIRECTED) moved_away(call, answer, err);
     if (err != NULL) {
       err->attempts = call->attempt;
       snprintf(err->address, sizeof err->address, "%s", call->borrow.node != NULL ? call->borrow.node->name : "");

@@ -73,6 +73,7 @@ struct redmoon_subscription {
   rm_route_wait route_wait; /* for the nodes to become known */
   rm_connect *connect;
   rm_conn *conn;
+  rm_node *node;        /* that was dialled last */
   rm_arena arena;
   rm_request request;   /* not sent yet, from `sent` on */
   size_t sent;

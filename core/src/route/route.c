@@ -126,15 +126,23 @@ int rm_route_pick(rm_route *route, const rm_target *target, rm_route_wait *wait,
   return rc;
 }
 
+rm_node *rm_route_peek(rm_route *route, const rm_target *target) {
+  if (route->only != NULL) return route->only;
+  pthread_mutex_lock(&route->lock);
+  rm_node *node = route->known ? route->class->pick(route, target) : NULL;
+  pthread_mutex_unlock(&route->lock);
+  return node;
+}
+
 void rm_route_suspect(rm_route *route) {
   if (route->only == NULL) route->hooks.discover(route->hooks.pool.ctx);
 }
 
 bool rm_route_is_cluster(const rm_route *route) { return route->config->topology == RM_CLUSTER; }
 
-size_t rm_route_primaries(rm_route *route, rm_node **out, size_t max) {
+size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
   pthread_mutex_lock(&route->lock);
-  size_t count = route->known || route->only != NULL ? route->class->primaries(route, out, max) : 0;
+  size_t count = route->known || route->only != NULL ? route->class->serving(route, replicas, out, max) : 0;
   pthread_mutex_unlock(&route->lock);
   return count;
 }

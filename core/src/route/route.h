@@ -29,6 +29,7 @@ typedef struct rm_node {
   const rm_dialer *dialer;       /* how it is dialled; borrowed */
   rm_pool *pool;
   _Atomic int64_t latency_us;    /* of a PING, smoothed; 0: not measured */
+  struct rm_mux *_Atomic mux;    /* the engine's: its shared connections */
   struct rm_node *_Atomic next;  /* rm_node_next */
 } rm_node;
 
@@ -65,6 +66,8 @@ void rm_route_forked(rm_route *route);
  *  asking again with the same `wait`, and rm_route_unwait ends it early.  Negative: what was tried to find out failed;
  *  UNAVAILABLE without memory or descriptors for the wait. */
 int rm_route_pick(rm_route *route, const rm_target *target, rm_route_wait *wait, rm_node **out, redmoon_error *err);
+/** The node for a request, or NULL: nothing is known yet. */
+rm_node *rm_route_peek(rm_route *route, const rm_target *target);
 void rm_route_unwait(rm_route *route, rm_route_wait *wait);
 /** What is known may be out of date: a dial was refused, a server kept silent, or said that it is no primary. */
 void rm_route_suspect(rm_route *route);
@@ -74,8 +77,9 @@ rm_node *rm_route_first(const rm_route *route);
 static inline rm_node *rm_node_next(const rm_node *node) { return atomic_load_explicit(&node->next, memory_order_acquire); }
 /** Whether one address is all there is, so that no request needs a slot. */
 bool rm_route_is_cluster(const rm_route *route);
-/** The primaries as they are known, at most `max`; returns how many there are.  0 until anything is known. */
-size_t rm_route_primaries(rm_route *route, rm_node **out, size_t max);
+/** The nodes that serve now, with or without the replicas, at most `max`; returns how many there are.  0 until anything is
+ *  known. */
+size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max);
 
 /** What was found out, or why nothing was: whoever waits is woken.  */
 void rm_route_failed(rm_route *route, const redmoon_error *why);

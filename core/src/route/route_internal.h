@@ -13,7 +13,7 @@ enum { RM_READ_PRIMARY, RM_READ_REPLICA, RM_READ_ANY, RM_READ_NEAREST };
 typedef struct rm_route_class {
   /** Of a route that is known, under its lock: a node, or NULL for none. */
   rm_node *(*pick)(rm_route *route, const rm_target *target);
-  size_t (*primaries)(rm_route *route, rm_node **out, size_t max); /* under the lock */
+  size_t (*serving)(rm_route *route, bool replicas, rm_node **out, size_t max); /* under the lock */
   void (*free)(rm_route *route); /* the memory, with what the kind has of its own */
 } rm_route_class;
 
