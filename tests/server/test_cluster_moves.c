@@ -253,7 +253,16 @@ static void transaction_with_keys_in_two_places_is_waited_for(void **state) {
     assert_true(redmoon_transaction_queue(tx, 3, ARGV("APPEND", key, "!"), NULL, &err) >= 0);
     assert_true(redmoon_transaction_queue(tx, 2, ARGV("GET", key), NULL, &err) >= 0);
     if (redmoon_transaction_exec_start(tx, &replies, &op, &err) != 0) fail_msg("%s", err.message);
-    outlast_the_move(f, op, &before);
+    refusing twice = {f, before.more_than + 1};
+    /* The mark of the first one is still there: the second one may find all it needs in one place. */
+    if (!drive_until(op, was_refused, &twice)) {
+      end_move(f);
+      drive(op);
+    } else {
+      assert_int_equal(i, 1);
+      end_move(f);
+    }
+    if (redmoon_op_finish(op, &err) != 0) fail_msg("%s", err.message);
     assert_int_equal(redmoon_reply_integer(redmoon_reply_at(replies, 0)), 5);
     redmoon_reply_free(replies);
     redmoon_transaction_free(tx);
