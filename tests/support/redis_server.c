@@ -80,6 +80,10 @@ static int free_port(void) {
 static void build_args(redis_server *s, const redis_server_options *o) {
   const char *program = getenv("REDMOON_TEST_SERVER");
   add(s, program != NULL && program[0] != '\0' ? program : "redis-server");
+  if (o->sentinel != NULL) {
+    add(s, o->sentinel);
+    add(s, "--sentinel");
+  }
   s->port = o->tcp ? free_port() : 0;
   add_number(s, "--port", s->port);
   add_pair(s, "--bind", "127.0.0.1");
@@ -247,6 +251,10 @@ void redis_server_kill(redis_server *s) {
   }
   s->pid = 0;
 }
+
+void redis_server_freeze(redis_server *s, bool frozen) { kill(s->pid, frozen ? SIGSTOP : SIGCONT); }
+
+bool redis_server_runs(const redis_server *s) { return s->pid != 0; }
 
 void redis_server_restart(redis_server *s) {
   redis_server_kill(s);

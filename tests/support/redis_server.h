@@ -20,6 +20,7 @@ typedef struct redis_server_options {
   bool tcp;                                    /* also a free port on 127.0.0.1 */
   const char *tls_cert, *tls_key, *tls_ca;     /* PEM: also a free TLS port */
   bool tls_clients;                            /* clients must show a certificate */
+  const char *sentinel;                        /* it is a sentinel, with this configuration file, which it writes to */
   const char *const *args;                     /* more arguments, NULL-ended: {"--requirepass", "x", NULL} */
 } redis_server_options;
 
@@ -32,6 +33,10 @@ void redis_server_stop(redis_server *server);
  *  addresses. */
 void redis_server_kill(redis_server *server);
 void redis_server_restart(redis_server *server);
+/** Stops it where it is, as a machine that hangs does, or lets it go on: SIGSTOP and SIGCONT. */
+void redis_server_freeze(redis_server *server, bool frozen);
+/** Whether it runs: not killed and not brought back. */
+bool redis_server_runs(const redis_server *server);
 
 const char *redis_server_path(const redis_server *server); /* of the unix socket */
 const char *redis_server_url(const redis_server *server);  /* "unix:///..." */

@@ -14,6 +14,14 @@ int rm_inquiry_start(rm_inquiry *inquiry, const rm_dialer *dialer, const rm_addr
   return rm_connect_start(dialer, address, now_us, by_us, &inquiry->connect, err);
 }
 
+int rm_inquiry_also(rm_inquiry *inquiry, int argc, const char *const *argv, redmoon_error *err) {
+  if (inquiry->sent > 0 && inquiry->sent == rm_buffer_len(&inquiry->request.bytes)) {
+    rm_request_reset(&inquiry->request, 4096);
+    inquiry->sent = 0;
+  }
+  return rm_request_argv(&inquiry->request, argc, argv, NULL, 0, 0) == 0 ? 0 : rm_fail_nomem(err);
+}
+
 void rm_inquiry_fini(rm_inquiry *inquiry) {
   rm_connect_free(inquiry->connect);
   rm_conn_close(inquiry->conn);

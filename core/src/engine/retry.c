@@ -120,9 +120,17 @@ static int64_t backoff_us(const rm_call *call) {
   return rm_random_upto(rm_min64(bound, settings->max_backoff_us));
 }
 
+/* No connection was had, so nothing was sent.  Where another node may take over, what counts is the deadline: a fail-over
+ * takes longer than a few attempts do. */
+static bool may_outlast(const rm_call *call) {
+  const redmoon_error *err = &call->op.error;
+  bool no_connection = err->phase >= REDMOON_PHASE_RESOLVE && err->phase <= REDMOON_PHASE_HANDSHAKE;
+  return no_connection && rm_route_may_change(call->op.client->core->route);
+}
+
 /* Prepares another attempt, if one is allowed and can begin before the deadline. */
 static bool schedule(rm_call *call, int64_t delay_us, int64_t now_us) {
-  if (call->attempt > call->max_retries || call->began_held) return false;
+  if ((call->attempt > call->max_retries && !may_outlast(call)) || call->began_held) return false;
   if (delay_us >= call->deadline_us - now_us) return false;
   call->state = CALL_BACKOFF;
   call->backoff_until_us = now_us + delay_us;
@@ -144,6 +152,7 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   /* A shutdown cuts the sockets, so it can look like a failure of the server's. */
   if (err->status == REDMOON_EIO && atomic_load(&call->op.client->core->closed)) rm_fail_closed(err);
   bool transient = is_transient(err), repeat = may_repeat(call);
+  if (transient) rm_route_suspect(call->op.client->core->route);
   err->outcome = rm_call_outcome(&call->op);
   call->was_unknown |= err->outcome == REDMOON_UNKNOWN;
   /* Of a full pool another call may find room, but this one has waited as long as it may. */
@@ -197,6 +206,7 @@ void rm_call_check_readonly(rm_call *call, int64_t now_us) {
   for (size_t i = 0; i < call->request.count; i++) {
     if (!says_readonly(call->results[i].reply)) continue;
     rm_pool_purge(call->borrow.node->pool, RM_CLOSE_FAILOVER, now_us);
+    rm_route_suspect(call->op.client->core->route);
     if (rm_call_is_holding(call) && !call->hold) rm_pool_discard(&call->borrow.lease, RM_CLOSE_FAILOVER, now_us);
     return;
   }
