@@ -58,7 +58,7 @@ static void every_request_goes_to_the_one_node(void **state) {
   assert_ptr_equal(pick(route, &(rm_target){.keyed = true, .slot = 12}), node);
   assert_ptr_equal(rm_route_first(route), node);
   assert_null(rm_node_next(node));
-  assert_int_equal(rm_route_primaries(route, primaries, 2), 1);
+  assert_int_equal(rm_route_serving(route, true, primaries, 2), 1);
   assert_ptr_equal(primaries[0], node);
   assert_string_equal(node->address.host, host);
   assert_int_equal(node->address.port, 6379);

@@ -66,6 +66,20 @@ void *rm_arena_alloc(rm_arena *arena, size_t size) {
   return ptr;
 }
 
+/* Behind the newest block of `to`, which is still allocated from. */
+void rm_arena_absorb(rm_arena *to, rm_arena *from) {
+  if (from->blocks == NULL) return;
+  if (to->blocks == NULL) {
+    *to = *from;
+  } else {
+    rm_arena_block *oldest = from->blocks;
+    while (oldest->older != NULL) oldest = oldest->older;
+    oldest->older = to->blocks->older;
+    to->blocks->older = from->blocks;
+  }
+  *from = (rm_arena){0};
+}
+
 char *rm_arena_strndup(rm_arena *arena, const char *ptr, size_t len) {
   if (len == SIZE_MAX) return NULL;
   if (!has_room(arena, 0, len + 1) && add_block(arena, len + 1) != 0) return NULL;

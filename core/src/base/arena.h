@@ -17,6 +17,8 @@ int rm_arena_reserve(rm_arena *arena, size_t size);
 void *rm_arena_alloc(rm_arena *arena, size_t size);
 /** Unaligned bytes: `len` copied and a NUL added. */
 char *rm_arena_strndup(rm_arena *arena, const char *ptr, size_t len);
+/** Moves what `from` holds to `to`: it lives as long as that.  `from` is empty afterwards. */
+void rm_arena_absorb(rm_arena *to, rm_arena *from);
 /** Gives back all but one block of at most `keep` bytes. */
 void rm_arena_reset(rm_arena *arena, size_t keep);
 void rm_arena_fini(rm_arena *arena);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "engine/call_internal.h"
 #include "engine/mux.h"
+#include "engine/plan.h"
 
 #include <stdio.h>
 
@@ -38,6 +39,7 @@ void rm_call_give_up(rm_call *call) {
   if (call->state != CALL_IDLE && call->state != CALL_ENDED) {
     if (call->state == CALL_EXCHANGE) rm_exchange_judge(call);
     heed_fork(call);
+    if (call->state == CALL_SCATTER) rm_scatter_give_up(call);
     if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
     rm_borrow_cancel(&call->borrow, call->op.client->core, rm_clock_now_us());
   }
@@ -47,6 +49,7 @@ void rm_call_give_up(rm_call *call) {
 
 void rm_call_reset(rm_call *call) {
   rm_call_give_up(call);
+  rm_scatter_free(call);
   rm_request_reset(&call->request, KEEP_BYTES);
   rm_arena_reset(&call->arena, KEEP_BYTES);
   if (call->results_cap > KEEP_RESULTS) {
@@ -61,7 +64,10 @@ void rm_call_reset(rm_call *call) {
   call->script = (redmoon_bytes){NULL, 0};
   call->answered = call->sent = call->maybe_sent = call->resumed = call->again = 0;
   call->state = CALL_IDLE;
-  call->attempt = 0;
+  call->attempt = call->hops = call->refusals = 0;
+  call->borrow.target = (rm_target){0};
+  call->borrow.pinned = call->ask = NULL;
+  call->asking = false;
   call->saw_error = call->redialled = call->was_unknown = call->hold = call->whole = call->blocks = false;
 }
 
@@ -76,6 +82,7 @@ void rm_call_release(rm_call *call, bool reusable, int64_t now_us) {
 
 void rm_call_fini(rm_call *call) {
   heed_fork(call);
+  rm_scatter_free(call);
   if (call->slot != NULL) rm_mux_leave(call, rm_clock_now_us());
   rm_mux_exit(call);
   rm_borrow_cancel(&call->borrow, call->op.client->core, rm_clock_now_us());
@@ -214,6 +221,10 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
     return rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_POOL,
                          "the deadline was over before a connection was asked for");
   if (rm_call_is_holding(call)) return RM_DONE;
+  if (call->asking) call->borrow.pinned = NULL; /* once */
+  call->asking = call->ask != NULL;
+  if (call->asking) call->borrow.pinned = call->ask;
+  call->ask = NULL;
   if (rm_mux_join(call, now_us)) {
     call->state = CALL_SHARED;
     return RM_WAIT;
@@ -257,6 +268,7 @@ static void emit_command(rm_call *call, const rm_mark *last, size_t visible, int
 
 /* Counts what ended.  A latency belongs to a command that travelled alone. */
 static void report(rm_call *call, int status, int64_t now_us) {
+  if (call->part) return;
   rm_core *core = call->op.client->core;
   const rm_mark *marks = call->request.marks, *last = NULL;
   size_t count = call->request.count, visible = 0;
@@ -287,6 +299,8 @@ static int end(rm_call *call, int status, int64_t now_us) {
 static int give_up_with_error(rm_call *call, int64_t now_us) {
   if (call->state == CALL_EXCHANGE)
     rm_exchange_fail(call, RM_CLOSE_SHUTDOWN, now_us);
+  else if (call->state == CALL_SCATTER)
+    rm_scatter_give_up(call);
   else if (call->slot != NULL)
     rm_mux_leave(call, now_us);
   else
@@ -303,6 +317,8 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
     rm_error_clear(&op->error);
     if ((rc = prepare(call, now_us)) < 0) return rc;
     if (call->request.count == 0) return RM_DONE;
+    bool planned = call->began_held || call->borrow.pinned != NULL || !rm_route_is_cluster(core->route);
+    if (!planned && (rc = rm_call_plan(call)) < 0) return end(call, rc, now_us);
     rm_mux_enter(call);
     call->state = CALL_BACKOFF; /* one that is over: the first attempt begins below */
     call->backoff_until_us = now_us;
@@ -314,6 +330,11 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   if (atomic_load_explicit(&core->closed, memory_order_relaxed)) {
     rm_fail_closed(&op->error);
     return end(call, give_up_with_error(call, now_us), now_us);
+  }
+  if (call->scatter != NULL) {
+    call->state = CALL_SCATTER;
+    rc = rm_scatter_step(call, now_us);
+    return rc == RM_WAIT ? RM_WAIT : end(call, rc, now_us);
   }
   for (;;) {
     switch (call->state) {

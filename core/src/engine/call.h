@@ -25,6 +25,7 @@ enum { /* of a mark */
   RM_CALL_REPEATABLE = 1, /* may be sent again though it may have been executed */
   RM_CALL_HIDDEN = 2,     /* its reply is checked for nothing and is no result of the user's (SCRIPT LOAD) */
   RM_CALL_BLOCKING = 4,   /* may wait on the server */
+  RM_CALL_READS = 16,     /* a script that only reads: a replica may run it */
   RM_CALL_AGAIN = 8       /* every attempt sends it, though an earlier one was answered: the server may be another */
 };
 
@@ -43,6 +44,11 @@ typedef struct rm_call {
   rm_borrow borrow;
   struct rm_lane *lane;      /* of a shared connection, while it is in one */
   struct rm_mux_slot *slot;  /* in it */
+  struct rm_scatter *scatter; /* of a call whose commands go to several nodes; NULL: to one */
+  rm_node *ask;              /* the next attempt goes there, after ASKING; NULL: by the target */
+  int hops;                  /* how often it was sent on */
+  int refusals;              /* how often it was refused for now */
+  size_t asking_sent;        /* of ASKING, in front of the request */
   redmoon_bytes script;    /* source behind a lone EVALSHA: sent by EVAL when the server answers NOSCRIPT */
   size_t answered;         /* marks answered: a prefix */
   size_t sent, maybe_sent; /* offsets in the request: taken by the socket; perhaps on the wire */
@@ -56,6 +62,9 @@ typedef struct rm_call {
   bool began_held;         /* this one began on a connection that was held: it cannot move to another */
   bool whole;              /* the commands mean nothing one by one: another attempt sends all of them again */
   bool blocks;             /* a mark is RM_CALL_BLOCKING */
+  bool part;               /* of a scattered call, which counts and tells */
+  bool asking;             /* this attempt goes to a node that was to be asked */
+  bool asking_due;         /* the answer to ASKING is still to come */
   bool counted;            /* among those under way, for multiplexing */
   bool listening;          /* the request was sent in an earlier step: a receive may find something */
   bool saw_error, redialled;

@@ -6,7 +6,7 @@
 #include "engine/call.h"
 #include "engine/core.h"
 
-enum { CALL_IDLE, CALL_BORROW, CALL_EXCHANGE, CALL_SHARED, CALL_BACKOFF, CALL_ENDED };
+enum { CALL_IDLE, CALL_BORROW, CALL_EXCHANGE, CALL_SHARED, CALL_SCATTER, CALL_BACKOFF, CALL_ENDED };
 
 /* exchange.c: sends and receives on the borrowed connection.  RM_DONE: every command was answered; RM_WAIT; or negative
  * with op.error, and the connection is closed. */
@@ -36,6 +36,14 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us);
 /** After an exchange: RM_WAIT when an error reply says "not executed, try again" and the next attempt is prepared; RM_DONE
  *  when it stands; or negative with op.error. */
 int rm_call_reply_retries(rm_call *call, int64_t now_us);
+/** Of an error: whether another attempt may go better. */
+bool rm_call_is_transient(const redmoon_error *err);
+/** Whether every command without an answer may be sent again. */
+bool rm_call_may_repeat(const rm_call *call);
+/** How long to wait before another attempt, with full jitter. */
+int64_t rm_call_backoff_us(const rm_call *call);
+/** And after `count` refusals: never nothing, and longer each time. */
+int64_t rm_call_refusal_us(const rm_call *call, int count);
 /** The server did not execute the command, and may do so later: READONLY, LOADING, BUSY, ... in its own words. */
 bool rm_reply_is_refusal(const redmoon_reply *reply);
 /** READONLY somewhere among the replies: nobody may use the connections to this node any more. */

@@ -41,7 +41,7 @@ static void shuffle(const rm_address **list, size_t count) {
 static void list_candidates(cluster_discovery *self) {
   rm_core *core = self->discovery.core;
   rm_node *primaries[CANDIDATES_MAX / 2];
-  size_t known = rm_route_primaries(core->route, primaries, CANDIDATES_MAX / 2);
+  size_t known = rm_route_serving(core->route, false, primaries, CANDIDATES_MAX / 2);
   if (known > CANDIDATES_MAX / 2) known = CANDIDATES_MAX / 2;
   self->count = self->at = 0;
   for (size_t i = 0; i < known; i++) self->candidates[self->count++] = &primaries[i]->address;

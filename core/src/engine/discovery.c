@@ -20,7 +20,7 @@ static void came_to_an_end(rm_discovery *self, bool well, int64_t now_us) {
   self->not_before_us = now_us + rm_min64(pause, LONGEST_PAUSE_US);
   self->again_us = well ? now_us + self->period_us * 9 / 10 + rm_random_upto(self->period_us / 5) : RM_FOREVER;
   rm_node *any;
-  if (!well && self->retry_us != RM_FOREVER && rm_route_primaries(self->core->route, &any, 1) > 0)
+  if (!well && self->retry_us != RM_FOREVER && rm_route_serving(self->core->route, false, &any, 1) > 0)
     self->again_us = now_us + self->retry_us;
 }
 

@@ -39,6 +39,8 @@ static void begin_on(rm_call *call, const rm_conn *conn) {
   if (call->whole) call->answered = 0;
   call->resumed = call->answered;
   call->again = call->sent = 0;
+  call->asking_sent = 0;
+  call->asking_due = call->asking;
   piece_end(call, &call->sent);
 }
 
@@ -90,8 +92,25 @@ static int send_failed(rm_call *call, int64_t now_us) {
   return rm_exchange_fail(call, RM_CLOSE_ERROR, now_us);
 }
 
+/* In front of a request that a node is to serve though the slot is not its own yet.  RM_DONE, 0 or negative. */
+static int send_asking(rm_call *call, int64_t now_us, int *events) {
+  static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+  while (call->asking && call->asking_sent < sizeof asking - 1) {
+    ssize_t n = rm_conn_send(call->borrow.lease.conn, asking + call->asking_sent, sizeof asking - 1 - call->asking_sent, NULL, &call->op.error);
+    if (n == RM_IO_AGAIN_READ || n == RM_IO_AGAIN_WRITE) {
+      *events |= n == RM_IO_AGAIN_READ ? REDMOON_WANT_READ : REDMOON_WANT_WRITE;
+      return 0;
+    }
+    if (n < 0) return send_failed(call, now_us);
+    call->asking_sent += (size_t)n;
+  }
+  return RM_DONE;
+}
+
 /* Sends what the socket takes.  0 or negative; *events gets what to wait for. */
 static int send_some(rm_call *call, int64_t now_us, int *events) {
+  int rc = send_asking(call, now_us, events);
+  if (rc != RM_DONE) return rc;
   rm_conn *conn = call->borrow.lease.conn;
   const char *bytes = rm_buffer_begin(&call->request.bytes);
   size_t total = rm_buffer_len(&call->request.bytes);
@@ -152,6 +171,10 @@ int rm_exchange_take(rm_call *call, rm_conn *conn) {
     int rc = rm_conn_next(conn, &call->arena, &reply, &call->op.error);
     if (rc <= 0) return rc;
     if (reply->type == REDMOON_PUSH) continue;
+    if (call->asking_due) { /* a refusal of it shows in what follows */
+      call->asking_due = false;
+      continue;
+    }
     size_t mark = mark_due(call);
     if (call->maybe_sent < call->request.marks[mark].end)
       return rm_fail_phase(&call->op.error, REDMOON_EPROTOCOL, REDMOON_PHASE_RECEIVE,

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "engine/call_internal.h"
+#include "engine/redirect.h"
 
 #include <stdlib.h>
 
@@ -75,7 +76,7 @@ int64_t rm_call_block_us(const rm_call *call) {
 
 /* After a failed attempt. */
 
-static bool is_transient(const redmoon_error *err) {
+bool rm_call_is_transient(const redmoon_error *err) {
   switch (err->status) {
     case REDMOON_ETIMEOUT:
     case REDMOON_ECONNECT:
@@ -86,7 +87,7 @@ static bool is_transient(const redmoon_error *err) {
   }
 }
 
-static bool may_repeat(const rm_call *call) {
+bool rm_call_may_repeat(const rm_call *call) {
   for (size_t i = call->answered; i < call->request.count; i++)
     if (call->results[i].outcome == REDMOON_UNKNOWN && (call->request.marks[i].flags & RM_CALL_REPEATABLE) == 0) return false;
   return true;
@@ -107,13 +108,14 @@ redmoon_outcome rm_call_outcome(const redmoon_op *op) {
     rm_call_give_up((rm_call *)(uintptr_t)op);
     if (call->answered == call->request.count) return REDMOON_UNKNOWN; /* nobody has seen the answers */
   }
+  if (call->state == CALL_SCATTER) rm_call_give_up((rm_call *)(uintptr_t)op);
   for (size_t i = call->answered; i < call->request.count; i++)
     if (rm_call_outcome_at(call, i) == REDMOON_UNKNOWN) return REDMOON_UNKNOWN;
   return REDMOON_NOT_SENT;
 }
 
 /* Full jitter: anything from nothing to the bound, which doubles (AWS, "Exponential Backoff And Jitter", 2015). */
-static int64_t backoff_us(const rm_call *call) {
+int64_t rm_call_backoff_us(const rm_call *call) {
   const rm_settings *settings = &call->op.client->settings;
   int64_t bound = settings->min_backoff_us;
   for (int i = 1; i < call->attempt && bound < settings->max_backoff_us; i++) bound *= 2;
@@ -128,9 +130,18 @@ static bool may_outlast(const rm_call *call) {
   return no_connection && rm_route_may_change(call->op.client->core->route);
 }
 
+/* A server that says "later" is not asked at once; half of it is jitter. */
+int64_t rm_call_refusal_us(const rm_call *call, int count) {
+  enum { FIRST_US = 50000 };
+  int64_t bound = FIRST_US;
+  for (int i = 0; i < count && bound < call->op.client->settings.max_backoff_us; i++) bound *= 2;
+  bound = rm_max64(FIRST_US, rm_min64(bound, call->op.client->settings.max_backoff_us));
+  return bound / 2 + rm_random_upto(bound / 2);
+}
+
 /* Prepares another attempt, if one is allowed and can begin before the deadline. */
-static bool schedule(rm_call *call, int64_t delay_us, int64_t now_us) {
-  if ((call->attempt > call->max_retries && !may_outlast(call)) || call->began_held) return false;
+static bool schedule(rm_call *call, bool counts, int64_t delay_us, int64_t now_us) {
+  if ((counts && call->attempt > call->max_retries) || call->began_held) return false;
   if (delay_us >= call->deadline_us - now_us) return false;
   call->state = CALL_BACKOFF;
   call->backoff_until_us = now_us + delay_us;
@@ -151,14 +162,14 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   redmoon_error *err = &call->op.error;
   /* A shutdown cuts the sockets, so it can look like a failure of the server's. */
   if (err->status == REDMOON_EIO && atomic_load(&call->op.client->core->closed)) rm_fail_closed(err);
-  bool transient = is_transient(err), repeat = may_repeat(call);
-  if (transient) rm_route_suspect(call->op.client->core->route);
+  bool transient = rm_call_is_transient(err), repeat = rm_call_may_repeat(call);
   err->outcome = rm_call_outcome(&call->op);
   call->was_unknown |= err->outcome == REDMOON_UNKNOWN;
   /* Of a full pool another call may find room, but this one has waited as long as it may. */
   err->retryable = (transient || err->status == REDMOON_EPOOL_TIMEOUT) && repeat;
   err->attempts = call->attempt;
-  if (transient && repeat && schedule(call, backoff_us(call), now_us)) return RM_WAIT;
+  if (transient) rm_route_suspect(call->op.client->core->route);
+  if (transient && repeat && schedule(call, !may_outlast(call), rm_call_backoff_us(call), now_us)) return RM_WAIT;
   return err->status;
 }
 
@@ -249,7 +260,49 @@ static int send_source(rm_call *call, int64_t now_us) {
   return RM_WAIT;
 }
 
+/* Nothing of it was executed: all of it goes out again. */
+static void begin_again(rm_call *call) {
+  for (size_t i = 0; i < call->request.count; i++) call->results[i] = (rm_result){NULL, REDMOON_NOT_SENT};
+  call->answered = 0;
+  call->saw_error = false;
+  rm_arena_reset(&call->arena, (size_t)64 << 10);
+}
+
+/* Of a call to one node: the answer that says it is another one's.  Of a transaction none of the commands was executed when
+ * EXEC was refused; one that watches has to begin anew, which is its owner's to do. */
+static const redmoon_reply *redirect_of(const rm_call *call) {
+  size_t count = call->request.count;
+  if (call->began_held || !rm_route_is_cluster(call->op.client->core->route) || (count > 1 && !call->whole)) return NULL;
+  if (call->results[count - 1].reply->type != REDMOON_ERROR) return NULL;
+  for (size_t i = 0; i < count; i++)
+    if (rm_redirect_kind(call->results[i].reply) != RM_NOT_REDIRECTED) return call->results[i].reply;
+  return NULL;
+}
+
+static int follow(rm_call *call, const redmoon_reply *redirect, int64_t now_us) {
+  redmoon_error *err = &call->op.error;
+  bool ask = rm_redirect_kind(redirect) == RM_ASK;
+  bool clean = call->request.count == 1 || rm_reply_is_error(call->results[call->request.count - 1].reply, "EXECABORT");
+  rm_node *node = NULL;
+  if (++call->hops > RM_HOPS_MAX) (void)rm_redirect_fail(redirect, err);
+  else node = rm_redirect_follow(call, redirect, call->borrow.node, err);
+  rm_call_release(call, clean, now_us);
+  begin_again(call);
+  if (node == NULL) return err->status;
+  int64_t delay_us = call->hops > RM_HOPS_AT_ONCE ? rm_call_backoff_us(call) : 0;
+  if (delay_us >= call->deadline_us - now_us)
+    return rm_fail_phase(err, REDMOON_ETIMEOUT, REDMOON_PHASE_BACKOFF, "the call's deadline was over before it was executed; it was sent on %d times",
+                         call->hops);
+  call->ask = ask ? node : NULL;
+  call->attempt--; /* it is still the same one */
+  call->state = CALL_BACKOFF;
+  call->backoff_until_us = now_us + delay_us;
+  return RM_WAIT;
+}
+
 int rm_call_reply_retries(rm_call *call, int64_t now_us) {
+  const redmoon_reply *redirect = redirect_of(call);
+  if (redirect != NULL) return follow(call, redirect, now_us);
   if (call->request.count != 1) return RM_DONE;
   const redmoon_reply *reply = call->results[0].reply;
   /* The server's own words: a script may return an error that begins with NOSCRIPT, and must not be run again for it. */
@@ -264,12 +317,13 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
   bool passes = !says_readonly(reply) && (rm_reply_is_refusal(reply) || (repeatable && has_code_of_refusal(reply)));
   if (!readonly && !passes) return RM_DONE;
   rm_fail_server(&call->op.error, reply->as.text, reply->len);
-  if (!schedule(call, readonly ? 0 : backoff_us(call), now_us)) return RM_DONE;
+  /* A cluster that is being changed says so until it is done, which only the deadline limits. */
+  bool changing = rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN");
+  int64_t delay_us = readonly ? 0 : changing ? rm_call_refusal_us(call, call->refusals++) : rm_call_backoff_us(call);
+  if (readonly || changing) rm_route_suspect(call->op.client->core->route);
+  if (!schedule(call, !changing, delay_us, now_us)) return RM_DONE;
   call->redialled |= readonly;
   if (rm_call_is_holding(call)) rm_pool_release(&call->borrow.lease, now_us);
-  call->results[0] = (rm_result){NULL, REDMOON_NOT_SENT};
-  call->answered = 0;
-  call->saw_error = false;
-  rm_arena_reset(&call->arena, (size_t)64 << 10);
+  begin_again(call);
   return RM_WAIT;
 }

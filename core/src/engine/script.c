@@ -77,7 +77,7 @@ void redmoon_script_unref(redmoon_script *script) {
 
 const char *redmoon_script_sha1(const redmoon_script *script) { return script->sha1; }
 redmoon_bytes rm_script_source(const redmoon_script *script) { return (redmoon_bytes){script->source, script->len}; }
-unsigned rm_script_flags(const redmoon_script *script) { return script->read_only ? RM_CALL_REPEATABLE : 0; }
+unsigned rm_script_flags(const redmoon_script *script) { return script->read_only ? RM_CALL_REPEATABLE | RM_CALL_READS : 0; }
 
 /* Running one. */
 

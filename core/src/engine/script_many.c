@@ -17,7 +17,7 @@ typedef struct many_op {
 static void tell_each(many_op *self) {
   const rm_call *call = &self->call;
   for (size_t i = 1; i < call->request.count; i++) {
-    const redmoon_reply *reply = i < call->answered ? call->results[i].reply : NULL;
+    const redmoon_reply *reply = i < call->results_cap ? call->results[i].reply : NULL;
     redmoon_error failure = call->op.error;
     /* Without memory for any result, nothing was sent. */
     failure.outcome = i < call->results_cap ? rm_call_outcome_at(call, i) : REDMOON_NOT_SENT;

@@ -228,7 +228,7 @@ static bool collect_one(fix_op *self, size_t i) {
   redmoon_audit_fix *fix = self->fix;
   size_t at = i + 1;
   const rm_call *call = &self->call;
-  const redmoon_reply *reply = at < call->answered ? call->results[at].reply : NULL;
+  const redmoon_reply *reply = at < call->results_cap ? call->results[at].reply : NULL;
   if (reply == NULL) {
     if (at >= call->request.count || at >= call->results_cap) return false;
     if (rm_call_outcome_at(call, at) != REDMOON_UNKNOWN) return false;

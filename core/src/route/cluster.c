@@ -32,10 +32,17 @@ static rm_node *pick(rm_route *route, const rm_target *target) {
   return rm_shard_choose(route, &self->shards[index], target->read);
 }
 
-static size_t primaries(rm_route *route, rm_node **out, size_t max) {
+static size_t serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
   cluster *self = self_of(route);
-  for (size_t i = 0; i < self->shard_count && i < max; i++) out[i] = self->shards[i].primary;
-  return self->shard_count;
+  size_t count = 0;
+  for (size_t i = 0; i < self->shard_count; i++) {
+    const rm_shard *s = &self->shards[i];
+    if (count < max) out[count] = s->primary;
+    count++;
+    for (size_t r = 0; r < s->replica_count && replicas; r++, count++)
+      if (count < max) out[count] = s->replicas[r];
+  }
+  return count;
 }
 
 static bool serves(rm_route *route, const rm_target *target, const rm_node *node) {
@@ -150,7 +157,7 @@ static void free_route(rm_route *route) {
   rm_free(route);
 }
 
-static const rm_route_class cluster_class = {pick, serves, primaries, free_route};
+static const rm_route_class cluster_class = {pick, serves, serving, free_route};
 
 int rm_cluster_new(const rm_config *config, const rm_dialer *dialer, const rm_route_hooks *hooks, rm_route **out,
                    redmoon_error *err) {

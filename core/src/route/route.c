@@ -155,9 +155,9 @@ void rm_route_settle(rm_route *route, int64_t now_us) {
 
 bool rm_route_is_cluster(const rm_route *route) { return route->config->topology == RM_CLUSTER; }
 
-size_t rm_route_primaries(rm_route *route, rm_node **out, size_t max) {
+size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
   pthread_mutex_lock(&route->lock);
-  size_t count = route->known || route->only != NULL ? route->class->primaries(route, out, max) : 0;
+  size_t count = route->known || route->only != NULL ? route->class->serving(route, replicas, out, max) : 0;
   pthread_mutex_unlock(&route->lock);
   return count;
 }

@@ -15,7 +15,7 @@ typedef struct rm_route_class {
   rm_node *(*pick)(rm_route *route, const rm_target *target);
   /** Whether `pick` might give this node; `target` NULL: for whatever request.  Under its lock. */
   bool (*serves)(rm_route *route, const rm_target *target, const rm_node *node);
-  size_t (*primaries)(rm_route *route, rm_node **out, size_t max); /* under the lock */
+  size_t (*serving)(rm_route *route, bool replicas, rm_node **out, size_t max); /* under the lock */
   void (*free)(rm_route *route); /* the memory, with what the kind has of its own */
 } rm_route_class;
 

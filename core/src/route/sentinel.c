@@ -25,9 +25,13 @@ static bool serves(rm_route *route, const rm_target *target, const rm_node *node
   return rm_shard_may_choose(route, &self_of(route)->shard, node, target == NULL || target->read);
 }
 
-static size_t primaries(rm_route *route, rm_node **out, size_t max) {
-  if (max > 0) out[0] = self_of(route)->shard.primary;
-  return 1;
+static size_t serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
+  const rm_shard *shard = &self_of(route)->shard;
+  if (max > 0) out[0] = shard->primary;
+  size_t count = 1;
+  for (size_t i = 0; i < shard->replica_count && replicas; i++, count++)
+    if (count < max) out[count] = shard->replicas[i];
+  return count;
 }
 
 static void free_route(rm_route *route) {
@@ -35,7 +39,7 @@ static void free_route(rm_route *route) {
   rm_free(self_of(route));
 }
 
-static const rm_route_class sentinel_class = {pick, serves, primaries, free_route};
+static const rm_route_class sentinel_class = {pick, serves, serving, free_route};
 
 /* Under the lock. */
 static rm_node *node_at(rm_route *route, const rm_announced *server, redmoon_error *err) {

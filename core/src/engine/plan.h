@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/** Where the commands of a call go in a cluster. */
+#ifndef RM_ENGINE_PLAN_H
+#define RM_ENGINE_PLAN_H
+
+#include "engine/command_keys.h"
+#include "engine/scatter.h"
+
+/** Before the first attempt of a call that holds no connection: sets its target, or makes it a scatter.  0; NOMEM; CONFIG
+ *  with code CROSSSLOT, naming both keys, for keys that one command or transaction cannot have together; CONFIG for a
+ *  command that means something to one node only. */
+int rm_call_plan(rm_call *call);
+
+#endif
