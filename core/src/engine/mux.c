@@ -216,6 +216,7 @@ void rm_mux_exit(rm_call *call) {
 
 /* Whether it goes by a lane: always, if a loop drives it. */
 static bool is_shared(const rm_mux *mux, const rm_call *call) {
+  if (call->borrow.target.read) return false; /* the lanes go to the primary */
   if (call->hold || call->whole || call->blocks || rm_buffer_len(&call->request.bytes) > REQUEST_MAX) return false;
   return !call->op.may_block || atomic_load_explicit(&mux->calls, memory_order_relaxed) > mux->own;
 }

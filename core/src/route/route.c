@@ -155,6 +155,10 @@ void rm_route_settle(rm_route *route, int64_t now_us) {
 
 bool rm_route_is_cluster(const rm_route *route) { return route->config->topology == RM_CLUSTER; }
 
+bool rm_route_minds_requests(const rm_route *route) {
+  return rm_route_is_cluster(route) || (route->only == NULL && route->read_from != RM_READ_PRIMARY);
+}
+
 size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
   pthread_mutex_lock(&route->lock);
   size_t count = route->known || route->only != NULL ? route->class->serving(route, replicas, out, max) : 0;

@@ -85,6 +85,8 @@ rm_node *rm_route_first(const rm_route *route);
 static inline rm_node *rm_node_next(const rm_node *node) { return atomic_load_explicit(&node->next, memory_order_acquire); }
 /** Whether one address is all there is, so that no request needs a slot. */
 bool rm_route_is_cluster(const rm_route *route);
+/** Whether it makes a difference to where a request goes what it asks for. */
+bool rm_route_minds_requests(const rm_route *route);
 /** The nodes that serve now, with or without the replicas, at most `max`; returns how many there are.  0 until anything is
  *  known. */
 size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max);
