@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/** Every test against a real server six times: {RESP2, RESP3} x {TCP, unix socket, TLS}.
+/** Every test against a real server eight times: {RESP2, RESP3} x {TCP, unix socket, TLS, found through a sentinel}.
  *
  *      static void test_of_something(void **state) {
  *        matrix_cell *cell = *state;                       // cell->client: default options, database emptied
@@ -18,13 +18,13 @@
 #include <redmoon/redmoon.h>
 #include <stddef.h>
 
-enum { MATRIX_TCP, MATRIX_UNIX, MATRIX_TLS, MATRIX_TRANSPORTS };
+enum { MATRIX_TCP, MATRIX_UNIX, MATRIX_TLS, MATRIX_SENTINEL, MATRIX_TRANSPORTS };
 enum { MATRIX_CELLS = 2 * MATRIX_TRANSPORTS };
 
 typedef struct matrix_test matrix_test;
 
 typedef struct matrix_cell {
-  redis_server *server;   /* one for all cells */
+  redis_server *server;   /* one for all cells but those of the sentinel, which talks to the server, too */
   redmoon_client *client; /* of this test */
   int transport, protocol;
   const matrix_test *test;
