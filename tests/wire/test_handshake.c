@@ -147,13 +147,33 @@ static void hello_says_whether_it_is_a_primary(void **state) {
   dial_primary(HELLO_REPLY OK OK, 3, 3, "HELLO 3\n" SETINFO, NULL); /* it does not say */
 }
 
-static void without_hello_role_says_it_in_the_same_flight(void **state) {
+static void in_resp2_it_is_said_at_the_end_of_the_same_flight(void **state) {
   (void)state;
-  static const char sent[] = SETINFO "CLIENT ID\nROLE\n";
-  dial_primary(OK OK ":1\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", 4, 2, sent, NULL);
-  dial_primary(OK OK ":1\r\n*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:0\r\n", 4, 2, sent, "it says that it is a slave");
-  dial_primary(OK OK ":1\r\n*2\r\n$8\r\nsentinel\r\n*0\r\n", 4, 2, sent, "it says that it is a sentinel");
+  static const char sent[] = SETINFO "CLIENT ID\nHELLO 2\n";
+  dial_primary(OK OK ":1\r\n*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$4\r\nrole\r\n$6\r\nmaster\r\n", 4, 2, sent, NULL);
+  dial_primary(OK OK ":1\r\n*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$4\r\nrole\r\n$5\r\nslave\r\n", 4, 2, sent, "it says that it is a slave");
   dial_primary(OK OK ":1\r\n-NOPERM no\r\n", 4, 2, sent, NULL); /* it may not be asked */
+}
+
+static void dial_old_primary(const char *role, const char *refusal) {
+  char second[200];
+  snprintf(second, sizeof second, ":17\r\n%s", role);
+  rounds r = {{3, 2}, {"-ERR unknown command 'HELLO'\r\n-ERR x\r\n-ERR x\r\n", second}};
+  scene s;
+  scene_init(&s, refusal == NULL ? play : play_and_close, &r);
+  s.d.dialer.role = RM_ROLE_PRIMARY;
+  assert_int_equal(scene_dial(&s), refusal == NULL ? 0 : REDMOON_EUNAVAILABLE);
+  assert_string_equal(transcript(&s), "HELLO 3\n" SETINFO "CLIENT ID\nROLE\n");
+  if (refusal != NULL) assert_non_null(strstr(s.err.message, refusal));
+  scene_fini(&s);
+}
+
+static void without_hello_role_says_it(void **state) {
+  (void)state;
+  dial_old_primary("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", NULL);
+  dial_old_primary("*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:0\r\n", "it says that it is a slave");
+  dial_old_primary("*2\r\n$8\r\nsentinel\r\n*0\r\n", "it says that it is a sentinel");
+  dial_old_primary("-NOPERM no\r\n", NULL);
 }
 
 /* RESP2. */
@@ -521,7 +541,8 @@ int main(void) {
       cmocka_unit_test(a_password_alone_belongs_to_the_default_user),
       cmocka_unit_test(an_answer_in_single_bytes_does_as_well),
       cmocka_unit_test(hello_says_whether_it_is_a_primary),
-      cmocka_unit_test(without_hello_role_says_it_in_the_same_flight),
+      cmocka_unit_test(in_resp2_it_is_said_at_the_end_of_the_same_flight),
+      cmocka_unit_test(without_hello_role_says_it),
       cmocka_unit_test(a_server_without_hello_or_resp3_is_spoken_to_in_resp2),
       cmocka_unit_test(with_protocol_2_there_is_no_hello),
       cmocka_unit_test(a_server_without_client_id_leaves_it_unknown),

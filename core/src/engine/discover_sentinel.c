@@ -126,7 +126,6 @@ static int take_answers(sentinel_discovery *self, int64_t now_us, rm_wants *want
 /* Checking whom it named. */
 
 static int begin_check(sentinel_discovery *self, int64_t now_us, redmoon_error *err) {
-  static const char *const question[] = {"PING"};
   if (self->bad.port == self->primary.port && strcmp(self->bad.host, self->primary.host) == 0) { /* the others say the same */
     *err = self->bad_why;
     return err->status;
@@ -137,10 +136,10 @@ static int begin_check(sentinel_discovery *self, int64_t now_us, redmoon_error *
   const rm_address address = {.host = self->primary.host, .port = self->primary.port};
   int64_t patient = rm_deadline_us(now_us, core->config->connect_timeout_ms);
   int64_t by_us = self->pass == 0 ? rm_min64(patient, now_us + QUICK_US) : patient;
-  return rm_inquiry_start(&self->check, &dialer, &address, 1, question, now_us, by_us, err);
+  return rm_inquiry_start(&self->check, &dialer, &address, 0, NULL, now_us, by_us, err);
 }
 
-/* Whatever it answers: the handshake has told what it is. */
+/* The handshake tells what it is. */
 static int step_check(sentinel_discovery *self, int64_t now_us, rm_wants *wants, redmoon_error *err) {
   redmoon_reply *reply = NULL;
   int rc = rm_inquiry_step(&self->check, now_us, wants, &reply, err);

@@ -21,7 +21,8 @@ typedef struct rm_inquiry {
   int64_t asked_us; /* when the question was sent */
 } rm_inquiry;
 
-/** `argv` is copied.  The whole of it is bounded by `by_us`.  0 or negative; after either rm_inquiry_fini is allowed. */
+/** `argv` is copied; argc 0: nothing is asked, and what counts is that it could be dialled (then *reply is NULL).
+ *    The whole of it is bounded by `by_us`.  0 or negative; after either rm_inquiry_fini is allowed. */
 int rm_inquiry_start(rm_inquiry *inquiry, const rm_dialer *dialer, const rm_address *address, int argc,
                      const char *const *argv, int64_t now_us, int64_t by_us, redmoon_error *err);
 /** Another question behind those that were asked, whose answers come in this order; what was read may be dropped by

@@ -8,7 +8,8 @@
  *                    ^
  *     protocol 2:  the same, with SETINFO, SETINFO after SETNAME
  *
- * Where the server has to be a primary: HELLO says what it is, and without HELLO a ROLE at the end of the flight does.
+ * Where the server has to be a primary: HELLO says what it is, in RESP2 a HELLO 2 at the end of the flight, and where there
+ * is no HELLO a ROLE.
  *
  * Each flight is one write.  It may hold a password, so it lives in secret memory and is wiped once it is sent. */
 #include "wire/handshake.h"
@@ -112,7 +113,8 @@ static void put_flight(rm_handshake *h, writer *w, bool hello) {
   put_command(w, (const char *[]){"CLIENT", "ID"}, 2);
   expect(h, w, FOR_CLIENT_ID);
   if (h->role == RM_ROLE_ANY) return;
-  put_command(w, (const char *[]){"ROLE"}, 1);
+  if (h->refused_hello) put_command(w, (const char *[]){"ROLE"}, 1);
+  else put_command(w, (const char *[]){"HELLO", "2"}, 2); /* for which nobody needs a right of its own */
   expect(h, w, FOR_ROLE);
 }
 
@@ -237,10 +239,11 @@ static bool is_bearable(const rm_handshake *h, int purpose, const redmoon_reply 
   return purpose == FOR_SETINFO || purpose == FOR_CLIENT_ID || purpose == FOR_ROLE; /* who may not ask finds out by READONLY */
 }
 
-/* What the server says it is: of HELLO's map, or the first word of ROLE.  NULL: it does not. */
-static const redmoon_reply *role_told(int purpose, const redmoon_reply *reply) {
-  if (purpose == FOR_ROLE) return reply->type == REDMOON_ARRAY && reply->len > 0 ? &reply->as.items[0] : NULL;
-  if (purpose != FOR_HELLO || reply->type != REDMOON_MAP) return NULL;
+/* What the server says it is: of HELLO's map, which is a flat array in RESP2, or the first word of ROLE.  NULL: it does not. */
+static const redmoon_reply *role_told(const rm_handshake *h, int purpose, const redmoon_reply *reply) {
+  bool list = reply->type == REDMOON_ARRAY || reply->type == REDMOON_MAP;
+  if ((purpose != FOR_ROLE && purpose != FOR_HELLO) || !list || reply->len == 0) return NULL;
+  if (purpose == FOR_ROLE && h->refused_hello) return &reply->as.items[0];
   for (size_t i = 0; i + 1 < reply->len; i += 2) {
     const redmoon_reply *key = &reply->as.items[i];
     bool text = key->type == REDMOON_STRING || key->type == REDMOON_STATUS;
@@ -250,7 +253,7 @@ static const redmoon_reply *role_told(int purpose, const redmoon_reply *reply) {
 }
 
 static int check_role(const rm_handshake *h, int purpose, const redmoon_reply *reply, redmoon_error *err) {
-  const redmoon_reply *role = h->role == RM_ROLE_ANY ? NULL : role_told(purpose, reply);
+  const redmoon_reply *role = h->role == RM_ROLE_ANY ? NULL : role_told(h, purpose, reply);
   if (role == NULL || (role->type != REDMOON_STRING && role->type != REDMOON_STATUS)) return 0;
   if (strcmp(role->as.text, "master") == 0 || strcmp(role->as.text, "primary") == 0) return 0;
   rm_fail(err, REDMOON_EUNAVAILABLE, "%s is no primary (it says that it is a %.*s)", h->conn->address,
@@ -265,7 +268,7 @@ static bool is_as_expected(rm_handshake *h, int purpose, const redmoon_reply *re
     if (reply->type == REDMOON_INTEGER) h->conn->client_id = reply->as.integer;
     return reply->type == REDMOON_INTEGER;
   }
-  if (purpose == FOR_ROLE) return reply->type == REDMOON_ARRAY;
+  if (purpose == FOR_ROLE) return reply->type == REDMOON_ARRAY || reply->type == REDMOON_MAP;
   return reply->type == REDMOON_STATUS && reply->len == 2 && memcmp(reply->as.text, "OK", 2) == 0;
 }
 
