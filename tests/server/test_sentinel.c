@@ -224,6 +224,57 @@ static void sentinels_that_are_named_by_others_are_asked_too(void **state) {
   fake_server_stop(first);
 }
 
+/* How often a node was asked for a GET. */
+static int64_t gets_of(int node) {
+  char *text = redis_server_ask(sentinel_fixture_node(lab, node), NULL, "INFO commandstats");
+  const char *at = strstr(text, "cmdstat_get:calls=");
+  int64_t count = at != NULL ? strtoll(at + 18, NULL, 10) : 0;
+  free(text);
+  return count;
+}
+
+static void reads_go_to_replicas_where_read_from_says_so(void **state) {
+  (void)state;
+  static const char *const sources[] = {"primary", "replica", "any", "nearest"};
+  int primary = sentinel_fixture_primary(lab);
+  for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++) {
+    redmoon_options options = REDMOON_OPTIONS_INIT;
+    options.read_from = sources[i];
+    redmoon_client *client = opened(sentinel_fixture_url(lab), &options);
+    int64_t before[SENTINEL_NODES], from_primary, from_all = 0;
+    for (int n = 0; n < SENTINEL_NODES; n++) before[n] = gets_of(n);
+    for (int n = 0; n < 100; n++) {
+      redmoon_reply_free(ask(client, "SET", "k", "v", NULL)); /* a write never goes there */
+      redmoon_reply_free(ask(client, "GET", "k", NULL));
+    }
+    from_primary = gets_of(primary) - before[primary];
+    for (int n = 0; n < SENTINEL_NODES; n++) from_all += gets_of(n) - before[n];
+    assert_int_equal(from_all, 100);
+    if (i == 0) assert_int_equal(from_primary, 100);
+    if (i == 1) assert_int_equal(from_primary, 0);
+    if (i == 2) assert_true(from_primary > 0 && from_primary < 100);
+    redmoon_client_close(client);
+  }
+}
+
+static void what_also_writes_is_not_read_from_replicas(void **state) {
+  (void)state;
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.read_from = "replica";
+  redmoon_client *client = opened(sentinel_fixture_url(lab), &options);
+  int primary = sentinel_fixture_primary(lab);
+  int64_t before = gets_of(primary);
+  redmoon_pipeline *pipeline;
+  assert_int_equal(redmoon_pipeline_new(client, &pipeline, &err), 0);
+  assert_int_equal(redmoon_pipeline_command(pipeline, 3, (const char *[]){"SET", "k", "w"}, NULL, &err), 0);
+  assert_int_equal(redmoon_pipeline_command(pipeline, 2, (const char *[]){"GET", "k"}, NULL, &err), 1);
+  assert_int_equal(redmoon_pipeline_run(pipeline, &err), 0);
+  assert_string_equal(redmoon_reply_string(redmoon_pipeline_result(pipeline, 1).reply, NULL), "w");
+  assert_int_equal(gets_of(primary) - before, 1);
+  redmoon_pipeline_free(pipeline);
+  redmoon_client_close(client);
+}
+
 static void subscriptions_hear_what_is_published_on_the_primary(void **state) {
   (void)state;
   redmoon_client *client = opened(sentinel_fixture_url(lab), NULL);
@@ -318,6 +369,8 @@ int main(void) {
       cmocka_unit_test(a_sentinel_that_wants_a_password_is_passed_over),
       cmocka_unit_test(a_name_that_no_sentinel_knows_is_told_at_once),
       cmocka_unit_test(sentinels_that_are_named_by_others_are_asked_too),
+      cmocka_unit_test(reads_go_to_replicas_where_read_from_says_so),
+      cmocka_unit_test(what_also_writes_is_not_read_from_replicas),
       cmocka_unit_test(subscriptions_hear_what_is_published_on_the_primary),
       cmocka_unit_test(sentinels_have_credentials_of_their_own),
       cmocka_unit_test(sentinels_may_speak_tls_where_servers_do_not_and_the_other_way_round),
