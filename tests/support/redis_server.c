@@ -23,7 +23,7 @@ enum { START_LIMIT_MS = 20000, MAX_ARGS = 96, PORT_ATTEMPTS = 5 };
 
 struct redis_server {
   char dir[80], path[100], url[120], log[100];
-  int port, tls_port;
+  int port, tls_port, bus_port;
   pid_t pid;
   char *args[MAX_ARGS];
   size_t arg_count;
@@ -101,6 +101,11 @@ static void build_args(redis_server *s, const redis_server_options *o) {
     add_pair(s, "--tls-key-file", o->tls_key);
     if (o->tls_ca != NULL) add_pair(s, "--tls-ca-cert-file", o->tls_ca);
     add_pair(s, "--tls-auth-clients", o->tls_clients ? "yes" : "no");
+  }
+  if (o->cluster) {
+    add_pair(s, "--cluster-enabled", "yes");
+    s->bus_port = free_port();
+    add_number(s, "--cluster-port", s->bus_port);
   }
   for (size_t i = 0; o->args != NULL && o->args[i] != NULL; i++) add(s, o->args[i]);
 }
@@ -232,7 +237,7 @@ redis_server *redis_server_start(const redis_server_options *options) {
   snprintf(s->url, sizeof s->url, "unix://%s", s->path);
   snprintf(s->log, sizeof s->log, "%s/log", s->dir);
   /* Between finding a free port and taking it somebody else may have taken it. */
-  int attempts = options->tcp || options->tls_cert != NULL ? PORT_ATTEMPTS : 1;
+  int attempts = options->tcp || options->cluster || options->tls_cert != NULL ? PORT_ATTEMPTS : 1;
   for (int i = 0; i < attempts && s->pid == 0; i++) {
     free_args(s);
     build_args(s, options);
@@ -288,4 +293,5 @@ const char *redis_server_url(const redis_server *s) { return s->url; }
 const char *redis_server_dir(const redis_server *s) { return s->dir; }
 int redis_server_port(const redis_server *s) { return s->port; }
 int redis_server_tls_port(const redis_server *s) { return s->tls_port; }
+int redis_server_bus_port(const redis_server *s) { return s->bus_port; }
 pid_t redis_server_pid(const redis_server *s) { return s->pid; }

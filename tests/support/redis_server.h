@@ -21,6 +21,7 @@ typedef struct redis_server_options {
   const char *tls_cert, *tls_key, *tls_ca;     /* PEM: also a free TLS port */
   bool tls_clients;                            /* clients must show a certificate */
   const char *sentinel;                        /* it is a sentinel, with this configuration file, which it writes to */
+  bool cluster;                                /* a node without slots; its bus has a free port of its own */
   const char *const *args;                     /* more arguments, NULL-ended: {"--requirepass", "x", NULL} */
 } redis_server_options;
 
@@ -43,6 +44,7 @@ const char *redis_server_url(const redis_server *server);  /* "unix:///..." */
 const char *redis_server_dir(const redis_server *server);  /* its working folder */
 int redis_server_port(const redis_server *server);         /* 0: none */
 int redis_server_tls_port(const redis_server *server);     /* 0: none */
+int redis_server_bus_port(const redis_server *server);     /* of a cluster's node; 0: none */
 pid_t redis_server_pid(const redis_server *server);
 
 /** Sends one command over a socket of its own (as inline command, so no blanks inside arguments) and returns the

@@ -8,6 +8,7 @@
 #include "engine/call_internal.h"
 #include "engine/mux.h"
 #include "engine/plan.h"
+#include "engine/redirect.h"
 
 #include <stdio.h>
 
@@ -67,7 +68,7 @@ void rm_call_reset(rm_call *call) {
   call->attempt = call->hops = call->refusals = 0;
   call->borrow.target = (rm_target){0};
   call->borrow.pinned = call->ask = NULL;
-  call->asking = false;
+  call->asking = call->asking && rm_call_is_holding(call); /* a connection that is kept goes on as it began */
   call->saw_error = call->redialled = call->was_unknown = call->hold = call->whole = call->blocks = false;
 }
 
@@ -364,10 +365,20 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
   }
 }
 
+/* On a connection that is kept there is no going elsewhere: whoever keeps it begins anew. */
+static void moved_away(rm_call *call, const redmoon_reply *answer, redmoon_error *err) {
+  redmoon_error ignored;
+  if (call->borrow.node == NULL || !rm_route_is_cluster(call->op.client->core->route)) return;
+  (void)rm_redirect_follow(call, answer, call->borrow.node, &ignored);
+  err->outcome = REDMOON_NOT_SENT;
+  err->retryable = 1;
+}
+
 int rm_call_take_reply(rm_call *call, size_t index, redmoon_reply **reply, redmoon_error *err) {
   const redmoon_reply *answer = call->results[index].reply;
   if (answer->type == REDMOON_ERROR) {
     int rc = rm_fail_server(err, answer->as.text, answer->len);
+    if (err != NULL && rm_redirect_kind(answer) != RM_NOT_REDIRECTED) moved_away(call, answer, err);
     if (err != NULL) {
       err->attempts = call->attempt;
       snprintf(err->address, sizeof err->address, "%s", call->borrow.node != NULL ? call->borrow.node->name : "");

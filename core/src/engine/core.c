@@ -143,6 +143,10 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   rm_route_hooks hooks = {{rm_conn_is_reusable, rm_core_close_conn, upkeep_due, core}, discover};
   if ((rc = rm_route_new(core->config, &core->dialer, &hooks, &core->route, err)) != 0) goto fail;
   if ((rc = rm_discovery_new(core, &core->discovery, err)) != 0) goto fail;
+  if (core->config->multiplex != 0 && core->config->topology == RM_CLUSTER) {
+    rc = rm_fail(err, REDMOON_ECONFIG, "option 'multiplex' is for one server; in a cluster every call has a connection of its own");
+    goto fail;
+  }
   if (core->config->multiplex != 0 && (core->mux = rm_mux_new(core, core->config->pool_size)) == NULL) {
     rc = rm_fail_nomem(err);
     goto fail;

@@ -38,7 +38,7 @@ static size_t key_at(const rm_key_span *span, size_t i) {
 
 static size_t key_count(const rm_key_span *span) { return span->count + (span->extra != 0); }
 
-static int cross_slot(redmoon_error *err, const char *what, const redmoon_bytes *a, const redmoon_bytes *b) {
+int rm_fail_cross_slot(redmoon_error *err, const char *what, const redmoon_bytes *a, const redmoon_bytes *b) {
   char one[80], other[80];
   rm_escape(one, sizeof one, a->ptr, a->len);
   rm_escape(other, sizeof other, b->ptr, b->len);
@@ -46,7 +46,7 @@ static int cross_slot(redmoon_error *err, const char *what, const redmoon_bytes 
           "%s: the keys '%s' and '%s' are in different slots of the cluster, so no node can serve both at once; keys that belong "
           "together have the same {tag} in their names",
           what, one, other);
-  snprintf(err->code, sizeof err->code, "CROSSSLOT");
+  if (err != NULL) snprintf(err->code, sizeof err->code, "CROSSSLOT");
   return REDMOON_ECONFIG;
 }
 
@@ -54,6 +54,15 @@ static int by_slot(const void *a, const void *b) {
   const place *x = a, *y = b;
   if (x->slot != y->slot) return x->slot < y->slot ? -1 : 1;
   return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* A key without its value: in the words of a server that is alone, where one of a cluster would speak of slots. */
+static int fail_ragged(redmoon_error *err, const rm_command *command) {
+  char text[96];
+  int len = snprintf(text, sizeof text, "ERR wrong number of arguments for '%s' command", command->name);
+  rm_fail_server(err, text, (size_t)len);
+  err->outcome = REDMOON_NOT_SENT;
+  return REDMOON_ESERVER;
 }
 
 /* A part for each slot of the keys. */
@@ -124,8 +133,10 @@ static int plan_one(rm_call *call, size_t mark) {
                    command->name);
   if (spread.to == RM_SPREAD_PRIMARIES || spread.to == RM_SPREAD_NODES)
     return to_all(call, mark, spread.to == RM_SPREAD_NODES, part);
+  bool ragged = span.step > 1 && (argc - span.first) % span.step != 0;
+  if (mixed != 0 && spread.to == RM_SPREAD_KEYS && ragged) return fail_ragged(&call->op.error, command);
   if (mixed != 0 && spread.to == RM_SPREAD_KEYS) return split(call, mark, args, &span, part);
-  if (mixed != 0) return cross_slot(&call->op.error, command->name, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
+  if (mixed != 0) return rm_fail_cross_slot(&call->op.error, command->name, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
   if (call->request.count == 1) {
     call->borrow.target = part.target;
     return 0;
@@ -145,9 +156,9 @@ static int plan_together(rm_call *call) {
     const rm_key_span span = rm_command_keys(rm_command_at(call->request.marks[mark].tag), args, argc);
     uint16_t own = slot_of(args, &span, &mixed);
     const char *what = call->whole ? "transaction" : rm_command_at(call->request.marks[mark].tag)->name;
-    if (mixed != 0) return cross_slot(&call->op.error, what, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
+    if (mixed != 0) return rm_fail_cross_slot(&call->op.error, what, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
     if (own == NO_SLOT) continue;
-    if (slot != NO_SLOT && own != slot) return cross_slot(&call->op.error, what, &first, &args[key_at(&span, 0)]);
+    if (slot != NO_SLOT && own != slot) return rm_fail_cross_slot(&call->op.error, what, &first, &args[key_at(&span, 0)]);
     if (slot == NO_SLOT) first = args[key_at(&span, 0)]; /* points into the request */
     slot = own;
   }
@@ -173,4 +184,17 @@ int rm_call_plan(rm_call *call) {
     if (rc != 0) return rc;
   }
   return 0;
+}
+
+bool rm_call_first_key(const rm_call *call, redmoon_bytes *key) {
+  enum { FEW = 64 }; /* a first key stands behind fewer arguments than that, but for those of XREAD and MIGRATE */
+  redmoon_bytes args[FEW];
+  for (size_t mark = 0; mark < call->request.count; mark++) {
+    size_t argc = rm_call_args(call, mark, args, FEW);
+    const rm_key_span span = rm_command_keys(rm_command_at(call->request.marks[mark].tag), args, argc < FEW ? argc : FEW);
+    if (key_count(&span) == 0 || key_at(&span, 0) >= FEW) continue;
+    *key = args[key_at(&span, 0)];
+    return true;
+  }
+  return false;
 }

@@ -10,5 +10,9 @@
  *  with code CROSSSLOT, naming both keys, for keys that one command or transaction cannot have together; CONFIG for a
  *  command that means something to one node only. */
 int rm_call_plan(rm_call *call);
+/** CONFIG with code CROSSSLOT: `what` cannot have both keys. */
+int rm_fail_cross_slot(redmoon_error *err, const char *what, const redmoon_bytes *one, const redmoon_bytes *other);
+/** The first key of any of its commands; it points into the request. */
+bool rm_call_first_key(const rm_call *call, redmoon_bytes *key);
 
 #endif

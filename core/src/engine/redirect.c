@@ -36,10 +36,10 @@ static void emit(rm_call *call, const rm_node *to) {
   rm_hooks_emit(&core->hooks, &event);
 }
 
-rm_node *rm_redirect_follow(rm_call *call, const redmoon_reply *reply, const rm_node *from, redmoon_error *err) {
-  rm_route *route = call->op.client->core->route;
+rm_node *rm_redirect_note(rm_core *core, const redmoon_reply *reply, const rm_node *from, redmoon_error *err) {
   rm_announced server;
   uint16_t slot;
+  rm_route_suspect(core->route);
   if (!parse(reply, &from->address, &slot, &server)) {
     char shown[160];
     rm_escape(shown, sizeof shown, reply->as.text, reply->len);
@@ -47,9 +47,12 @@ rm_node *rm_redirect_follow(rm_call *call, const redmoon_reply *reply, const rm_
     err->outcome = REDMOON_NOT_SENT;
     return NULL;
   }
-  bool moved = rm_redirect_kind(reply) == RM_MOVED;
-  rm_node *node = moved ? rm_cluster_moved(route, slot, &server, err) : rm_cluster_node(route, &server, err);
-  if (moved) rm_route_suspect(route);
+  if (rm_redirect_kind(reply) == RM_MOVED) return rm_cluster_moved(core->route, slot, &server, err);
+  return rm_cluster_node(core->route, &server, err);
+}
+
+rm_node *rm_redirect_follow(rm_call *call, const redmoon_reply *reply, const rm_node *from, redmoon_error *err) {
+  rm_node *node = rm_redirect_note(call->op.client->core, reply, from, err);
   if (node != NULL) emit(call, node);
   return node;
 }

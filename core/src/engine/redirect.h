@@ -16,6 +16,8 @@ enum {
 
 /** RM_MOVED, RM_ASK, or RM_NOT_REDIRECTED. */
 int rm_redirect_kind(const redmoon_reply *reply);
+/** Notes what was moved, and wants the cluster looked at again.  As rm_redirect_follow. */
+rm_node *rm_redirect_note(rm_core *core, const redmoon_reply *reply, const rm_node *from, redmoon_error *err);
 /** Follows it: notes what was moved, wants the cluster looked at again, emits the event.  The node to ask, or NULL with
  *  `err` when the address cannot be used. */
 rm_node *rm_redirect_follow(rm_call *call, const redmoon_reply *reply, const rm_node *from, redmoon_error *err);

@@ -318,7 +318,8 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
   if (!readonly && !passes) return RM_DONE;
   rm_fail_server(&call->op.error, reply->as.text, reply->len);
   /* A cluster that is being changed says so until it is done, which only the deadline limits. */
-  bool changing = rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN");
+  bool changing = rm_route_is_cluster(call->op.client->core->route) &&
+                  (rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN"));
   int64_t delay_us = readonly ? 0 : changing ? rm_call_refusal_us(call, call->refusals++) : rm_call_backoff_us(call);
   if (readonly || changing) rm_route_suspect(call->op.client->core->route);
   if (!schedule(call, !changing, delay_us, now_us)) return RM_DONE;

@@ -2,7 +2,8 @@
 /* SCAN and its kin: one page for each round trip, the cursor kept as the text the server gave. */
 #include "base/alloc.h"
 #include "base/error.h"
-#include "engine/call.h"
+#include "engine/core.h"
+#include "engine/sweep.h"
 
 #include <redmoon/scan.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@ struct redmoon_scan {
   size_t key_len;
   int64_t count;
   char cursor[24]; /* an unsigned 64-bit number as text */
-  bool began;
+  bool began, done;
+  rm_sweep sweep;  /* of the keys of a cluster */
 };
 
 static const char *const names[] = {"SCAN", "HSCAN", "SSCAN", "ZSCAN"};
@@ -60,6 +62,7 @@ int redmoon_scan_new(redmoon_client *client, redmoon_scan_kind kind, const void 
 void redmoon_scan_free(redmoon_scan *scan) {
   if (scan == NULL) return;
   redmoon_client_close(scan->client);
+  rm_sweep_fini(&scan->sweep);
   rm_free(scan->key);
   rm_free(scan->match);
   rm_free(scan->type);
@@ -88,6 +91,7 @@ static int finish(redmoon_op *op, redmoon_error *err) {
   if (rm_reply_detach(items, &self->call.arena, self->page) != 0) return rm_fail_nomem_answered(err);
   memcpy(scan->cursor, next, sizeof next);
   scan->began = true;
+  scan->done = strcmp(scan->cursor, "0") == 0 && !rm_sweep_next(&scan->sweep);
   return 0;
 }
 
@@ -96,7 +100,18 @@ static void destroy(redmoon_op *op) {
   rm_free(op);
 }
 
-static const rm_op_class scan_class = {rm_call_step, finish, destroy, rm_call_outcome};
+/* A scan of all keys goes over all primaries; any other has a key, which says where to. */
+static int step(redmoon_op *op, int64_t now_us) {
+  scan_op *self = (scan_op *)op;
+  bool sweeps = self->scan->kind == REDMOON_SCAN_KEYS && rm_route_is_cluster(op->client->core->route);
+  if (sweeps && self->call.borrow.pinned == NULL) {
+    int rc = rm_sweep_aim(&self->scan->sweep, &self->call, now_us);
+    if (rc != RM_DONE) return rc;
+  }
+  return rm_call_step(op, now_us);
+}
+
+static const rm_op_class scan_class = {step, finish, destroy, rm_call_outcome};
 
 static int format(rm_call *call, const redmoon_scan *scan, redmoon_error *err) {
   int argc = 2 + (scan->key != NULL) + 2 * ((scan->match != NULL) + (scan->count != REDMOON_UNSET) + (scan->type != NULL));
@@ -130,8 +145,7 @@ int redmoon_scan_next_start(redmoon_scan *scan, redmoon_reply **page, redmoon_op
   self->call.op.class = &scan_class;
   self->scan = scan;
   self->page = page;
-  bool done = scan->began && strcmp(scan->cursor, "0") == 0;
-  int rc = done ? 0 : format(&self->call, scan, err);
+  int rc = scan->done ? 0 : format(&self->call, scan, err);
   if (rc != 0) {
     destroy(&self->call.op);
     return rc;

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/plan.h"
 
 #include <string.h>
 
@@ -126,9 +127,25 @@ static int apply(redmoon_subscription *sub, rm_change *change) {
   return 0;
 }
 
+/* A link goes to one node, so in a cluster all shard channels of a subscription have one slot.  0 or CONFIG. */
+static int check_slots(const redmoon_subscription *sub, const rm_change *change, redmoon_error *err) {
+  const rm_names *there = &sub->wanted[RM_SHARDS], *names = &change->names[RM_SHARDS];
+  if (!change->add || names->count == 0 || !rm_route_is_cluster(sub->client->core->route)) return 0;
+  redmoon_bytes first = there->count > 0 ? there->items[0] : names->items[0];
+  uint16_t slot = rm_slot_of(first.ptr, first.len);
+  for (size_t i = 0; i < names->count; i++)
+    if (rm_slot_of(names->items[i].ptr, names->items[i].len) != slot)
+      return rm_fail_cross_slot(err, "a subscription to shard channels", &first, &names->items[i]);
+  return 0;
+}
+
 static int begin(redmoon_subscription *sub, rm_change *change) {
   bool live = sub->state == RM_LINK_LIVE;
   change->left = 0;
+  if (check_slots(sub, change, &change->error) != 0) {
+    finish(sub, change);
+    return 0;
+  }
   if (apply(sub, change) != 0) {
     rm_fail_nomem(&change->error);
     finish(sub, change);

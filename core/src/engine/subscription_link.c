@@ -104,11 +104,14 @@ static void emit_connect(redmoon_subscription *sub, int64_t now_us, const redmoo
   rm_hooks_emit(&core->hooks, &event);
 }
 
-/* Shard channels are served where their slot is, and all of them have the same; of anything else any node hears. */
+/* Shard channels are served where their slot is, and all of them have the same, those that are to be added too; of anything
+ * else any node hears. */
 static rm_target target_of(redmoon_subscription *sub) {
   rm_target target = {0};
   rm_sub_lock(sub);
   const rm_names *shards = &sub->wanted[RM_SHARDS];
+  if (shards->count == 0 && !rm_list_is_empty(&sub->changes))
+    shards = &RM_CONTAINER_OF(sub->changes.next, rm_change, link)->names[RM_SHARDS];
   target.keyed = shards->count > 0;
   if (target.keyed) target.slot = rm_slot_of(shards->items[0].ptr, shards->items[0].len);
   rm_sub_unlock(sub);

@@ -9,6 +9,7 @@
 #include "engine/subscription_internal.h"
 
 #include "base/error.h"
+#include "engine/redirect.h"
 #include "engine/script.h"
 
 #include <string.h>
@@ -101,7 +102,11 @@ void rm_sub_restored(redmoon_subscription *sub, int64_t now_us) {
 /* One name of the command that is first in the queue was confirmed. */
 static int confirm(redmoon_subscription *sub, int verb, int64_t now_us, redmoon_error *err) {
   rm_expected *first = first_expected(sub);
-  if (first == NULL || first->verb != verb) return fail_step(sub, err);
+  bool asked = first != NULL && first->verb == verb;
+  if (!asked && verb == 2 * RM_SHARDS + 1) /* the server's own doing: the slot has moved */
+    return rm_fail_phase(err, REDMOON_EUNAVAILABLE, REDMOON_PHASE_RECEIVE, "%s does not serve the slot of the shard channels any more",
+                         sub->conn->address);
+  if (!asked) return fail_step(sub, err);
   sub->confirmed = true;
   if (--first->left > 0) return 0;
   rm_expected done = *first;
@@ -119,10 +124,20 @@ static bool is_unknown_command(const redmoon_reply *reply) {
   return reply->len >= sizeof words - 1 && memcmp(reply->as.text, words, sizeof words - 1) == 0;
 }
 
+/* Shard channels are served by another node now: the link has to go there. */
+static int moved(redmoon_subscription *sub, const redmoon_reply *reply, redmoon_error *err) {
+  redmoon_error ignored;
+  (void)rm_redirect_note(sub->client->core, reply, sub->node, &ignored);
+  rm_fail_phase(err, REDMOON_EUNAVAILABLE, REDMOON_PHASE_RECEIVE, "%s does not serve the slot of the shard channels any more",
+                sub->conn->address);
+  return REDMOON_EUNAVAILABLE;
+}
+
 /* An error answers the whole command that is first in the queue. */
 static int refuse(redmoon_subscription *sub, const redmoon_reply *reply, redmoon_error *err) {
   rm_expected *first = first_expected(sub);
   redmoon_error why;
+  if (rm_redirect_kind(reply) != RM_NOT_REDIRECTED || rm_reply_is_error(reply, "CLUSTERDOWN")) return moved(sub, reply, err);
   if (first != NULL && first->verb / 2 == RM_SHARDS && is_unknown_command(reply)) {
     rm_fail(&why, REDMOON_EUNAVAILABLE, "the server has no shard channels: SSUBSCRIBE needs Redis 7.0");
     why.outcome = REDMOON_ANSWERED;

@@ -17,6 +17,8 @@
 #include "base/random.h"
 #include "engine/script.h"
 #include "engine/call_internal.h"
+#include "engine/plan.h"
+#include "engine/redirect.h"
 #include "engine/transaction_internal.h"
 
 #include <limits.h>
@@ -41,12 +43,18 @@ void rm_tx_release_slot(redmoon_transaction *tx) {
   tx->slot = -1;
 }
 
-static void marker_key(const redmoon_transaction *tx, char *out, size_t cap) {
+/* In a cluster the marker lies where the transaction's keys do. */
+static void name_marker(redmoon_transaction *tx) {
   const redmoon_client *client = tx->call.op.client;
-  if (tx->slot < 64)
-    snprintf(out, cap, "%s:{%s}:commit:%d", rm_client_key_prefix(client), client->core->token, tx->slot);
-  else
-    snprintf(out, cap, "%s:{%s}:commit:%s", rm_client_key_prefix(client), client->core->token, tx->marker);
+  char tag[RM_SLOT_TAG_MAX + 1], number[24];
+  const char *prefix = rm_client_key_prefix(client), *own = client->core->token;
+  redmoon_bytes key;
+  bool cluster = rm_route_is_cluster(client->core->route) && rm_call_first_key(&tx->call, &key);
+  if (cluster) rm_slot_tag_for(rm_slot_of(key.ptr, key.len), key.ptr, key.len, tag);
+  if (cluster && strchr(prefix, '{') != NULL) prefix = "redmoon"; /* it has a tag of its own */
+  snprintf(number, sizeof number, "%d", tx->slot);
+  snprintf(tx->marker_key, sizeof tx->marker_key, "%s:{%s}:commit:%s%s%s", prefix, cluster ? tag : own, cluster ? own : "",
+           cluster ? ":" : "", tx->slot < 64 ? number : tx->marker);
 }
 
 static int bare(rm_call *call, const char *name) {
@@ -56,14 +64,13 @@ static int bare(rm_call *call, const char *name) {
 }
 
 static int format_marker(redmoon_transaction *tx) {
-  char key[1200];
   if (tx->slot < 0) tx->slot = take_slot(tx->call.op.client->core);
   rm_random_hex(tx->marker, 8);
-  marker_key(tx, key, sizeof key);
+  name_marker(tx);
   rm_request *request = &tx->call.request;
   rm_request_begin(request, 5);
   rm_request_text(request, "SET");
-  rm_request_text(request, key);
+  rm_request_text(request, tx->marker_key);
   rm_request_text(request, tx->marker);
   rm_request_text(request, "PX");
   rm_request_integer(request, tx->call.op.client->settings.timeout_us / 1000 + MARKER_SLACK_MS);
@@ -110,7 +117,10 @@ static int aborted(redmoon_transaction *tx, const redmoon_reply *reply, redmoon_
   rm_escape(cause, sizeof cause, refusal->as.text, refusal->len);
   snprintf(err->message, sizeof err->message, "EXECABORT nothing was executed because a command was refused: %s", cause);
   bool readonly = rm_reply_is_error(refusal, "READONLY");
-  err->retryable = rm_reply_is_refusal(refusal) && !(readonly && tx->redialled);
+  bool moved = rm_redirect_kind(refusal) != RM_NOT_REDIRECTED;
+  redmoon_error ignored;
+  if (moved) (void)rm_redirect_follow(&tx->call, refusal, tx->call.borrow.node, &ignored);
+  err->retryable = moved || (rm_reply_is_refusal(refusal) && !(readonly && tx->redialled));
   tx->redialled |= readonly;
   return rc;
 }
@@ -195,12 +205,12 @@ nomem:
 /* A lost reply. */
 
 static int format_resolve(redmoon_transaction *tx, redmoon_error *err) {
-  char key[1200], id[24];
-  marker_key(tx, key, sizeof key);
+  char id[24];
   snprintf(id, sizeof id, "%lld", (long long)tx->call.client_id);
   const char *const kill[] = {"CLIENT", "KILL", "ID", id};
-  const char *const get[] = {"GET", key};
+  const char *const get[] = {"GET", tx->marker_key};
   rm_call_reset(&tx->resolve);
+  tx->resolve.borrow.pinned = tx->call.borrow.node; /* ids of clients are those of a server */
   tx->resolve.whole = true;
   tx->resolve.max_retries = INT_MAX; /* up to the deadline: until then it can still be learned */
   int rc = rm_call_argv(&tx->resolve, 4, kill, NULL, RM_CALL_REPEATABLE | RM_CALL_HIDDEN, err);

@@ -24,6 +24,7 @@ struct redmoon_transaction {
   int64_t max_attempts, attempt, deadline_us;
   int slot;            /* of the commit marker's key; -1: none taken */
   char marker[17];     /* what only this commit writes there */
+  char marker_key[1400];
   bool queuing, watching, writes, ended;
   bool redialled;      /* READONLY was answered once; a second time it stands */
 };

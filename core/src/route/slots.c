@@ -2,6 +2,8 @@
 /* The slot of a key. */
 #include "route/slots.h"
 
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The remainders of the sixteen values of a nibble by x^16 + x^12 + x^5 + 1: small enough to stay in the cache. */
@@ -28,4 +30,18 @@ uint16_t rm_slot_of(const void *key, size_t len) {
     crc = (crc << 4 & 0xffff) ^ remainders[(crc >> 12 ^ at[i]) & 15];
   }
   return (uint16_t)(crc % RM_SLOTS);
+}
+
+void rm_slot_tag_for(uint16_t slot, const void *key, size_t len, char out[RM_SLOT_TAG_MAX + 1]) {
+  rm_slot_tag(&key, &len);
+  bool usable = len > 0 && len <= RM_SLOT_TAG_MAX && memchr(key, '}', len) == NULL && memchr(key, '\0', len) == NULL;
+  if (usable) {
+    memcpy(out, key, len);
+    out[len] = '\0';
+    return;
+  }
+  for (unsigned number = 0;; number++) { /* one in 16,384 has the slot */
+    int digits = snprintf(out, RM_SLOT_TAG_MAX + 1, "%x", number);
+    if (rm_slot_of(out, (size_t)digits) == slot) return;
+  }
 }

@@ -24,7 +24,7 @@
 
 enum { MAX_ARGS = 7, USERNAME_SIZE = 256, PASSWORD_SIZE = 4096 };
 
-enum { FOR_HELLO, FOR_AUTH, FOR_SETNAME, FOR_SETINFO, FOR_SELECT, FOR_CLIENT_ID, FOR_ROLE };
+enum { FOR_HELLO, FOR_AUTH, FOR_SETNAME, FOR_SETINFO, FOR_SELECT, FOR_CLIENT_ID, FOR_READONLY, FOR_ROLE };
 
 /* Two passes over the same calls: the first counts the bytes, the second writes them. */
 typedef struct writer {
@@ -96,11 +96,20 @@ static void put_select(rm_handshake *h, writer *w) {
   expect(h, w, FOR_SELECT);
 }
 
+/* A replica of a cluster serves reads only to those who ask for it; a primary does not mind. */
+static void put_readonly(rm_handshake *h, writer *w) {
+  const char *from = h->config->read_from;
+  if (h->config->topology != RM_CLUSTER || from == NULL || strcmp(from, "primary") == 0) return;
+  put_command(w, (const char *[]){"READONLY"}, 1);
+  expect(h, w, FOR_READONLY);
+}
+
 static void put_flight(rm_handshake *h, writer *w, bool hello) {
   if (hello) {
     put_hello(h, w);
     put_setinfo(h, w);
     put_select(h, w);
+    put_readonly(h, w);
     return;
   }
   put_auth(h, w);
@@ -110,6 +119,7 @@ static void put_flight(rm_handshake *h, writer *w, bool hello) {
   }
   if (!h->refused_hello) put_setinfo(h, w); /* a server without HELLO has none of it either */
   put_select(h, w);
+  put_readonly(h, w);
   put_command(w, (const char *[]){"CLIENT", "ID"}, 2);
   expect(h, w, FOR_CLIENT_ID);
   if (h->role == RM_ROLE_ANY) return;
@@ -274,7 +284,7 @@ static bool is_as_expected(rm_handshake *h, int purpose, const redmoon_reply *re
 
 /* Judges one reply.  0 or negative. */
 static int accept_reply(rm_handshake *h, const redmoon_reply *reply, redmoon_error *err) {
-  static const char *const names[] = {"HELLO", "AUTH", "CLIENT SETNAME", "CLIENT SETINFO", "SELECT", "CLIENT ID", "ROLE"};
+  static const char *const names[] = {"HELLO", "AUTH", "CLIENT SETNAME", "CLIENT SETINFO", "SELECT", "CLIENT ID", "READONLY", "ROLE"};
   if (reply->type == REDMOON_PUSH && h->conn->protocol == 3) return 0; /* belongs to no command */
   int purpose = h->expected[h->answered++];
   if (reply->type == REDMOON_ERROR) {

@@ -8,7 +8,7 @@
 #include "wire/config.h"
 #include "wire/conn.h"
 
-#define RM_HANDSHAKE_REPLIES 7
+#define RM_HANDSHAKE_REPLIES 8
 
 /** What a server has to be. */
 typedef enum rm_role { RM_ROLE_ANY, RM_ROLE_PRIMARY } rm_role;
