@@ -78,7 +78,7 @@
 ---@field loop? "blocking"|"cqueues"|"luv"|"copas"|redmoon.Loop
 ---@field multiplex? boolean default false: many callers share a few connections
 ---@field max_reply_size? integer default 512 MiB
----@field read_from? "primary"
+---@field read_from? "primary"|"replica"|"any"|"nearest" which servers serve reads; with redis+sentinel:// and redis+cluster://
 
 ---@class redmoon.call_options
 ---@field timeout? number
@@ -360,6 +360,12 @@
 ---@field dials integer
 ---@field dial_failures integer
 ---@field closed { idle: integer, lifetime: integer, peer: integer, dirty: integer, error: integer, failover: integer }
+
+---@class redmoon.node
+---@field address string
+---@field role "primary"|"replica"|"left"
+---@field latency? number of a PING, with read_from "nearest"
+---@field stats redmoon.stats of its pool
 
 ---@class redmoon.event
 ---@field kind "command"|"retry"|"connect"|"close"|"redirect"
@@ -1485,6 +1491,11 @@ function client:audit_fix(options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function client:audit_undo(key, expires) end
+---@return redmoon.node[]? the servers that are known so far
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function client:nodes() end
 ---@return redmoon.stats?
 ---@return string? message
 ---@return string? code

@@ -370,6 +370,7 @@ int rm_lua_client_sessions(lua_State *L);
 int rm_lua_client_fence_guard(lua_State *L);
 int rm_lua_client_rwlock(lua_State *L);
 int rm_lua_client_semaphore(lua_State *L);
+int rm_lua_client_nodes(lua_State *L);
 int rm_lua_client_stats(lua_State *L);
 int rm_lua_client_stream_queue(lua_State *L);
 int rm_lua_client_subscribe(lua_State *L);

@@ -206,6 +206,7 @@ void rm_lua_client_open(lua_State *L, rm_lua_shared *shared) {
                                      {"list_queue", rm_lua_client_list_queue},
                                      {"lock", rm_lua_client_lock},
                                      {"metrics", rm_lua_client_metrics},
+                                     {"nodes", rm_lua_client_nodes},
                                      {"on", rm_lua_client_on},
                                      {"pipeline", rm_lua_client_pipeline},
                                      {"queue", rm_lua_client_queue},

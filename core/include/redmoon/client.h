@@ -67,6 +67,22 @@ typedef struct redmoon_stats {
   uint64_t subscriptions; /**< open now; each has, or dials, a connection beside the pool */
 } redmoon_stats;
 REDMOON_API void redmoon_client_stats(const redmoon_client *client, redmoon_stats *out);
+
+/** A server that the client knows. */
+typedef struct redmoon_node {
+  const char *address; /**< "host:port" or the socket's path; lives as long as the client */
+  int role;            /**< REDMOON_NODE_* */
+  int64_t latency_us;  /**< of a PING, with read_from "nearest"; 0: not measured */
+  redmoon_stats stats; /**< of its pool; subscriptions are not counted by node */
+} redmoon_node;
+enum {
+  REDMOON_NODE_PRIMARY = 1,
+  REDMOON_NODE_REPLICA = 2,
+  REDMOON_NODE_LEFT = 3 /**< it served once, or only redirected; it has no idle connections */
+};
+/** The servers that are known so far, at most `max` of them; returns how many there are.  Of a cluster or Sentinel none is
+ *  known before the first call.  Thread-safe. */
+REDMOON_API size_t redmoon_client_nodes(const redmoon_client *client, redmoon_node *out, size_t max);
 /** Prometheus text exposition format 0.0.4.  *text is owned by the caller (redmoon_free). */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_client_metrics(const redmoon_client *client, char **text, size_t *len,
                                                           redmoon_error *err);

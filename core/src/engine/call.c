@@ -226,6 +226,7 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
   call->asking = call->ask != NULL;
   if (call->asking) call->borrow.pinned = call->ask;
   call->ask = NULL;
+  if (call->attempt > 1) call->borrow.target.read = false; /* a replica may be what failed */
   if (rm_mux_join(call, now_us)) {
     call->state = CALL_SHARED;
     return RM_WAIT;

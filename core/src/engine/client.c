@@ -126,12 +126,24 @@ void redmoon_client_stats(const redmoon_client *client, redmoon_stats *out) {
   out->subscriptions = rm_driven_count(client->core);
 }
 
+/* Where there is one server its pool is all there is to tell. */
+static int put_nodes(const redmoon_client *client, rm_buffer *out) {
+  if (client->core->config->topology == RM_STANDALONE) return 0;
+  size_t count = redmoon_client_nodes(client, NULL, 0), cap = count + 8;
+  redmoon_node *nodes = rm_calloc(cap, sizeof *nodes);
+  if (nodes == NULL) return REDMOON_ENOMEM;
+  count = redmoon_client_nodes(client, nodes, cap);
+  int status = rm_metrics_nodes(nodes, count < cap ? count : cap, out);
+  rm_free(nodes);
+  return status;
+}
+
 int redmoon_client_metrics(const redmoon_client *client, char **text, size_t *len, redmoon_error *err) {
   rm_error_clear(err);
   redmoon_stats stats;
   redmoon_client_stats(client, &stats);
   rm_buffer out = {0};
-  bool whole = rm_metrics_text(&client->core->metrics, &stats, &out) == 0;
+  bool whole = rm_metrics_text(&client->core->metrics, &stats, &out) == 0 && put_nodes(client, &out) == 0;
   *text = whole ? rm_strndup(rm_buffer_begin(&out), rm_buffer_len(&out)) : NULL;
   if (len != NULL) *len = rm_buffer_len(&out);
   rm_buffer_fini(&out);

@@ -177,3 +177,25 @@ int rm_metrics_text(const rm_metrics *metrics, const redmoon_stats *stats, rm_bu
   put_patterns(metrics, out, &status);
   return status;
 }
+
+/* Addresses are made of letters that need no escape in a label. */
+static void put_nodes(const redmoon_node *nodes, size_t count, const char *name, const char *type, size_t field, rm_buffer *out,
+                      int *status) {
+  static const char *const roles[] = {"", "primary", "replica", "left"};
+  put(out, status, "# TYPE redmoon_node_%s %s\n", name, type);
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t *value = (const uint64_t *)(const void *)((const char *)&nodes[i].stats + field);
+    put(out, status, "redmoon_node_%s{node=\"%.120s\",role=\"%s\"} %" PRIu64 "\n", name, nodes[i].address, roles[nodes[i].role], *value);
+  }
+}
+
+int rm_metrics_nodes(const redmoon_node *nodes, size_t count, rm_buffer *out) {
+  int status = 0;
+  put_nodes(nodes, count, "connections", "gauge", offsetof(redmoon_stats, total), out, &status);
+  put_nodes(nodes, count, "in_use", "gauge", offsetof(redmoon_stats, in_use), out, &status);
+  put_nodes(nodes, count, "waiting", "gauge", offsetof(redmoon_stats, waiting), out, &status);
+  put_nodes(nodes, count, "timeouts_total", "counter", offsetof(redmoon_stats, timeouts), out, &status);
+  put_nodes(nodes, count, "dials_total", "counter", offsetof(redmoon_stats, dials), out, &status);
+  put_nodes(nodes, count, "dial_failures_total", "counter", offsetof(redmoon_stats, dial_failures), out, &status);
+  return status;
+}

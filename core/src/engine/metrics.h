@@ -39,5 +39,7 @@ _Atomic uint64_t *rm_metrics_counter(rm_metrics *metrics, const char *pattern, c
 void rm_metrics_count(rm_metrics *metrics, const char *pattern, const char *result);
 /** Prometheus text. 0 or REDMOON_ENOMEM. */
 int rm_metrics_text(const rm_metrics *metrics, const redmoon_stats *stats, rm_buffer *out);
+/** The pools of several nodes, each with its address as a label. 0 or REDMOON_ENOMEM. */
+int rm_metrics_nodes(const redmoon_node *nodes, size_t count, rm_buffer *out);
 
 #endif

@@ -260,6 +260,7 @@ static void take(rm_call *call, rm_child *child, int64_t now_us) {
     unsigned char *seen = part->target.keyed ? &executed[part->target.slot / 8] : NULL;
     if (result->reply == NULL || part->at >= child->call.results_cap) {
       part->outcome = result->outcome;
+      part->target.read = false; /* a replica may be what failed */
       if (!again) lose(self, part, why);
       continue;
     }
