@@ -312,15 +312,15 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
     if (rc < 0) rm_call_release(call, true, now_us);
     return rc;
   }
-  bool readonly = says_readonly(reply) && !call->redialled;
+  bool elsewhere = rm_route_may_change(call->op.client->core->route); /* where there may be another primary */
+  bool readonly = says_readonly(reply) && (elsewhere || !call->redialled);
   bool repeatable = (call->request.marks[0].flags & RM_CALL_REPEATABLE) != 0;
   bool passes = !says_readonly(reply) && (rm_reply_is_refusal(reply) || (repeatable && has_code_of_refusal(reply)));
   if (!readonly && !passes) return RM_DONE;
   rm_fail_server(&call->op.error, reply->as.text, reply->len);
-  /* A cluster that is being changed says so until it is done, which only the deadline limits. */
-  bool changing = rm_route_is_cluster(call->op.client->core->route) &&
-                  (rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN"));
-  int64_t delay_us = readonly ? 0 : changing ? rm_call_refusal_us(call, call->refusals++) : rm_call_backoff_us(call);
+  /* What is being changed says so until it is done, which only the deadline limits. */
+  bool changing = elsewhere && (call->redialled || rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN"));
+  int64_t delay_us = readonly && !call->redialled ? 0 : changing ? rm_call_refusal_us(call, call->refusals++) : rm_call_backoff_us(call);
   if (readonly || changing) rm_route_suspect(call->op.client->core->route);
   if (!schedule(call, !changing, delay_us, now_us)) return RM_DONE;
   call->redialled |= readonly;
