@@ -8,7 +8,7 @@
 #   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
-# Nor soak/lock_fences, soak/queue_crashes and soak/cache_stampede: they are of processes, and the sanitizer sees nothing of what happens between them.
+# Nor soak/lock_fences, soak/queue_crashes, soak/cache_stampede and soak/sentinel_partition: they are of processes, and the sanitizer sees nothing of what happens between them.
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 file(GLOB redmoon_test_support CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
 set(redmoon_test_timeout 300)
@@ -88,7 +88,7 @@ if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
     if(name MATCHES "^lua_" AND NOT REDMOON_LUA)
       continue()
     endif()
-    if(name MATCHES "^(lock_fences|queue_crashes|cache_stampede)$" AND REDMOON_SANITIZE STREQUAL "thread")
+    if(name MATCHES "^(lock_fences|queue_crashes|cache_stampede|sentinel_partition)$" AND REDMOON_SANITIZE STREQUAL "thread")
       continue()
     endif()
     redmoon_test_program(soak_${name} ${source})
