@@ -120,7 +120,8 @@ function M.sentinel_url()
   for _ = 1, 50 do
     tries = tries + 1
     sentinel_port = 20000 + (M.server().pid * 7 + tries * 131) % 40000
-    sentinel = redmoon.embedded { server = dir .. "/sentinel", config = { "--port", sentinel_port, "--bind", "127.0.0.1" } }
+    local config = { "--port", sentinel_port, "--bind", "127.0.0.1" }
+    sentinel = redmoon.embedded { server = dir .. "/sentinel", config = config }
     if sentinel then break end
   end
   servers.sentinel, servers.watched = assert(sentinel), watched

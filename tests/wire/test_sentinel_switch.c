@@ -7,7 +7,9 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "support/fake_server.h"
+#include "support/refused_memory.h"
 
 #include <redmoon/redmoon.h>
 #include <poll.h>
@@ -173,6 +175,46 @@ static void a_write_that_was_refused_as_readonly_goes_to_the_new_primary(void **
   expect_moved("PING");
 }
 
+/* Opens a client, asks once, and ends it: with the `at`-th request for memory refused, or that and all later ones. */
+static int ask_once(gate *g, gate_mode mode, long at) {
+  char url[100];
+  snprintf(url, sizeof url, "redis+sentinel://127.0.0.1:%d/main", fake_server_port(sentinel));
+  redmoon_client *own = NULL;
+  redmoon_reply *reply = NULL;
+  gate_set(g, mode, at);
+  int rc = redmoon_client_open(url, NULL, &own, &err);
+  if (rc == 0) rc = redmoon_command(own, 1, (const char *[]){"PING"}, NULL, &reply, &err);
+  redmoon_reply_free(reply);
+  redmoon_client_close(own);
+  return rc;
+}
+
+static void refused_memory_fails_a_call_cleanly_or_not_at_all(void **state) {
+  (void)state;
+  gate g;
+  gate_set(&g, GATE_OPEN, 0);
+  rm_alloc_set_refuse(gate_refuses, &g);
+  atomic_store(&hangs_up, true); /* the first connection would be kept */
+  fake_server_release(sentinel);
+  assert_int_equal(ask_once(&g, GATE_OPEN, 0), 0);
+  assert_true(fake_server_wait_ended(sentinel, 1));
+  for (int i = 0; i < 2; i++) assert_true(fake_server_wait_ended(nodes[i], fake_server_connections(nodes[i])));
+  size_t fds = count_descriptors();
+  for (int mode = GATE_ONCE; mode <= GATE_FROM_THEN_ON; mode++) {
+    bool refused = true;
+    for (long at = 1; refused; at++) {
+      int status = ask_once(&g, (gate_mode)mode, at);
+      refused = atomic_load(&g.refused) > 0;
+      gate_set(&g, GATE_OPEN, 0);
+      if (status != 0 && status != REDMOON_ENOMEM) fail_msg("request %ld: %s", at, err.message);
+      if (!refused) assert_int_equal(status, 0);
+      if (!refused) print_message("mode %d: %ld failure points\n", mode, at - 1);
+      await_descriptors(fds, "a call through a sentinel", at);
+    }
+  }
+  rm_alloc_set_refuse(NULL, NULL);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(a_switch_that_a_sentinel_tells_of_is_followed, start, stop),
@@ -180,6 +222,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(readonly_in_a_pipeline_drops_the_connection_and_finds_the_new_primary, start, stop),
       cmocka_unit_test_setup_teardown(readonly_inside_a_script_does_so_too, start, stop),
       cmocka_unit_test_setup_teardown(a_write_that_was_refused_as_readonly_goes_to_the_new_primary, start, stop),
+      cmocka_unit_test_setup_teardown(refused_memory_fails_a_call_cleanly_or_not_at_all, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,9 +23,11 @@ local function connect(args, subject, address)
   local is_tls = tls == "true" or tls == "1"
   local query = {}
   for part in (args.url or os.getenv("REDIS_URL") or ""):gmatch("[?&](tls_[%w_]+=[^&]*)") do query[#query + 1] = part end
-  local url = (is_tls and "rediss://" or "redis://") .. address .. (is_tls and #query > 0 and "?" .. table.concat(query, "&") or "")
+  local url = (is_tls and "rediss://" or "redis://") .. address
+  if is_tls and #query > 0 then url = url .. "?" .. table.concat(query, "&") end
   return redmoon.connect(url, {
-    username = connection.url_option(args, "sentinel_username"), password = connection.url_option(args, "sentinel_password"),
+    username = connection.url_option(args, "sentinel_username"),
+    password = connection.url_option(args, "sentinel_password"),
     client_name = "redmoon-doctor", pool_size = 1, max_retries = 0, connect_timeout = 1, timeout = 2,
   })
 end
@@ -64,12 +66,14 @@ local function report_replicas(report, told)
   end
   local values = { replicas = #names, down = #down }
   if #names == 0 then
-    return report:failure("replicas", #down > 0 and "down: " .. table.concat(down, ", ") or "none",
+    local text = #down > 0 and "down: " .. table.concat(down, ", ") or "none"
+    return report:failure("replicas", text,
       "nobody can take over when the primary is lost: bring a replica up", values)
   end
   local text = ("%s: %s"):format(format.plural(#names, "replica"), table.concat(names, ", "))
   if #down > 0 then
-    return report:warning("replicas", ("%s; down: %s"):format(text, table.concat(down, ", ")), "look at their logs", values)
+    text = ("%s; down: %s"):format(text, table.concat(down, ", "))
+    return report:warning("replicas", text, "look at their logs", values)
   end
   report:ok("replicas", text, values)
 end
@@ -82,7 +86,8 @@ local function report_fail_over(report, subject, told)
     return report:warning("failover", text, "until then calls fail: lower down-after-milliseconds", values)
   end
   if needed == 0 and not subject.min_replicas then
-    return report:warning("failover", text .. "; a primary that is cut off goes on taking writes, which are lost then",
+    return report:warning("failover",
+      text .. "; a primary that is cut off goes on taking writes, which are lost then",
       "ask for min_replicas where that matters (locks, queues, blocklists), or set min-replicas-to-write", values)
   end
   report:ok("failover", text, values)
@@ -119,7 +124,8 @@ function M.sentinels(report, subject, args)
   if advice then report:failure("sentinels", text, advice, values)
   elseif #bad > 0 then report:warning("sentinels", text, table.concat(bad, "; "), values)
   elseif known < FEW then
-    report:warning("sentinels", text, "with fewer than three none may be lost: run one more, on a machine of its own", values)
+    report:warning("sentinels", text,
+      "with fewer than three none may be lost: run one more, on a machine of its own", values)
   else report:ok("sentinels", text, values) end
   report_replicas(report, told)
   report_fail_over(report, subject, told)
