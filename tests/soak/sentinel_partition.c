@@ -166,7 +166,7 @@ static void await(const char *host, int port, const char *section, const char *w
 }
 
 static void start_servers(void) {
-  char port[SERVERS][8], config[3][100];
+  char port[SERVERS][16], config[3][100];
   for (int i = 0; i < 3; i++) {
     snprintf(port[i], sizeof port[i], "%d", PRIMARY_PORT + i);
     const char *primary[] = {"--port", port[i], NULL};
