@@ -37,11 +37,12 @@ function(redmoon_compile target)
   endif()
 endfunction()
 
-# What a shared object of ours is linked with, besides its version script.
+# What a shared object of ours is linked with, besides its version script.  A thread that looks up a name may outlive its
+# client, and so a dlclose() by the host: the code stays mapped (nodelete).
 function(redmoon_link_shared target script)
   if(NOT APPLE)
     target_link_options(${target} PRIVATE "LINKER:--version-script=${script}" LINKER:--exclude-libs,ALL
-      LINKER:-z,relro,-z,now LINKER:--as-needed)
+      LINKER:-z,relro,-z,now LINKER:-z,nodelete LINKER:--as-needed)
     set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${script})
   endif()
 endfunction()

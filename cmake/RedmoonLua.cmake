@@ -83,7 +83,7 @@ target_sources(redmoon-core PRIVATE ${redmoon_core_sources})
 target_compile_definitions(redmoon-core PRIVATE REDMOON_STATIC)
 target_include_directories(redmoon-core PRIVATE ${PROJECT_SOURCE_DIR}/core/include ${PROJECT_BINARY_DIR}/include)
 redmoon_use_hiredis(redmoon-core PRIVATE)
-target_link_libraries(redmoon-core PRIVATE PkgConfig::SODIUM OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
+target_link_libraries(redmoon-core PRIVATE PkgConfig::SODIUM PkgConfig::ZSTD OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
 include(CheckIPOSupported)
 check_ipo_supported(RESULT redmoon_ipo LANGUAGES C OUTPUT redmoon_ipo_why)
 if(redmoon_ipo AND NOT redmoon_sanitize)
@@ -98,15 +98,11 @@ set_source_files_properties(${PROJECT_SOURCE_DIR}/lua/src/core.c PROPERTIES COMP
 if(redmoon_sanitize AND NOT REDMOON_SANITIZE STREQUAL "address")
   set_target_properties(redmoon-core PROPERTIES EXCLUDE_FROM_ALL ON) # only the specs load it
 endif()
-if(NOT APPLE)
-  # Threads of the core may outlive a lua_State: the code must stay mapped.
-  target_link_options(redmoon-core PRIVATE LINKER:-z,nodelete)
-endif()
 
 if(redmoon_libraries)
   redmoon_lua(redmoon-lua SHARED)
   # The static core serves what the shared one does not show (encoders: functions without state).
-  target_link_libraries(redmoon-lua PUBLIC redmoon PRIVATE $<TARGET_FILE:redmoon-static> PkgConfig::SODIUM
+  target_link_libraries(redmoon-lua PUBLIC redmoon PRIVATE $<TARGET_FILE:redmoon-static> PkgConfig::SODIUM PkgConfig::ZSTD
     OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
   add_dependencies(redmoon-lua redmoon-static)
   redmoon_link_shared(redmoon-lua ${PROJECT_SOURCE_DIR}/cmake/redmoon-lua.map)

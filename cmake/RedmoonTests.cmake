@@ -1,11 +1,13 @@
 # Tests.  The name is <kind>/<file>; kinds are labels.  tools/test sums what they count.
 #
 #   tests/{unit,wire,server,fault,regress,lua}/test_*.c   cmocka, one program each, with tests/support/*.c
+#   tests/examples/test_*.c                               the same, of examples/*.c, which are built as they stand
 #   tests/soak/*.c                                        programs that print "N passed, N failed, N skipped"; lua_*.c host Lua
 #   tests/fuzz/fuzz_*.c                                   libFuzzer targets (REDMOON_SANITIZE=fuzzer)
 #   tests/{lua,scripts}/*_spec.lua                        busted, under the system's Lua
 #   tests/package/*.sh                                    what an installed tree has to satisfy
 #   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers)
+#   cluster/<file>                                        tests/{server,lua} again, in a cluster in the place of a server (label cluster)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
 # Nor soak/lock_fences, soak/queue_crashes, soak/cache_stampede and soak/sentinel_partition: they are of processes, and the sanitizer sees nothing of what happens between them.
@@ -17,7 +19,7 @@ if(redmoon_sanitize)
 endif()
 
 # Programs of other names that make threads.
-set(redmoon_threaded blocklist counter embedded lock lock_holds lock_renewal multiplex multiplex_ends pool_real queue rate_limiter records rwlock script semaphore sessions stream_queue
+set(redmoon_threaded blocklist counter embedded host lock lock_holds lock_renewal multiplex multiplex_ends own_loop pool_real queue rate_limiter records rwlock script semaphore sessions stream_queue
   subscription subscription_link topic)
 list(JOIN redmoon_threaded "|" redmoon_threaded)
 set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")
@@ -58,10 +60,20 @@ function(redmoon_test_program target source)
   target_link_libraries(${target} PRIVATE redmoon_test_support)
 endfunction()
 
+# The examples in C that tests/examples looks at.
+if(REDMOON_LUA AND NOT REDMOON_SANITIZE STREQUAL "fuzzer")
+  add_executable(example_host ${PROJECT_SOURCE_DIR}/examples/host.c ${PROJECT_SOURCE_DIR}/examples/host_http.c)
+  add_executable(example_own_loop ${PROJECT_SOURCE_DIR}/examples/own_loop.c)
+  foreach(example host own_loop)
+    redmoon_compile(example_${example})
+    target_link_libraries(example_${example} PRIVATE redmoon_lua_testing)
+  endforeach()
+endif()
+
 if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
   set(kinds unit wire server fault regress)
   if(REDMOON_LUA)
-    list(APPEND kinds lua)
+    list(APPEND kinds lua examples)
   endif()
   foreach(kind ${kinds})
     file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${kind}/test_*.c)
@@ -77,6 +89,11 @@ if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
       target_link_libraries(${kind}_${name} PRIVATE PkgConfig::CMOCKA)
       if(kind STREQUAL "lua")
         target_link_libraries(${kind}_${name} PRIVATE redmoon_lua_testing)
+      elseif(kind STREQUAL "examples")
+        add_dependencies(${kind}_${name} example_host example_own_loop)
+        target_compile_definitions(${kind}_${name} PRIVATE EXAMPLE_HOST="$<TARGET_FILE:example_host>"
+          EXAMPLE_OWN_LOOP="$<TARGET_FILE:example_own_loop>" EXAMPLES="${PROJECT_SOURCE_DIR}/examples"
+          OWN_SCRIPT="${PROJECT_SOURCE_DIR}/tests/examples/host_script.lua")
       endif()
       redmoon_add_test(${kind} ${name} ${kind}_${name})
     endforeach()
@@ -149,7 +166,7 @@ endif()
 # They count the connections of single calls, or say themselves whether they share.
 set(redmoon_not_multiplexed "^(options_effect|multiplex)_spec$")
 # They hold no client, or run the tool, or loops of their own, or look at the place where connect raises.
-set(redmoon_not_in_loops "^(cluster_fixture|json|types|acl|embedded|loop|loop_gc|multiplex|options|cli.*)_spec$")
+set(redmoon_not_in_loops "^(cluster_fixture|json|types|acl|embedded|hosts|loop|loop_gc|multiplex|options|cli.*)_spec$")
 # The same specs, each in a coroutine of an event loop.  Copas is Lua alone; Debian has it for other versions.
 if(REDMOON_LUA AND NOT redmoon_sanitize)
   file(GLOB specs CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/lua/*_spec.lua)
@@ -170,6 +187,35 @@ if(REDMOON_LUA AND NOT redmoon_sanitize)
           ENVIRONMENT "${redmoon_lua_env};REDMOON_TEST_LOOP=${loop};REDMOON_TEST_MULTIPLEX=1")
       endif()
     endforeach()
+  endforeach()
+endif()
+
+# What is the same in a cluster: the specs, and the programs that begin with a server of their own by tests/support/matrix.c or
+# embedded_fixture.c.
+set(redmoon_in_clusters blocklist cache client conventions counter gc list_queue lock pipeline queue rate_limiter records scan script
+  semaphore sessions set stream_queue subscribe topic transaction)
+function(redmoon_test_on_cluster name env)
+  set(servers ${redmoon_newer_servers})
+  foreach(program "" ${servers})
+    set(prefix "")
+    set(labels cluster)
+    set(which "REDMOON_TEST_CLUSTER=1")
+    if(program)
+      get_filename_component(server ${program} DIRECTORY)
+      get_filename_component(server ${server} NAME)
+      set(prefix servers/${server}/)
+      list(APPEND labels servers)
+      list(APPEND which "REDMOON_TEST_SERVER=${program}")
+    endif()
+    add_test(NAME ${prefix}cluster/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${prefix}cluster/${name} PROPERTIES LABELS "${labels}" TIMEOUT ${redmoon_test_timeout}
+      ENVIRONMENT "${${env}};${which}")
+  endforeach()
+endfunction()
+if(REDMOON_LUA AND NOT redmoon_sanitize)
+  foreach(name ${redmoon_in_clusters})
+    redmoon_test_on_cluster(${name}_spec redmoon_lua_env ${REDMOON_LUA_PROGRAM} ${REDMOON_BUSTED} --no-auto-insulate
+      --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${PROJECT_SOURCE_DIR}/tests/lua/${name}_spec.lua)
   endforeach()
 endif()
 

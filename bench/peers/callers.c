@@ -83,6 +83,8 @@ int main(int argc, char **argv) {
   if (!plain) open_client(strncmp(argv[2], "multiplex", 9) == 0);
   caller *callers = calloc((size_t)count, sizeof *callers);
   if (!callers) bench_fail("callers", "no memory");
+  struct rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
   double began = bench_now();
   for (int i = 0; i < count; i++) {
     if (plain) {
@@ -102,7 +104,11 @@ int main(int argc, char **argv) {
     if (plain) redisFree(callers[i].context);
   }
   seconds = bench_now() - began;
-  printf("{\"work\":\"%s\",\"ops\":%ld,\"seconds\":%.6f,\"p99_us\":%ld}\n", argv[2], ops, seconds, p99(callers, count, ops));
+  getrusage(RUSAGE_SELF, &after);
+  double cpu = bench_seconds(after.ru_utime) - bench_seconds(before.ru_utime) + bench_seconds(after.ru_stime) -
+               bench_seconds(before.ru_stime);
+  printf("{\"work\":\"%s\",\"ops\":%ld,\"seconds\":%.6f,\"cpu_us\":%.3f,\"p99_us\":%ld}\n", argv[2], ops, seconds,
+         cpu * 1e6 / (double)ops, p99(callers, count, ops));
   free(callers);
   redmoon_client_close(client);
   return 0;

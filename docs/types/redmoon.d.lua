@@ -41,15 +41,8 @@
 ---@field running? fun(): boolean
 ---@field sleep? fun(seconds: number)
 ---@field spawn? fun(fn: function, ...: any)
----@field timers? boolean
-
----An event loop of your own; see docs/event-loops.md.
----@class redmoon.Loop
----@field wait fun(fd: integer, events: "r", seconds?: number)
----@field forget? fun(fd: integer)
----@field running? fun(): boolean
----@field sleep? fun(seconds: number)
----@field spawn? fun(fn: function, ...: any)
+---@field park? fun(key: lightuserdata, seconds: number) with wake: for calls that share connections
+---@field wake? fun(key: lightuserdata)
 ---@field timers? boolean
 
 ---@class redmoon.options
@@ -149,9 +142,20 @@
 ---@field max_size? integer default 16 MiB: a larger value is not stored
 ---@field codec? redmoon.codec default "json"
 ---@field seal_key? string 32 random bytes: what is stored is encrypted, and bound to its key
+---@field tags? boolean default false: values may have tags
+---@field compress? integer default 0, never: values of so many bytes or more are compressed
 
 ---@class redmoon.cache_set_options
 ---@field ttl? number instead of the cache's
+---@field tags? redmoon.argument[] up to 32, of 1 to 255 bytes; the cache has the option tags
+
+---What a loader may return beside what it found.
+---@class redmoon.cache_loaded
+---@field tags? redmoon.argument[] what the value, or its absence, depends on: up to 32, of 1 to 255 bytes
+
+---The same of a loader of many.
+---@class redmoon.cache_loaded_many
+---@field tags? table<redmoon.argument, redmoon.argument[]> by key
 
 ---What is known of a value of a cache.
 ---@class redmoon.cache_info
@@ -1033,14 +1037,14 @@ function semaphore:close() end
 ---@class redmoon.cache
 local cache = {}
 ---@param key redmoon.argument
----@param load fun(key: redmoon.argument): any, any, string?, any returns a value; nil: there is none; or nil, message
+---@param load fun(key: redmoon.argument): any, any, string|redmoon.cache_loaded|nil, any returns a value; nil: there is none; either may be followed by nil, {tags=}; or nil, message
 ---@return any value nil, with no second value: there is none
 ---@return string? message
 ---@return string? code that of the loader, else UNAVAILABLE
 ---@return redmoon.cache_info|redmoon.detail|nil info
 function cache:get(key, load) end
 ---@param keys redmoon.argument[] up to 500
----@param load_many fun(keys: redmoon.argument[]): table<redmoon.argument, any>?, any values by key, or nil, message
+---@param load_many fun(keys: redmoon.argument[]): table<redmoon.argument, any>?, any, redmoon.cache_loaded_many? values by key, perhaps followed by nil, {tags=}; or nil, message
 ---@return any[]? values as the keys; redmoon.null: there is none; an error object: that key failed
 ---@return string? message
 ---@return string? code
@@ -1067,7 +1071,15 @@ function cache:set(key, value, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function cache:delete(key) end
----@return { hits: integer, stale: integer, misses: integer, loads: integer, early: integer, failures: integer, waits: integer, lost: integer, undecodable: integer, too_large: integer, unavailable: integer, fallbacks: integer, unstored: integer }
+---Ends all values that have one of these tags, up to 32 at once.
+---@param tag redmoon.argument
+---@param ... redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:invalidate_tags(tag, ...) end
+---@return { hits: integer, stale: integer, misses: integer, loads: integer, early: integer, failures: integer, waits: integer, lost: integer, invalidated: integer, undecodable: integer, too_large: integer, unavailable: integer, fallbacks: integer, unstored: integer }
 function cache:stats() end
 ---@return true
 function cache:close() end

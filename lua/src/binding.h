@@ -94,6 +94,7 @@ typedef struct rm_lua_pollset {
 /** What a call holds of the loop while it waits.  Zeroed: nothing. */
 typedef struct rm_lua_waiter {
   rm_lua_loop *loop; /* a reference */
+  bool has_set;      /* not before it has to wait for a descriptor */
   rm_lua_pollset set;
   int fd; /* in it for now; -1: none */
 } rm_lua_waiter;
@@ -101,6 +102,10 @@ typedef struct rm_lua_waiter {
  *  outside of the loop, or there is no pollset.  May raise, as the loop's functions may. */
 bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
                        lua_KFunction resumed, lua_KContext ctx);
+/** The bell of the operations of this loop; NULL: it cannot wake a coroutine by itself. */
+rm_bell *rm_lua_loop_bell(rm_lua_loop *loop);
+/** Lets those go on that an operation's step has rung for.  May raise, as the loop's functions may. [-0, +0] */
+void rm_lua_loop_wake(lua_State *L, rm_lua_loop *loop);
 /** Pushes the loop's function spawn(fn, ...), which runs fn in a coroutine of its own.  False, with nothing pushed: it has none, or
  *  the caller is outside of the loop or cannot yield.  May raise, as the loop's functions may. [-0, +1|0] */
 bool rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop);

@@ -6,12 +6,17 @@
  *      running()                whether the caller is inside of the loop, so that wait may yield; else it blocks (optional)
  *      sleep, spawn             for what is written in Lua
  *      timers = false           wait knows no seconds: the pollset gets a timer, too                       (optional)
+ *      park(key, seconds)       until wake(key), or the seconds are over; yields              (optional, both or none)
+ *      wake(key)                lets the coroutine go on that is parked under this key, if one is, but not at once
  *
  *  The loop never sees a connection's socket, which the core may close at any time and on any thread, but a pollset of
  *  the binding's own: an epoll descriptor with the socket, and with the event that tells the client's end, in it.
  *
  *      call begins to wait --> pollset from the idle ones, or a new one --> armed --> the loop's wait --> disarmed --> idle
- *                                                                            `--> coroutine is gone: forget, close */
+ *                                                                            `--> coroutine is gone: forget, close
+ *
+ *  With park and wake, calls that share connections need no descriptor: whoever reads for all of them rings (engine/bell.h),
+ *  and they are woken together. */
 #include "binding.h"
 
 #include "base/alloc.h"
@@ -25,28 +30,38 @@
 #include <unistd.h>
 
 enum { IDLE_MAX = 64 };
-enum { WAIT = 1, FORGET, RUNNING, SLEEP, SPAWN }; /* places in the table that is kept */
-static const char *const names[] = {"wait", "forget", "running", "sleep", "spawn"};
+enum { WAIT = 1, FORGET, RUNNING, SLEEP, SPAWN, PARK, WAKE }; /* places in the table that is kept */
+static const char *const names[] = {"wait", "forget", "running", "sleep", "spawn", "park", "wake"};
 
 struct rm_lua_loop {
   int refs;
   bool timers; /* it can wait for a time itself */
+  bool parks;  /* it has park and wake */
+  rm_bell bell;
   rm_lua_pollset idle[IDLE_MAX];
   int idle_count;
 };
 
 /* The loop itself. */
 
+/* [-0, +0] */
+static bool has_function(lua_State *L, const rm_lua_loop *loop, int place) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
+  bool has = lua_rawgeti(L, -1, place) != LUA_TNIL;
+  lua_pop(L, 2);
+  return has;
+}
+
 rm_lua_loop *rm_lua_loop_new(lua_State *L, int index) {
   index = lua_absindex(L, index);
-  lua_createtable(L, 5, 0);
-  for (int i = WAIT; i <= SPAWN; i++) {
+  lua_createtable(L, WAKE, 0);
+  for (int i = WAIT; i <= WAKE; i++) {
     int type = lua_getfield(L, index, names[i - 1]);
     bool is = type == LUA_TFUNCTION || (type == LUA_TTABLE && luaL_getmetafield(L, -1, "__call") != LUA_TNIL);
     if (type == LUA_TTABLE && is) lua_pop(L, 1);
     if (!is && (i == WAIT || type != LUA_TNIL))
       rm_lua_raise(L, "option 'loop': its function '%s' is %s%s; it takes \"blocking\", \"cqueues\", \"luv\", \"copas\" or a table of "
-                      "functions {wait=, forget=, running=, sleep=, spawn=}",
+                      "functions {wait=, forget=, running=, sleep=, spawn=, park=, wake=}",
                    names[i - 1], type == LUA_TNIL ? "" : "a ", type == LUA_TNIL ? "missing" : luaL_typename(L, -1));
     lua_rawseti(L, -2, i);
   }
@@ -61,6 +76,8 @@ rm_lua_loop *rm_lua_loop_new(lua_State *L, int index) {
   guard->ptr = NULL;
   lua_pop(L, 2);
   loop->timers = timers;
+  loop->parks = has_function(L, loop, PARK) && has_function(L, loop, WAKE);
+  rm_bell_init(&loop->bell);
   loop->refs = 1;
   return loop;
 }
@@ -165,6 +182,7 @@ static uint32_t events_of(const redmoon_op *op) {
 }
 
 static void disarm(rm_lua_waiter *waiter) {
+  if (!waiter->has_set) return;
   if (waiter->fd != waiter->set.lasting) unwatch(&waiter->set, waiter->fd);
   waiter->fd = -1;
 }
@@ -184,16 +202,18 @@ static void arm(rm_lua_waiter *waiter, const redmoon_op *op) {
 }
 
 /* Begins to use a pollset.  False: none can be had. */
-static bool begin(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op) {
+static bool need_set(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op) {
   rm_lua_pollset set;
+  if (waiter->has_set) return true;
   if (!take_pollset(L, loop, &set, op)) return false;
   if (set.closing < 0 && op->client != NULL) {
     set.closing = op->client->core->closing.fd;
     memcpy(set.token, op->client->core->token, sizeof set.token);
     watch(&set, set.closing, EPOLLIN);
   }
-  *waiter = (rm_lua_waiter){loop, set, -1};
-  loop->refs++;
+  waiter->has_set = true;
+  waiter->set = set;
+  waiter->fd = -1;
   return true;
 }
 
@@ -202,9 +222,12 @@ void rm_lua_waiter_end(lua_State *L, rm_lua_waiter *waiter) {
   if (loop == NULL) return;
   disarm(waiter);
   waiter->loop = NULL;
-  if (waiter->set.timer >= 0) rm_timer_set(waiter->set.timer, RM_FOREVER);
-  if (loop->idle_count < IDLE_MAX) loop->idle[loop->idle_count++] = waiter->set;
-  else close_pollset(L, loop, &waiter->set);
+  if (waiter->has_set) {
+    waiter->has_set = false;
+    if (waiter->set.timer >= 0) rm_timer_set(waiter->set.timer, RM_FOREVER);
+    if (loop->idle_count < IDLE_MAX) loop->idle[loop->idle_count++] = waiter->set;
+    else close_pollset(L, loop, &waiter->set);
+  }
   rm_lua_loop_unref(L, loop);
 }
 
@@ -212,7 +235,8 @@ void rm_lua_waiter_abandon(lua_State *L, rm_lua_waiter *waiter) {
   rm_lua_loop *loop = waiter->loop;
   if (loop == NULL) return;
   waiter->loop = NULL;
-  close_pollset(L, loop, &waiter->set); /* the loop may still have it for the coroutine that is gone */
+  if (waiter->has_set) close_pollset(L, loop, &waiter->set); /* the loop may still have it for the coroutine that is gone */
+  waiter->has_set = false;
   rm_lua_loop_unref(L, loop);
 }
 
@@ -239,20 +263,54 @@ bool rm_lua_loop_push_spawn(lua_State *L, const rm_lua_loop *loop) {
   return has;
 }
 
+rm_bell *rm_lua_loop_bell(rm_lua_loop *loop) { return loop->parks ? &loop->bell : NULL; }
+
+void rm_lua_loop_wake(lua_State *L, rm_lua_loop *loop) {
+  void *key = rm_bell_take(&loop->bell);
+  if (key == NULL) return;
+  luaL_checkstack(L, 6, NULL);
+  int top = lua_gettop(L);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
+  lua_rawgeti(L, -1, WAKE);
+  for (; key != NULL; key = rm_bell_take(&loop->bell)) {
+    lua_pushvalue(L, -1);
+    lua_pushlightuserdata(L, key);
+    lua_call(L, 1, 0);
+  }
+  lua_settop(L, top);
+}
+
+/* The arguments of park or wait, and the call. */
+static void call_loop(lua_State *L, const rm_lua_loop *loop, const rm_lua_waiter *waiter, const redmoon_op *op,
+                      lua_KFunction resumed, lua_KContext ctx) {
+  bool parks = (op->wants.events & RM_WANT_BELL) != 0;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
+  lua_rawgeti(L, -1, parks ? PARK : WAIT);
+  lua_remove(L, -2);
+  if (parks) lua_pushlightuserdata(L, op->bell.key);
+  else lua_pushinteger(L, waiter->set.fd);
+  if (!parks) lua_pushliteral(L, "r");
+  int64_t left_us = op->wants.until_us == RM_FOREVER ? -1 : rm_max64(op->wants.until_us - rm_clock_now_us(), 0);
+  if (left_us < 0 || (!parks && !loop->timers)) lua_pushnil(L);
+  else lua_pushnumber(L, (lua_Number)left_us / 1e6);
+  lua_callk(L, parks ? 2 : 3, 0, ctx, resumed);
+}
+
 bool rm_lua_loop_await(lua_State *L, rm_lua_loop *loop, rm_lua_waiter *waiter, const redmoon_op *op,
                        lua_KFunction resumed, lua_KContext ctx) {
   luaL_checkstack(L, 6, NULL);
-  if (waiter->loop == NULL && (!is_running(L, loop) || !begin(L, loop, waiter, op))) return false;
+  bool parks = (op->wants.events & RM_WANT_BELL) != 0;
+  if (waiter->loop == NULL) {
+    if (!is_running(L, loop)) return false;
+    waiter->loop = loop;
+    loop->refs++;
+  }
+  if (!parks && !need_set(L, loop, waiter, op)) {
+    rm_lua_waiter_end(L, waiter);
+    return false;
+  }
   disarm(waiter);
-  arm(waiter, op);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, loop);
-  lua_rawgeti(L, -1, WAIT);
-  lua_remove(L, -2);
-  lua_pushinteger(L, waiter->set.fd);
-  lua_pushliteral(L, "r");
-  int64_t left_us = op->wants.until_us == RM_FOREVER ? -1 : rm_max64(op->wants.until_us - rm_clock_now_us(), 0);
-  if (left_us < 0 || !loop->timers) lua_pushnil(L);
-  else lua_pushnumber(L, (lua_Number)left_us / 1e6);
-  lua_callk(L, 3, 0, ctx, resumed);
+  if (!parks) arm(waiter, op);
+  call_loop(L, loop, waiter, op, resumed, ctx);
   return true;
 }

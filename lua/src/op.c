@@ -75,7 +75,10 @@ void rm_lua_op_close(lua_State *L, rm_lua_op *op) {
   if (!op->open) return;
   op->open = false;
   rm_lua_waiter_abandon(L, &op->waiter);
+  rm_bell *bell = op->call.op.bell.bell;
+  uintptr_t before = rm_bell_enter(bell); /* it may have led others */
   rm_call_fini(&op->call);
+  rm_bell_leave(bell, before);
   rm_lua_link_drop(L, &op->link);
 }
 
@@ -109,7 +112,12 @@ static int op_gc(lua_State *L) {
 /* The call has ended; or its coroutine was closed, or an error went through. */
 static int op_end(lua_State *L) {
   rm_lua_op *op = lua_touserdata(L, 1);
-  if (op->busy) rm_lua_op_close(L, op);
+  rm_lua_loop *loop = op->link.loop;
+  if (!op->busy) return 0;
+  if (loop != NULL) rm_lua_loop_ref(loop);
+  rm_lua_op_close(L, op);
+  if (loop != NULL) rm_lua_loop_wake(L, loop);
+  if (loop != NULL) rm_lua_loop_unref(L, loop);
   return 0;
 }
 

@@ -17,7 +17,7 @@ static const char task_key; /* registry: shared->task */
 
 /* Waiting. */
 
-static int step(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
+static int step_with_credentials(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
   if (link->credentials == NULL) return redmoon_op_step(op);
   lua_State *outer = rm_lua_credentials_enter(link->credentials, L);
   int done = redmoon_op_step(op);
@@ -25,12 +25,32 @@ static int step(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
   return done;
 }
 
-static int drive(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
-  op->owner = 0;
+/* Whoever has an answer by it is woken, but goes on later. */
+static int step(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
+  rm_bell *bell = op->bell.bell;
+  if (bell == NULL) return step_with_credentials(L, link, op);
+  uintptr_t before = rm_bell_enter(bell);
+  int done = step_with_credentials(L, link, op);
+  rm_bell_leave(bell, before);
+  rm_lua_loop_wake(L, link->loop);
+  return done;
+}
+
+static int drive_with_credentials(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
   if (link->credentials == NULL) return rm_drive(op);
   lua_State *outer = rm_lua_credentials_enter(link->credentials, L);
   int status = rm_drive(op);
   rm_lua_credentials_enter(link->credentials, outer);
+  return status;
+}
+
+static int drive(lua_State *L, const rm_lua_link *link, redmoon_op *op) {
+  op->owner = 0;
+  rm_bell *bell = op->bell.bell; /* of an earlier wait, perhaps in a lane, whose other callers are parked */
+  uintptr_t before = rm_bell_enter(bell);
+  int status = drive_with_credentials(L, link, op);
+  rm_bell_leave(bell, before);
+  if (bell != NULL) rm_lua_loop_wake(L, link->loop);
   return status;
 }
 
@@ -55,6 +75,7 @@ int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, re
     if (!lua_isyieldable(L)) return drive(L, link, op);
     op->owner = (uintptr_t)L;
     op->may_block = false;
+    op->bell = (rm_bell_place){{0}, rm_lua_loop_bell(link->loop), op};
   }
   while (step(L, link, op) == 0 && (op->wants.events & REDMOON_WANT_LOAD) == 0) {
     if (!rm_lua_loop_await(L, link->loop, waiter, op, resumed, ctx)) return drive(L, link, op);
@@ -69,7 +90,12 @@ int rm_lua_wait(lua_State *L, const rm_lua_link *link, rm_lua_waiter *waiter, re
 static void end_task(lua_State *L, rm_lua_task *task) {
   redmoon_op *op = task->op;
   task->op = NULL;
-  redmoon_op_cancel(op);
+  if (op != NULL) {
+    rm_bell *bell = op->bell.bell;
+    uintptr_t before = rm_bell_enter(bell); /* it may have led others */
+    redmoon_op_cancel(op);
+    rm_bell_leave(bell, before);
+  }
   rm_lua_waiter_abandon(L, &task->waiter);
   if (task->drop != NULL) task->drop(rm_lua_out(task));
   task->drop = NULL;
@@ -163,15 +189,25 @@ int rm_lua_task_run_or_raise(lua_State *L, rm_lua_task *task, int started) {
   return rm_lua_raise(L, "%s", lua_tostring(L, -1));
 }
 
-/* __gc, and __close: the call has ended, or its coroutine was closed, or an error went through. */
-static int task_end(lua_State *L) {
+static int task_gc(lua_State *L) {
   rm_lua_task *task = lua_touserdata(L, 1);
   if (task->busy) rm_lua_task_put(L, task);
   return 0;
 }
 
+/* The call has ended; or its coroutine was closed, or an error went through. */
+static int task_end(lua_State *L) {
+  rm_lua_task *task = lua_touserdata(L, 1);
+  rm_lua_loop *loop = task->busy ? task->link.loop : NULL;
+  if (loop != NULL) rm_lua_loop_ref(loop);
+  task_gc(L);
+  if (loop != NULL) rm_lua_loop_wake(L, loop);
+  if (loop != NULL) rm_lua_loop_unref(L, loop);
+  return 0;
+}
+
 void rm_lua_wait_open(lua_State *L, rm_lua_shared *shared) {
-  static const luaL_Reg meta[] = {{"__gc", task_end}, {"__close", task_end}, {NULL, NULL}};
+  static const luaL_Reg meta[] = {{"__gc", task_gc}, {"__close", task_end}, {NULL, NULL}};
   rm_lua_new_type(L, TASK_TYPE, meta, NULL);
   lua_pop(L, 2);
   if (shared->task != NULL) return; /* the module is loaded once more */

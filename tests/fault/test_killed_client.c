@@ -85,9 +85,10 @@ static void use_counter(redmoon_client *client) {
 }
 
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  static const redmoon_bytes tags[] = {{"a", 1}, {"b", 1}};
   (void)ctx;
   (void)keys;
-  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL};
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL, tags, draw(3)};
   return 0;
 }
 
@@ -96,11 +97,13 @@ static void use_cache(redmoon_client *client) {
   options.name = "x";
   options.ttl_ms = options.stale_ttl_ms = 60000;
   options.lease_ms = 10;
+  options.tags = 1;
   redmoon_cache *cache;
   redmoon_cache_result results[2];
   const redmoon_cache_key keys[] = {{"x", 1, NULL, 0}, {"y", 1, NULL, 0}};
   if (redmoon_cache_new(client, &options, &cache, NULL) != 0) return;
-  uint64_t kind = draw(4);
+  const redmoon_bytes tag = {"a", 1};
+  uint64_t kind = draw(6);
   int status = -1;
   if (kind == 0) status = redmoon_cache_get_many(cache, keys, 2, load_for_cache, NULL, results, NULL, NULL);
   if (kind == 0 && status == 0) redmoon_cache_result_fini(&results[1]);
@@ -108,6 +111,8 @@ static void use_cache(redmoon_client *client) {
   if (status == 0) redmoon_cache_result_fini(results);
   if (kind == 2) (void)!redmoon_cache_set(cache, "x", 1, "v", 1, 60000, NULL);
   if (kind == 3) (void)!redmoon_cache_delete(cache, "x", 1, NULL);
+  if (kind == 4) (void)!redmoon_cache_set_tagged(cache, "x", 1, "v", 1, 60000, &tag, 1, NULL);
+  if (kind == 5) (void)!redmoon_cache_invalidate_tags(cache, &tag, 1, NULL);
   redmoon_cache_free(cache);
 }
 

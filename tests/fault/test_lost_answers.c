@@ -74,7 +74,7 @@ static void a_counter_counts_each_request_once(void **state) {
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
   (void)keys;
   int *loads = ctx;
-  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL};
+  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL, NULL, 0};
   return 0;
 }
 
@@ -100,6 +100,41 @@ static void a_value_is_loaded_once_for_each_time_that_it_is_deleted(void **state
     }
     if (redmoon_cache_delete(cache, "x", 1, &err) != 0) fail_msg("delete %d: %s", i, err.message);
     assert_int_equal(ask_integer(f->direct, "DBSIZE", NULL), 0);
+  }
+  redmoon_cache_free(cache);
+}
+
+static int load_with_tags(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  static const redmoon_bytes tags[] = {{"a", 1}, {"b", 1}};
+  int status = load_for_cache(ctx, keys, count, out);
+  for (size_t i = 0; i < count; i++) out[i].tags = tags, out[i].tag_count = 2;
+  return status;
+}
+
+static void a_value_is_loaded_once_for_each_time_that_a_tag_of_it_ends(void **state) {
+  fixture *f = *state;
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "x";
+  options.ttl_ms = 600000;
+  options.lease_ms = 60000;
+  options.on_error = "error";
+  options.early_refresh_ppm = 0;
+  options.tags = 1;
+  redmoon_cache *cache;
+  redmoon_error err;
+  assert_int_equal(redmoon_cache_new(f->client, &options, &cache, &err), 0);
+  const redmoon_cache_key key = {"x", 1, NULL, 0};
+  const redmoon_bytes ends[] = {{"a", 1}, {"b", 1}, {"c", 1}};
+  int loads = 0, expected = 1;
+  for (int i = 0; i < CALLS / 4; i++) {
+    redmoon_cache_result result;
+    for (int n = 0; n < 2; n++) {
+      if (redmoon_cache_get(cache, &key, load_with_tags, &loads, &result, &err) != 0) fail_msg("get %d: %s", i, err.message);
+      redmoon_cache_result_fini(&result);
+      assert_int_equal(loads, expected);
+    }
+    if (redmoon_cache_invalidate_tags(cache, &ends[i % 3], 1, &err) != 0) fail_msg("invalidation %d: %s", i, err.message);
+    expected += i % 3 != 2;
   }
   redmoon_cache_free(cache);
 }
@@ -405,6 +440,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_counter_counts_each_request_once),
       TEST(a_value_is_loaded_once_for_each_time_that_it_is_deleted),
+      TEST(a_value_is_loaded_once_for_each_time_that_a_tag_of_it_ends),
       TEST(a_fix_lists_every_key_that_it_changed),
       TEST(a_lock_is_had_and_given_back),
       TEST(a_job_is_pushed_and_ended_once),

@@ -445,7 +445,7 @@ static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err)
 
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
   (void)keys;
-  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL};
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL, NULL, 0};
   return 0;
 }
 
@@ -486,6 +486,55 @@ static int cache(world *w, redmoon_error *err) {
     return rc;
   }
   rc = cache_calls(w, cache, err);
+  redmoon_cache_free(cache);
+  return rc;
+}
+
+static int load_tagged(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  static const redmoon_bytes tags[] = {{"first", 5}, {"second", 6}};
+  (void)keys;
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL, tags, 2};
+  return 0;
+}
+
+/* A value is loaded, compressed, with tags; read; set; and one of its tags is ended. */
+static int cache_tag_calls(world *w, redmoon_cache *cache, redmoon_error *err) {
+  static char large[] = "large large large large large large large large large large large large large large large large";
+  const redmoon_cache_key key = {w->tag, strlen(w->tag), NULL, 0};
+  const redmoon_bytes tags[] = {{"first", 5}, {"third", 5}};
+  redmoon_cache_result result = {0};
+  int rc = 0;
+  for (int i = 0; i < 2 && rc == 0; i++) {
+    rc = redmoon_cache_get(cache, &key, load_tagged, large, &result, err);
+    if (rc == 0) assert_memory_equal(result.value, large, sizeof large - 1);
+    redmoon_cache_result_fini(&result);
+  }
+  if (rc == 0) rc = redmoon_cache_set_tagged(cache, w->tag, key.len, large, sizeof large - 1, REDMOON_UNSET, tags, 2, err);
+  if (rc == 0) rc = redmoon_cache_peek(cache, w->tag, key.len, &result, err);
+  if (result.found) assert_memory_equal(result.value, large, sizeof large - 1);
+  redmoon_cache_result_fini(&result);
+  if (rc == 0) rc = redmoon_cache_invalidate_tags(cache, tags, 2, err);
+  if (rc == 0) rc = redmoon_cache_peek(cache, w->tag, key.len, &result, err);
+  if (rc == 0) assert_int_equal(result.found, 0);
+  redmoon_cache_result_fini(&result);
+  return rc;
+}
+
+static int cache_tags(world *w, redmoon_error *err) {
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "memory";
+  options.ttl_ms = 600000;
+  options.lease_ms = 10;
+  options.on_error = "error";
+  options.tags = 1;
+  options.compress = 50;
+  redmoon_cache *cache = NULL;
+  int rc = redmoon_cache_new(w->client, &options, &cache, err);
+  if (rc != 0) {
+    assert_null(cache);
+    return rc;
+  }
+  rc = cache_tag_calls(w, cache, err);
   redmoon_cache_free(cache);
   return rc;
 }
@@ -750,6 +799,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"lock with all", lock_with_all, check_lock, false},
       {"blocklist", blocklist, check_blocklist, false},
       {"cache", cache, check_cache, false},
+      {"cache's tags", cache_tags, check_cache, false},
       {"counter", counter, check_counter, false},
       {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},

@@ -122,6 +122,9 @@ static bool all_write(void *ctx) {
 
 static bool subscribed(void *ctx) {
   scene *s = ctx;
+  int primary = sentinel_fixture_primary(s->lab); /* on a busy machine the sentinels may have gone on to yet another */
+  if (primary >= 0 && primary != s->node) print_message("the sentinels went on from node %d to %d\n", s->node, primary);
+  if (primary >= 0) s->node = primary;
   return is_subscribed(s->lab, s->node);
 }
 

@@ -308,6 +308,54 @@ for name, run in pairs(loops.each) do
       assert.equal("2", client:get("key:1"))
     end)
 
+    -- Each of `count` coroutines keeps a connection, and asks for one more when all do.
+    local function keep_and_ask(small, count)
+      local keeping, ended = 0, {}
+      local function one(number)
+        return function()
+          local _, message = small:transaction("kept:" .. number, function(tx)
+            keeping = keeping + 1
+            repeat assert(tx:get("kept:" .. number) == nil) until keeping == count
+            ended[number] = table.pack(small:ping())
+            return false
+          end)
+          assert(message == nil, message)
+        end
+      end
+      local fns = {}
+      for i = 1, count do fns[i] = one(i) end
+      run(table.unpack(fns))
+      return ended
+    end
+
+    it("coroutines that keep all connections and wait for one more: the last is refused, the others go on", function()
+      local small <close> = connect { pool_size = 3, pool_timeout = 60, timeout = 60 }
+      local served, refused = 0, 0
+      for _, result in ipairs(keep_and_ask(small, 3)) do
+        if result[1] then served = served + 1 else
+          refused = refused + 1
+          helper.assert_failure("POOL_DEADLOCK", table.unpack(result, 1, result.n))
+          assert.matches("kept by transactions whose callers wait for one more", result[2])
+        end
+      end
+      assert.same({ 2, 1 }, { served, refused })
+      assert.equal(0, small:stats().in_use)
+    end)
+
+    it("the same where calls share connections: none is left for that, and the error says who has them", function()
+      local small <close> = connect { pool_size = 3, pool_timeout = 0.05, timeout = 60, multiplex = true }
+      local served, refused = 0, 0
+      for _, result in ipairs(keep_and_ask(small, 3)) do
+        if result[1] then served = served + 1 else
+          refused = refused + 1
+          assert.truthy(result[3] == "POOL_TIMEOUT" or result[3] == "POOL_DEADLOCK", result[2])
+          assert.matches("kept by transactions", result[2])
+        end
+      end
+      assert.equal(3, served + refused)
+      assert.truthy(refused >= 1)
+    end)
+
     it("a deadline ends a wait, and the connection is not used again", function()
       local hasty <close> = client:with { timeout = 0.05, max_retries = 0 }
       run(function()

@@ -4,6 +4,7 @@
 
 local helper = require "tests.lua.helper"
 local redmoon = require "redmoon"
+local every_call = require("tests.lua.loops").calls
 
 local CALLERS = 64
 
@@ -186,6 +187,117 @@ describe("coroutines that share connections under cqueues", function()
     local n = tonumber(killer:get("n"))
     assert.is_true(n >= answered and n <= answered + unknown + abandoned,
       ("%d answered, %d unknown, %d abandoned, %d executed"):format(answered, unknown, abandoned, n))
+  end)
+
+  -- A scheduler that lets nobody who is parked go on before it is woken, whatever the time.
+  local function new_scheduler()
+    local self = { waiting = {}, parked = {}, ready = {}, woken = 0 }
+    function self.wait()
+      self.waiting[#self.waiting + 1] = coroutine.running()
+      coroutine.yield()
+    end
+    function self.park(key, seconds)
+      assert(type(key) == "userdata" and seconds >= 0)
+      self.parked[key] = coroutine.running()
+      coroutine.yield()
+    end
+    function self.wake(key)
+      local co = self.parked[key]
+      self.parked[key] = nil
+      self.ready[#self.ready + 1] = co
+      self.woken = self.woken + 1
+    end
+    local function resume(co)
+      if coroutine.status(co) == "suspended" then assert(coroutine.resume(co)) end
+    end
+    -- One turn; false when nobody is left.
+    function self.turn()
+      local now = #self.ready > 0 and self.ready or self.waiting
+      if #now == 0 then return false end
+      if now == self.ready then self.ready = {} else self.waiting = {} end
+      for _, co in ipairs(now) do resume(co) end
+      return true
+    end
+    function self.spawn(fn) resume(coroutine.create(fn)) end
+    return self
+  end
+
+  it("that are parked go on by whoever reads for them", function()
+    local loop = new_scheduler()
+    local client <close> = assert(redmoon.connect(helper.server().url, { loop = loop, multiplex = true }))
+    local done = 0
+    for i = 1, 16 do
+      loop.spawn(function()
+        for j = 1, 50 do
+          assert.equal(("%d:%d"):format(i, j), client:echo(("%d:%d"):format(i, j)))
+          if j % 10 == 0 then assert.equal(i, tonumber(assert(client:pipeline(function(p) p:echo(i) end))[1])) end
+        end
+        done = done + 1
+      end)
+    end
+    repeat until not loop.turn()
+    assert.equal(16, done)
+    assert.is_nil(next(loop.parked))
+    assert.is_true(loop.woken > 100) -- some lead
+  end)
+
+  it("of calls of every kind, too", function()
+    local loop = new_scheduler()
+    local client <close> = assert(redmoon.connect(helper.server().url, { loop = loop, multiplex = true }))
+    local wanted, done = 0, 0
+    for _ = 1, 3 do
+      for kind, call in pairs(every_call) do
+        wanted = wanted + 1
+        local tag = ("%d/%s/"):format(wanted, kind)
+        loop.spawn(function()
+          for i = 1, 3 do call(client, tag .. i) end
+          done = done + 1
+        end)
+      end
+    end
+    repeat until not loop.turn()
+    assert.equal(wanted, done)
+    assert.is_nil(next(loop.parked))
+    assert.is_true(loop.woken > 10)
+  end)
+
+  it("go on when the coroutine that reads for them is closed", function()
+    local loop = new_scheduler()
+    local client <close> = assert(redmoon.connect(helper.server().url, { loop = loop, multiplex = true }))
+    local done, closed = 0, 0
+    for i = 1, 16 do
+      loop.spawn(function()
+        for _ = 1, 5 do assert.equal(i, tonumber(client:echo(i))) end
+        done = done + 1
+      end)
+    end
+    while #loop.ready + #loop.waiting > 0 do
+      if #loop.ready == 0 and closed < 8 then -- none is ready: it is the one that waits
+        assert(coroutine.close(table.remove(loop.waiting)))
+        closed = closed + 1
+      end
+      loop.turn()
+    end
+    assert.equal(16, done + closed)
+    assert.is_nil(next(loop.parked))
+  end)
+
+  it("takes park and wake from a loop, both or none", function()
+    local loop = new_scheduler()
+    loop.wake = nil
+    local client <close> = assert(redmoon.connect(helper.server().url, { loop = loop, multiplex = true }))
+    local done = 0
+    for _ = 1, 4 do
+      loop.spawn(function()
+        assert.equal("x", client:echo("x"))
+        done = done + 1
+      end)
+    end
+    repeat until not loop.turn()
+    assert.equal(4, done)
+    local ok, message = pcall(redmoon.connect, helper.server().url, { loop = { wait = print, park = 1 } })
+    assert.is_false(ok)
+    assert.matches("its function 'park' is a number", message)
   end)
 
   it("and are collected in the middle of their calls leave nothing behind", function()

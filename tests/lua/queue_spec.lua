@@ -2,6 +2,7 @@
 -- client:queue, its jobs, and queue:work.
 
 local helper = require "tests.lua.helper"
+local on_one_server = helper.on_one_server(it)
 local redmoon = require "redmoon"
 
 helper.over_each_way(describe, "a queue", function(way)
@@ -439,7 +440,7 @@ describe("queue:work", function()
     assert.same({ done = 1, failed = 0, lost = 1, released = 0 }, counts)
   end)
 
-  it("goes on when the server takes no writes for a while, and says once more what it may not have heard", function()
+  on_one_server("goes on when the server takes no writes for a while, and says once more what it may not have heard", function()
     queue:push("x")
     queue:push("y")
     local told, ran = {}, 0

@@ -106,6 +106,61 @@ is_hardened() {
 }
 check "libredmoon.so has read-only relocations, no executable stack and no run path" is_hardened "$lib/libredmoon.so"
 
+# A host that unloads it while one of its threads is inside of the system's resolver, which nothing can interrupt.
+cat >"$work/programs/unload.c" <<'C'
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <netdb.h>
+#include <redmoon/redmoon.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+static atomic_int entered, let_go;
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **out) {
+  (void)host, (void)service, (void)out;
+  if (hints->ai_flags & AI_NUMERICHOST) return EAI_NONAME;
+  atomic_store(&entered, 1);
+  while (!atomic_load(&let_go)) usleep(1000);
+  return EAI_AGAIN;
+}
+static int threads(void) {
+  int count = -2; /* . and .. */
+  DIR *tasks = opendir("/proc/self/task");
+  while (readdir(tasks) != NULL) count++;
+  closedir(tasks);
+  return count;
+}
+#define GET(name) memcpy(&name, &(void *){dlsym(lib, "redmoon_" #name)}, sizeof name)
+int main(int argc, char **argv) {
+  void *lib = dlopen(argv[argc - 1], RTLD_NOW | RTLD_LOCAL);
+  int (*client_open)(const char *, const redmoon_options *, redmoon_client **, redmoon_error *);
+  int (*command_start)(redmoon_client *, int, const char *const *, const size_t *, redmoon_reply **, redmoon_op **, redmoon_error *);
+  int (*op_step)(redmoon_op *);
+  void (*op_cancel)(redmoon_op *), (*client_close)(redmoon_client *);
+  if (lib == NULL) return puts(dlerror()), 1;
+  GET(client_open), GET(command_start), GET(op_step), GET(op_cancel), GET(client_close);
+  redmoon_client *client;
+  redmoon_reply *reply;
+  redmoon_op *op;
+  if (client_open("redis://stalled.example", NULL, &client, NULL) != 0) return 2;
+  if (command_start(client, 1, (const char *[]){"PING"}, NULL, &reply, &op, NULL) != 0) return 3;
+  while (!atomic_load(&entered)) if (op_step(op)) return 4;
+  op_cancel(op);
+  client_close(client);
+  if (dlclose(lib) != 0) return 5;
+  atomic_store(&let_go, 1);
+  while (threads() > 1) usleep(1000);
+  return 0;
+}
+C
+unloads() {
+  cc -std=c11 -Wall -Wextra -Werror -rdynamic -I"$prefix/include" "$work/programs/unload.c" -o "$work/programs/unload" -ldl -lpthread &&
+    "$work/programs/unload" "$lib/libredmoon.so"
+}
+check "libredmoon.so may be unloaded while a thread of it looks up a name" unloads
+
 core=$(find "$prefix" -path '*/lua/5.4/redmoon/core.so' | head -n 1)
 share=$prefix/share/lua/5.4
 LUA_CPATH="${core%/redmoon/core.so}/?.so"
@@ -114,6 +169,8 @@ export LUA_CPATH LUA_PATH
 shows_entry_alone() { [ "$(shown "$core")" = luaopen_redmoon_core ]; }
 check "redmoon/core.so shows luaopen_redmoon_core alone" shows_entry_alone
 check "redmoon/core.so is hardened too" is_hardened "$core"
+stays_mapped() { for file in "$lib/libredmoon.so" "$lib/libredmoon-lua.so" "$core"; do readelf -Wd "$file" | grep -q NODELETE || return 1; done; }
+check "the libraries and the module stay mapped after dlclose" stays_mapped
 check "lua5.4 loads the installed module" lua5.4 -e 'assert(require("redmoon").connect)'
 lua_needs_nothing_else() {
   shown "$lib/libredmoon.so" >"$work/shown"
@@ -158,7 +215,7 @@ check "a C host embeds the module without files on disk, shared" host host-share
 # shellcheck disable=SC2046
 check "a C host embeds the module without files on disk, static" host host-static -DREDMOON_STATIC \
   -I"$prefix/include" "$lib/libredmoon-lua.a" "$lib/libredmoon.a" \
-  $(pkg-config --libs libsodium openssl jansson) $(pkg-config --exists 'hiredis >= 1.2' && pkg-config --libs hiredis) -lpthread -lm
+  $(pkg-config --libs libsodium libzstd openssl jansson) $(pkg-config --exists 'hiredis >= 1.2' && pkg-config --libs hiredis) -lpthread -lm
 
 # The tool finds its modules by itself, from any folder, and through a link.
 tool() { # tool PROGRAM WORDS...
@@ -174,16 +231,30 @@ check "bin/redmoon runs" tool_is_of_this_version "$prefix/bin/redmoon"
 check "bin/redmoon runs through a link" tool_by_link
 check "redmoon demo runs" tool "$prefix/bin/redmoon" demo
 
-example() { # example NAME FLAGS...
+compile_example() { # compile_example NAME FLAGS...
   name=$1
   shift
-  cc -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror "$src/examples/$name.c" -o "$work/programs/$name" "$@" &&
-    env -u REDIS_URL "$work/programs/$name"
+  cc -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror "$src/examples/$name.c" -o "$work/programs/$name" "$@"
+}
+example() { compile_example "$@" && env -u REDIS_URL "$work/programs/$1"; }
+# Requests as anybody would send them, and an end in good order.
+host_serves() {
+  compile_example host "$src/examples/host_http.c" "$@" || return 1
+  env -u REDIS_URL "$work/programs/host" "$src/examples/host.lua" >"$work/host.out" &
+  host=$!
+  while ! grep -q listening "$work/host.out"; do kill -0 "$host" || return 1; done
+  url=$(sed 's/^listening on //' "$work/host.out")
+  served=0
+  curl -sf -X PUT -d Ada "$url/users/7" && curl -sf "$url/users/7" | grep -q '"name":"Ada"' &&
+    curl -sf -d ada@example.org "$url/mails" && ! curl -sf "$url/users/8" || served=1
+  kill "$host" && wait "$host" && [ "$served" = 0 ]
 }
 # shellcheck disable=SC2046
 check "examples/quickstart.c builds and runs" example quickstart $(pkg-config --cflags --libs redmoon)
 # shellcheck disable=SC2046
-check "examples/host.c builds and runs" example host $(pkg-config --cflags --libs redmoon-lua lua5.4) -lpthread
+check "examples/own_loop.c builds and runs" example own_loop $(pkg-config --cflags --libs redmoon)
+# shellcheck disable=SC2046
+check "examples/host.c builds, serves and stops" host_serves $(pkg-config --cflags --libs redmoon-lua lua5.4) -lpthread
 check "examples/tour.lua runs" env -u REDIS_URL lua5.4 "$src/examples/tour.lua"
 check "examples/user_service.lua loses nothing" env -u REDIS_URL lua5.4 "$src/examples/user_service.lua" 2
 
@@ -237,8 +308,8 @@ c_of() { # c_of FILE NUMBER
   cc -std=c11 -Wall -Wextra -Wpedantic -Werror -include stdlib.h "$document.c" -o "$document.program" \
     $(pkg-config --cflags --libs $package) && with_server "$document.program"
 }
-for file in README.md $(cd "$src" && grep -l '^```lua$' docs/*.md); do
-  check "the Lua of $file runs" lua_of "$file"
+for file in README.md $(cd "$src" && grep -lE '^```(lua|c)$' docs/*.md); do
+  ! grep -q '^```lua$' "$src/$file" || check "the Lua of $file runs" lua_of "$file"
   for number in $(seq "$(grep -c '^```c$' "$src/$file")"); do
     check "C program $number of $file builds and runs" c_of "$file" "$number"
   done

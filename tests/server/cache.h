@@ -63,9 +63,9 @@ static inline int load(void *ctx, const redmoon_bytes *keys, size_t count, redmo
   source *s = ctx;
   for (size_t i = 0; i < count; i++) {
     s->loads++;
-    if (s->error != NULL) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_FAILED, s->error, strlen(s->error), NULL};
+    if (s->error != NULL) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_FAILED, s->error, strlen(s->error), NULL, NULL, 0};
     else if (s->value == NULL) out[i].found = REDMOON_CACHE_ABSENT;
-    else out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, s->value, strlen(s->value), NULL};
+    else out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, s->value, strlen(s->value), NULL, NULL, 0};
     if (s->inner != NULL) {
       redmoon_cache_result result;
       redmoon_error err;

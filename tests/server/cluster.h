@@ -62,21 +62,21 @@ static redmoon_client *clustered_open(const char *url, const redmoon_options *op
   return client;
 }
 
-static int clustered_enter(void **state, int64_t protocol, int64_t multiplex) {
+static int clustered_enter(void **state, int64_t protocol, int64_t pool_size) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.protocol = protocol;
-  options.multiplex = multiplex;
-  for (int i = 0; i < cluster_count(clustered_one.cluster); i++)
-    if (i < PRIMARIES) redmoon_reply_free(cluster_ask(clustered_one.cluster, i, "FLUSHALL", NULL));
+  options.pool_size = pool_size;
+  cluster_end_moves(clustered_one.cluster);
+  for (int i = 0; i < PRIMARIES; i++) redmoon_reply_free(cluster_ask(clustered_one.cluster, i, "FLUSHALL", NULL));
   clustered_one.client = clustered_open(cluster_url(clustered_one.cluster), &options);
   atomic_store(&clustered_one.redirects, 0);
   *state = &clustered_one;
   return 0;
 }
 
-static int clustered_enter_3(void **state) { return clustered_enter(state, 3, 0); }
-static int clustered_enter_2(void **state) { return clustered_enter(state, 2, 0); }
-static int clustered_enter_shared(void **state) { return clustered_enter(state, 3, 1); }
+static int clustered_enter_3(void **state) { return clustered_enter(state, 3, 20); }
+static int clustered_enter_2(void **state) { return clustered_enter(state, 2, 20); }
+static int clustered_enter_one(void **state) { return clustered_enter(state, 3, 1); }
 
 static int clustered_leave(void **state) {
   (void)state;
@@ -86,7 +86,7 @@ static int clustered_leave(void **state) {
 
 #define CLUSTER_TEST(f)                                                                                              \
   {#f " [RESP3]", f, clustered_enter_3, clustered_leave, NULL}, {#f " [RESP2]", f, clustered_enter_2, clustered_leave, NULL}, \
-      {#f " [multiplex]", f, clustered_enter_shared, clustered_leave, NULL}
+      {#f " [pool_size=1]", f, clustered_enter_one, clustered_leave, NULL}
 
 static inline int slot_of(const char *key) { return rm_slot_of(key, strlen(key)); }
 

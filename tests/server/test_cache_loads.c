@@ -187,7 +187,7 @@ static void an_early_load_is_one(void **state) {
   options.stale_ttl_ms = STALE_MS;
   options.early_refresh_ppm = 10000000;
   redmoon_cache *cache = cache_with(f->client, &options), *other = cache_with(elsewhere, &options);
-  rm_entry entry = {false, 0, TTL_MS, TTL_MS + STALE_MS, INT64_C(0xFFFFFFFF), "v", 1};
+  rm_entry entry = {false, 0, TTL_MS, TTL_MS + STALE_MS, INT64_C(0xFFFFFFFF), "v", 1, NULL, 0, false};
   unsigned char bytes[RM_ENTRY_HEADER + 1];
   const rm_secret none = {NULL, 0};
   rm_entry_write(&entry, (redmoon_bytes){ENTRY, strlen(ENTRY)}, &none, bytes);

@@ -258,7 +258,8 @@ static void configuration_reaches_every_node(void **state) {
   redmoon_reply_free(ask(f->client, "CONFIG", "SET", "slowlog-max-len", "77", NULL));
   for (int i = 0; i < cluster_count(f->cluster); i++) {
     redmoon_reply *reply = cluster_ask(f->cluster, i, "CONFIG", "GET", "slowlog-max-len", NULL);
-    assert_text(redmoon_reply_value(reply, 0), "77");
+    if (strcmp(redmoon_reply_string(redmoon_reply_value(reply, 0), NULL), "77") != 0)
+      fail_msg("node %d, port %d, was not reached", i, cluster_port(f->cluster, i));
     redmoon_reply_free(reply);
   }
   redmoon_reply_free(ask(f->client, "CONFIG", "SET", "slowlog-max-len", "128", NULL));
@@ -390,7 +391,7 @@ static void watched_keys_conflict(void **state) {
     assert_int_equal(redmoon_transaction_command(tx, 2, ARGV("GET", key), NULL, &read, &err), 0);
     assert_text(read, "1");
     redmoon_reply_free(read);
-    set(f->client, key, "2");
+    set(cluster_client(f->cluster, cluster_primary_of(f->cluster, slot_of(key))), key, "2");
     assert_int_equal(redmoon_transaction_multi(tx, &err), 0);
     queue(tx, ARGV("SET", key, "3"));
     assert_int_equal(redmoon_transaction_exec(tx, &replies, &err), REDMOON_ECONFLICT);
@@ -423,7 +424,10 @@ static void transaction_of_two_slots_is_refused_whole(void **state) {
   tx = begin(f->client, "one");
   assert_int_equal(redmoon_transaction_multi(tx, &err), 0);
   queue(tx, ARGV("SET", "two", "2"));
-  assert_true(redmoon_transaction_exec(tx, &replies, &err) < 0);
+  assert_int_equal(redmoon_transaction_exec(tx, &replies, &err), REDMOON_ECONFIG);
+  assert_string_equal(err.code, "CROSSSLOT");
+  assert_non_null(strstr(err.message, "'one'"));
+  assert_non_null(strstr(err.message, "'two'"));
   redmoon_transaction_free(tx);
   assert_value(f->client, "two", NULL);
 }

@@ -296,6 +296,80 @@ static void nested_borrow_at_the_limit_is_refused_at_once(void **state) {
   redmoon_client_close(client);
 }
 
+/* Threads that keep a connection each, and ask for one more. */
+
+enum { KEEPERS = 3 };
+
+typedef struct keeper {
+  redmoon_client *client;
+  pthread_barrier_t *all_keep_one;
+  int begun, rc;
+  redmoon_error err;
+} keeper;
+
+static void *keep_and_ask(void *arg) {
+  keeper *self = arg;
+  const redmoon_bytes key = {"k", 1};
+  redmoon_transaction *tx = NULL;
+  redmoon_reply *reply;
+  self->begun = redmoon_transaction_begin(self->client, &key, 1, NULL, &tx, &self->err);
+  pthread_barrier_wait(self->all_keep_one);
+  self->rc = redmoon_command(self->client, 1, ARGV("PING"), NULL, &reply, &self->err);
+  redmoon_reply_free(reply);
+  redmoon_transaction_free(tx);
+  return NULL;
+}
+
+static void of_threads_that_wait_for_each_other_the_last_is_refused(void **state) {
+  redis_server *server = *state;
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.password = PASSWORD;
+  options.pool_size = KEEPERS;
+  options.pool_timeout_ms = options.timeout_ms = 60000;
+  redmoon_client *client = open_at(redis_server_url(server), &options);
+  pthread_barrier_t barrier;
+  pthread_t threads[KEEPERS];
+  keeper keepers[KEEPERS];
+  int refused = 0, served = 0;
+  assert_int_equal(pthread_barrier_init(&barrier, NULL, KEEPERS), 0);
+  for (int i = 0; i < KEEPERS; i++) {
+    keepers[i] = (keeper){.client = client, .all_keep_one = &barrier};
+    assert_int_equal(pthread_create(&threads[i], NULL, keep_and_ask, &keepers[i]), 0);
+  }
+  for (int i = 0; i < KEEPERS; i++) pthread_join(threads[i], NULL);
+  pthread_barrier_destroy(&barrier);
+  for (int i = 0; i < KEEPERS; i++) {
+    assert_int_equal(keepers[i].begun, 0);
+    served += keepers[i].rc == 0;
+    if (keepers[i].rc == 0) continue;
+    refused++;
+    assert_string_equal(keepers[i].err.code, "POOL_DEADLOCK");
+    assert_non_null(strstr(keepers[i].err.message, "kept by transactions whose callers wait for one more"));
+    assert_int_equal(keepers[i].err.outcome, REDMOON_NOT_SENT);
+  }
+  assert_int_equal(refused, 1);
+  assert_int_equal(served, KEEPERS - 1);
+  assert_int_equal(stats_of(client).in_use, 0);
+  redmoon_client_close(client);
+}
+
+/* Whose an operation is that a loop of the host's own drives, nobody knows: it waits, and its error tells the cause. */
+static void an_operation_of_a_hosts_loop_ends_by_the_pools_timeout(void **state) {
+  redmoon_client *client = client_of_one(*state, 50);
+  const redmoon_bytes key = {"k", 1};
+  redmoon_transaction *tx;
+  redmoon_reply *reply;
+  redmoon_op *op;
+  redmoon_error err;
+  assert_int_equal(redmoon_transaction_begin(client, &key, 1, NULL, &tx, NULL), 0);
+  assert_int_equal(redmoon_command_start(client, 1, ARGV("PING"), NULL, &reply, &op, NULL), 0);
+  while (!redmoon_op_step(op)) poll(NULL, 0, 1);
+  assert_int_equal(redmoon_op_finish(op, &err), REDMOON_EPOOL_TIMEOUT);
+  assert_non_null(strstr(err.message, "1 in use, 1 of them kept by transactions"));
+  redmoon_transaction_free(tx);
+  redmoon_client_close(client);
+}
+
 typedef struct waiter {
   redmoon_client *client;
   int rc;
@@ -422,6 +496,8 @@ int main(void) {
       cmocka_unit_test(dials_are_bounded_while_the_server_is_down),
       cmocka_unit_test(server_that_comes_back_is_used_again),
       cmocka_unit_test(nested_borrow_at_the_limit_is_refused_at_once),
+      cmocka_unit_test(of_threads_that_wait_for_each_other_the_last_is_refused),
+      cmocka_unit_test(an_operation_of_a_hosts_loop_ends_by_the_pools_timeout),
       cmocka_unit_test(pool_timeout_tells_what_was_the_matter),
       cmocka_unit_test(transaction_waits_for_a_full_pool_once),
       cmocka_unit_test(waiters_are_served_in_the_order_they_came),

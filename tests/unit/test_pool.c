@@ -410,6 +410,59 @@ static void a_caller_that_holds_all_connections_itself_is_told_so_at_once(void *
   rm_lease_fini(&c);
 }
 
+/* Alice and Bob keep one of two each.  Alice waits for Bob's, so Bob must not wait for hers. */
+static void callers_that_wait_for_each_other_are_told_so(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease a = {.keeps = true}, b = {.keeps = true}, c = {0}, d = {0};
+  redmoon_error err;
+  open_sized(&f, 2);
+  assert_int_equal(rm_pool_acquire(f.pool, &a, ALICE, 0, NULL), RM_POOL_DIAL);
+  dial(&a, 0);
+  assert_int_equal(rm_pool_acquire(f.pool, &b, BOB, 0, NULL), RM_POOL_DIAL);
+  dial(&b, 0);
+  assert_int_equal(rm_pool_acquire(f.pool, &c, ALICE, 1, NULL), RM_POOL_WAIT);
+  assert_int_equal(rm_pool_acquire(f.pool, &d, BOB, 1, &err), REDMOON_EPOOL_DEADLOCK);
+  assert_non_null(strstr(err.message, "(size 2) are kept by transactions whose callers wait for one more, and 1 of them by this"));
+  /* a third one, of whom nobody waits, may wait; so may one that nobody knows */
+  assert_int_equal(rm_pool_acquire(f.pool, &d, 3, 1, NULL), RM_POOL_WAIT);
+  assert_int_equal(rm_pool_timed_out(&d, 1000, &err), REDMOON_EPOOL_TIMEOUT);
+  assert_non_null(strstr(err.message, "(size 2: 2 in use, 2 of them kept by transactions, 0 idle"));
+  assert_int_equal(rm_pool_acquire(f.pool, &d, 0, 1, NULL), RM_POOL_WAIT);
+  rm_pool_cancel(&d, 1);
+  /* what Bob gives back is Alice's */
+  rm_pool_release(&b, 2);
+  assert_int_equal(rm_pool_poll(&c, 2, NULL), RM_POOL_CONN);
+  rm_pool_release(&c, 3);
+  rm_pool_release(&a, 3);
+  close_pool(&f);
+  rm_lease_fini(&c);
+  rm_lease_fini(&d);
+}
+
+/* Alice's is a call under way: she waits elsewhere, but it gives its connection back by itself. */
+static void a_call_under_way_is_waited_for(void **state) {
+  (void)state;
+  fixture f;
+  rm_lease a = {0}, b = {.keeps = true}, c = {0}, d = {0};
+  open_sized(&f, 2);
+  assert_int_equal(rm_pool_acquire(f.pool, &a, ALICE, 0, NULL), RM_POOL_DIAL);
+  dial(&a, 0);
+  assert_int_equal(rm_pool_acquire(f.pool, &b, BOB, 0, NULL), RM_POOL_DIAL);
+  dial(&b, 0);
+  assert_int_equal(rm_pool_acquire(f.pool, &c, ALICE, 1, NULL), RM_POOL_WAIT);
+  assert_int_equal(rm_pool_acquire(f.pool, &d, BOB, 1, NULL), RM_POOL_WAIT);
+  rm_pool_release(&a, 2);
+  assert_int_equal(rm_pool_poll(&c, 2, NULL), RM_POOL_CONN);
+  rm_pool_release(&c, 3);
+  assert_int_equal(rm_pool_poll(&d, 3, NULL), RM_POOL_CONN);
+  rm_pool_release(&d, 4);
+  rm_pool_release(&b, 4);
+  close_pool(&f);
+  rm_lease_fini(&c);
+  rm_lease_fini(&d);
+}
+
 static void without_a_descriptor_to_wait_on_the_borrow_fails_and_nothing_is_lost(void **state) {
   (void)state;
   fixture f;
@@ -455,6 +508,8 @@ int main(void) {
       cmocka_unit_test(a_timeout_names_the_limits_the_users_and_the_last_dial_error),
       cmocka_unit_test(a_timeout_in_the_moment_of_the_grant_passes_it_on),
       cmocka_unit_test(a_caller_that_holds_all_connections_itself_is_told_so_at_once),
+      cmocka_unit_test(callers_that_wait_for_each_other_are_told_so),
+      cmocka_unit_test(a_call_under_way_is_waited_for),
       cmocka_unit_test(without_a_descriptor_to_wait_on_the_borrow_fails_and_nothing_is_lost),
   };
   if (rm_random_init() != 0) return 1;

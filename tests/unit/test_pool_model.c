@@ -28,6 +28,7 @@ typedef struct borrow {
   enum state state;
   int conn; /* index, -1: none */
   uintptr_t owner;
+  bool keeps;
   uint64_t epoch, round;
   int64_t began;
 } borrow;
@@ -179,14 +180,23 @@ static void put_back(model *m, int who) {
   }
 }
 
-static bool owns_all(const model *m, uintptr_t owner) {
-  int own = 0;
+static bool is_waiting(const model *m, uintptr_t owner) {
+  for (int i = 0; i < m->waiting; i++)
+    if (owner != 0 && m->borrow[m->queue[i]].owner == owner) return true;
+  return false;
+}
+
+/* All are the owner's, or stuck with others who wait; at least one is the owner's. */
+static bool is_deadlock(const model *m, uintptr_t owner) {
+  int own = 0, stuck = 0;
   for (int i = 0; i < LEASES; i++) {
-    enum state s = m->borrow[i].state;
-    if (s != HELD && s != DIALLING && s != WARMING && s != GIVEN_CONN && s != GIVEN_PERMIT) continue;
-    own += m->borrow[i].owner == owner;
+    const borrow *b = &m->borrow[i];
+    if (b->state != HELD && b->state != DIALLING && b->state != WARMING && b->state != GIVEN_CONN && b->state != GIVEN_PERMIT)
+      continue;
+    if (b->owner == owner) own++;
+    else if (b->keeps && is_waiting(m, b->owner)) stuck++;
   }
-  return owner != 0 && own == m->config.size;
+  return owner != 0 && own > 0 && own + stuck == m->config.size;
 }
 
 static bool is_good(model *m, int conn) {
@@ -215,7 +225,7 @@ static int expected_acquire(model *m, int who, bool senior) {
     serve(m); /* nor is there hope for those behind */
     return REDMOON_ECONNECT;
   }
-  if (owns_all(m, m->borrow[who].owner)) return REDMOON_EPOOL_DEADLOCK;
+  if (is_deadlock(m, m->borrow[who].owner)) return REDMOON_EPOOL_DEADLOCK;
   m->borrow[who].state = WAITING;
   m->borrow[who].began = m->now;
   memmove(m->queue + (senior ? 1 : m->waiting), m->queue + (senior ? 0 : m->waiting),
@@ -375,6 +385,7 @@ static void model_upkeep_due(void *ctx) { ((model *)ctx)->known_due = 0; }
 static void step_acquire(model *m, int who) {
   borrow *b = &m->borrow[who];
   b->owner = (uintptr_t)below(m, 4);
+  b->keeps = m->lease[who].keeps = below(m, 3) > 0;
   int expected = expected_acquire(m, who, false);
   EXPECT(m, rm_pool_acquire(m->pool, &m->lease[who], b->owner, m->now, NULL) == expected);
   if (expected == RM_POOL_CONN) EXPECT(m, m->lease[who].conn == m->conn[b->conn].conn);

@@ -19,7 +19,7 @@ enum redmoon_status {
   REDMOON_ETLS = -5,           /**< TLS            handshake or verification failed */
   REDMOON_ECLOSED = -6,        /**< CLOSED         the client was closed */
   REDMOON_EPOOL_TIMEOUT = -7,  /**< POOL_TIMEOUT   no connection became free in time */
-  REDMOON_EPOOL_DEADLOCK = -8, /**< POOL_DEADLOCK  only the caller's own lease could serve it */
+  REDMOON_EPOOL_DEADLOCK = -8, /**< POOL_DEADLOCK  only leases of those who wait could serve it, the caller's among them */
   REDMOON_ECONFIG = -9,        /**< CONFIG         an option or argument is not acceptable */
   REDMOON_ECODEC = -10,        /**< CODEC          a value could not be encoded or decoded */
   REDMOON_ENOMEM = -11,        /**< NOMEM          memory could not be had */

@@ -231,6 +231,7 @@ static int begin_attempt(rm_call *call, int64_t now_us) {
     call->state = CALL_SHARED;
     return RM_WAIT;
   }
+  call->borrow.lease.keeps = call->hold;
   return rm_borrow_start(&call->borrow, call->op.client->core, rm_call_owner(call), now_us, call->deadline_us,
                          &call->op.error);
 }

@@ -69,7 +69,10 @@ static void start_afresh(rm_core *core) {
   rm_random_hex(core->token, 8);
   rm_route_forked(core->route);
   rm_discovery_forked(core->discovery);
-  for (rm_node *node = rm_route_first(core->route); node != NULL; node = rm_node_next(node)) rm_pool_forked(node->pool);
+  for (rm_node *node = rm_route_first(core->route); node != NULL; node = rm_node_next(node)) {
+    rm_pool_forked(node->pool);
+    if (node->mux != NULL) rm_mux_forked(node->mux);
+  }
   if (core->mux != NULL) rm_mux_forked(core->mux);
 }
 
@@ -96,11 +99,17 @@ static void upkeep_due(void *ctx) { (void)rm_keeper_wake(ctx); }
 
 static void discover(void *ctx) { rm_discovery_want(((rm_core *)ctx)->discovery); }
 
+static void free_lanes(rm_core *core) {
+  rm_mux_free(core->mux);
+  for (rm_node *node = core->route != NULL ? rm_route_first(core->route) : NULL; node != NULL; node = rm_node_next(node))
+    rm_mux_free(node->mux);
+}
+
 static void destroy(rm_core *core) {
   rm_discovery_free(core->discovery);
   rm_keeper_fini(&core->keeper);
   rm_call_drop_spare(core);
-  rm_mux_free(core->mux);
+  free_lanes(core);
   rm_route_free(core->route);
   rm_resolver_unref(core->dialer.resolver);
   rm_tls_free(core->tls);
@@ -143,11 +152,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   rm_route_hooks hooks = {{rm_conn_is_reusable, rm_core_close_conn, upkeep_due, core}, discover};
   if ((rc = rm_route_new(core->config, &core->dialer, &hooks, &core->route, err)) != 0) goto fail;
   if ((rc = rm_discovery_new(core, &core->discovery, err)) != 0) goto fail;
-  if (core->config->multiplex != 0 && core->config->topology == RM_CLUSTER) {
-    rc = rm_fail(err, REDMOON_ECONFIG, "option 'multiplex' is for one server; in a cluster every call has a connection of its own");
-    goto fail;
-  }
-  if (core->config->multiplex != 0 && (core->mux = rm_mux_new(core, core->config->pool_size)) == NULL) {
+  if (core->config->multiplex != 0 && (core->mux = rm_mux_new(core, core->config->pool_size, NULL)) == NULL) {
     rc = rm_fail_nomem(err);
     goto fail;
   }
@@ -166,8 +171,10 @@ void rm_core_shutdown(rm_core *core) {
   rm_core_check_fork(core);
   if (atomic_exchange(&core->closed, true)) return;
   rm_event_signal(&core->closing);
-  for (rm_node *node = rm_route_first(core->route); node != NULL; node = rm_node_next(node))
+  for (rm_node *node = rm_route_first(core->route); node != NULL; node = rm_node_next(node)) {
     rm_pool_shutdown(node->pool, rm_clock_now_us());
+    if (node->mux != NULL) rm_mux_shutdown(node->mux);
+  }
   if (core->mux != NULL) rm_mux_shutdown(core->mux);
   rm_keeper_stop(&core->keeper);
 }

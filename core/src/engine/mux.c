@@ -38,16 +38,18 @@ static void init_lane(rm_lane *lane, rm_core *core) {
   atomic_store(&lane->due_since_us, RM_FOREVER);
 }
 
-rm_mux *rm_mux_new(rm_core *core, int64_t pool_size) {
+rm_mux *rm_mux_new(rm_core *core, int64_t pool_size, rm_node *node) {
   rm_mux *mux = rm_calloc(1, sizeof *mux);
   if (mux == NULL) return NULL;
   mux->core = core;
+  mux->node = node;
   mux->lane_count = pool_size >= 2 * RM_LANES_MAX ? RM_LANES_MAX : pool_size >= 2 ? (int)pool_size / 2 : 1;
   int64_t own = pool_size - mux->lane_count;
   mux->own = own < OWN_MAX ? (int)own : OWN_MAX;
   atomic_init(&mux->calls, 0);
   for (int i = 0; i < mux->lane_count; i++) {
     mux->lanes[i].borrow.lease.event = (rm_event)RM_EVENT_INIT;
+    mux->lanes[i].borrow.pinned = node;
     init_lane(&mux->lanes[i], core);
   }
   return mux;
@@ -84,7 +86,7 @@ void rm_mux_forked(rm_mux *mux) {
       rm_buffer_fini(&lane->out);
       rm_arena_fini(&lane->scratch);
     }
-    lane->borrow = (rm_borrow){.lease.event = RM_EVENT_INIT};
+    lane->borrow = (rm_borrow){.lease.event = RM_EVENT_INIT, .pinned = mux->node};
     lane->out = (rm_buffer){0};
     lane->scratch = (rm_arena){0};
     init_lane(lane, mux->core);
@@ -164,6 +166,11 @@ void rm_slot_wake(rm_mux_slot *slot) {
     rm_lane *lane = slot->call->lane;
     if (lane->wake_count < RM_WAKES_AT_ONCE) lane->wakes[lane->wake_count++] = &slot->word;
     else futex_wake(&slot->word);
+  } else if (slot->wait == RM_WAITS_FOR_BELL) {
+    rm_bell_place *place = &slot->call->op.bell;
+    if (!rm_bell_is_here(place->bell)) return; /* it looks by itself, within CHECK_US */
+    slot->wait = RM_AWAKE;
+    rm_bell_ring(place);
   } else if (slot->wait == RM_WAITS_FOR_EVENT && !slot->signalled) {
     slot->signalled = true;
     rm_event_signal(&slot->event);
@@ -172,6 +179,7 @@ void rm_slot_wake(rm_mux_slot *slot) {
 
 static void awake(rm_mux_slot *slot) {
   slot->wait = RM_AWAKE;
+  rm_bell_forget(&slot->call->op.bell);
   if (!slot->signalled) return;
   slot->signalled = false;
   rm_event_clear(&slot->event);
@@ -190,6 +198,12 @@ static bool sleep_until(rm_lane *lane, rm_call *call, int64_t until_us, int64_t 
     rm_lane_lock(lane);
     awake(slot);
     return true;
+  }
+  const rm_mux_slot *leader = lane->leader;
+  if (call->op.bell.bell != NULL && leader != NULL && leader != slot && leader->call->op.bell.bell == call->op.bell.bell) {
+    slot->wait = RM_WAITS_FOR_BELL;
+    call->op.wants = (rm_wants){-1, RM_WANT_BELL, until_us};
+    return false;
   }
   bool has_event = slot->event.fd >= 0 || rm_event_open(&slot->event) == 0;
   slot->wait = has_event ? RM_WAITS_FOR_EVENT : RM_AWAKE;
@@ -216,8 +230,7 @@ void rm_mux_exit(rm_call *call) {
 
 /* Whether it goes by a lane: always, if a loop drives it. */
 static bool is_shared(const rm_mux *mux, const rm_call *call) {
-  if (call->borrow.target.read) return false; /* the lanes go to the primary */
-  if (call->hold || call->whole || call->blocks || rm_buffer_len(&call->request.bytes) > REQUEST_MAX) return false;
+  if (call->hold || call->whole || call->blocks || call->asking || rm_buffer_len(&call->request.bytes) > REQUEST_MAX) return false;
   return !call->op.may_block || atomic_load_explicit(&mux->calls, memory_order_relaxed) > mux->own;
 }
 
@@ -240,9 +253,23 @@ static rm_lane *choose(rm_mux *mux, int64_t now_us) {
   return best;
 }
 
+/* The lanes to a call's node; NULL: it is not known, or there is no memory. */
+static rm_mux *lanes_for(rm_call *call) {
+  rm_core *core = call->op.client->core;
+  if (!rm_route_minds_requests(core->route)) return core->mux;
+  rm_node *node = call->borrow.pinned != NULL ? call->borrow.pinned : rm_route_peek(core->route, &call->borrow.target);
+  if (node == NULL) return NULL;
+  rm_mux *mux = atomic_load_explicit(&node->mux, memory_order_acquire);
+  if (mux != NULL) return mux;
+  rm_mux *fresh = rm_mux_new(core, core->config->pool_size, node);
+  if (fresh == NULL || atomic_compare_exchange_strong(&node->mux, &mux, fresh)) return fresh;
+  rm_mux_free(fresh);
+  return mux;
+}
+
 bool rm_mux_join(rm_call *call, int64_t now_us) {
   rm_mux *mux = call->op.client->core->mux;
-  if (mux == NULL || !is_shared(mux, call)) return false;
+  if (mux == NULL || !is_shared(mux, call) || (mux = lanes_for(call)) == NULL) return false;
   rm_lane *lane = choose(mux, now_us);
   rm_lane_lock(lane);
   rm_mux_slot *slot = take_slot(lane);
@@ -276,12 +303,21 @@ static rm_mux_slot *first_with_call(const rm_list *list) {
   return NULL;
 }
 
-static void pass_lead(rm_lane *lane, int64_t now_us) {
+static void wake_by_bell(rm_mux_slot *slot) {
+  if (slot->call != NULL && slot->wait == RM_WAITS_FOR_BELL) rm_slot_wake(slot);
+}
+
+/* `bell`: of the one that led. */
+static void pass_lead(rm_lane *lane, const rm_bell *bell, int64_t now_us) {
   lane->leader = first_with_call(&lane->in_flight);
   if (lane->leader == NULL) lane->leader = first_with_call(&lane->pending);
   if (lane->leader == NULL) return;
   lane->led_us = now_us;
   rm_slot_wake(lane->leader);
+  if (bell == NULL || lane->leader->call->op.bell.bell == bell) return;
+  /* The next one is driven by somebody else, who cannot ring for them: they are to wait in another way. */
+  for_each(&lane->in_flight, wake_by_bell);
+  for_each(&lane->pending, wake_by_bell);
 }
 
 /* Locked; unlocks. */
@@ -301,7 +337,7 @@ static void leave(rm_lane *lane, rm_call *call, int64_t now_us) {
   }
   call->slot = NULL;
   call->lane = NULL;
-  if (lane->leader == slot) pass_lead(lane, now_us);
+  if (lane->leader == slot) pass_lead(lane, call->op.bell.bell, now_us);
   /* The last one gives the connection back, unless somebody comes while it does. */
   if (atomic_fetch_sub_explicit(&lane->calls, 1, memory_order_relaxed) == 1) rm_lane_retire(lane, now_us);
   rm_lane_unlock(lane);
@@ -312,6 +348,7 @@ void rm_mux_leave(rm_call *call, int64_t now_us) {
   if (call->pid != call->op.client->core->pid) { /* the lane is not the one that it joined, before fork() */
     call->maybe_sent = rm_buffer_len(&call->request.bytes);
     rm_exchange_judge(call);
+    rm_bell_forget(&call->op.bell);
     call->slot = NULL;
     call->lane = NULL;
     return;

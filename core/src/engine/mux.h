@@ -10,6 +10,9 @@
  *  swallows the replies.  When the last call has left, the connection goes back to the pool, or is closed if an answer is
  *  still owed.
  *
+ *  Threads sleep on a futex, operations of a loop on a descriptor; those of the same loop as the leader are told by its bell
+ *  (bell.h), all of a batch in one turn of the loop.
+ *
  *  Kept off the lanes: calls that hold a connection or block on the server, large requests, and callers that are so few
  *  that each can have a connection of its own, which is faster.
  *
@@ -25,8 +28,9 @@ typedef struct rm_core rm_core;
 typedef struct rm_call rm_call;
 typedef struct rm_mux rm_mux; /* internally locked */
 
-/** For a pool of `pool_size` connections.  NULL: no memory. */
-rm_mux *rm_mux_new(rm_core *core, int64_t pool_size);
+/** For a pool of `pool_size` connections: of `node`, or NULL: of wherever the route goes.  NULL: no memory.  A client has one,
+ *  which counts the calls; in a cluster each node has another one, with the lanes, made when it is needed. */
+rm_mux *rm_mux_new(rm_core *core, int64_t pool_size, struct rm_node *node);
 /** No call may be left in it.  NULL is allowed. */
 void rm_mux_free(rm_mux *mux);
 /** After the pools were shut down: wakes everyone who sleeps in a lane. */

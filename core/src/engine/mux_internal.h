@@ -10,7 +10,7 @@
 #include <pthread.h>
 
 typedef enum rm_slot_state { RM_SLOT_FREE, RM_SLOT_PENDING, RM_SLOT_SENT, RM_SLOT_DONE, RM_SLOT_FAILED } rm_slot_state;
-typedef enum rm_slot_wait { RM_AWAKE, RM_WAITS_FOR_EVENT, RM_WAITS_FOR_FUTEX } rm_slot_wait;
+typedef enum rm_slot_wait { RM_AWAKE, RM_WAITS_FOR_EVENT, RM_WAITS_FOR_FUTEX, RM_WAITS_FOR_BELL } rm_slot_wait;
 
 /** A call's place in its lane.  The memory is the lane's until the client ends, so that a late wake-up does no harm. */
 typedef struct rm_mux_slot {
@@ -74,6 +74,7 @@ typedef struct rm_lane {
 enum { RM_LANES_MAX = 4 };
 struct rm_mux {
   rm_core *core;
+  rm_node *node;       /* NULL: wherever the route goes */
   int lane_count, own; /* own: so many callers at once have a connection each */
   atomic_int calls;    /* under way */
   rm_lane lanes[RM_LANES_MAX];

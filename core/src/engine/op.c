@@ -23,7 +23,7 @@ int redmoon_op_step(redmoon_op *op) { return rm_op_step(op, rm_clock_now_us()) !
 
 void redmoon_op_wants(const redmoon_op *op, redmoon_wants *wants) {
   wants->fd = op->wants.fd;
-  wants->events = op->wants.events & ~RM_WANT_LASTING;
+  wants->events = op->wants.events & ~(RM_WANT_LASTING | RM_WANT_BELL);
   wants->timeout_ms = rm_poll_timeout_ms(rm_clock_now_us(), op->wants.until_us);
 }
 

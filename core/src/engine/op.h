@@ -4,6 +4,7 @@
 #define RM_ENGINE_OP_H
 
 #include "base/wants.h"
+#include "engine/bell.h"
 
 #include <poll.h>
 #include <redmoon/client.h>
@@ -27,6 +28,7 @@ struct redmoon_op {
   uintptr_t owner;        /* who borrows connections; 0: the thread, if the driver blocks it, else nobody knows */
   int status;             /* RM_WAIT until it has ended; then RM_DONE or negative */
   bool may_block;         /* the driver allows a receive to block in the kernel instead of a poll */
+  rm_bell_place bell;
   rm_wants wants;
   redmoon_error error;
 };

@@ -272,7 +272,8 @@ static void begin_again(rm_call *call) {
  * EXEC was refused; one that watches has to begin anew, which is its owner's to do. */
 static const redmoon_reply *redirect_of(const rm_call *call) {
   size_t count = call->request.count;
-  if (call->began_held || !rm_route_is_cluster(call->op.client->core->route) || (count > 1 && !call->whole)) return NULL;
+  bool elsewhere = call->borrow.pinned == NULL || call->asking; /* else its owner says where to */
+  if (!elsewhere || call->began_held || !rm_route_is_cluster(call->op.client->core->route) || (count > 1 && !call->whole)) return NULL;
   if (call->results[count - 1].reply->type != REDMOON_ERROR) return NULL;
   for (size_t i = 0; i < count; i++)
     if (rm_redirect_kind(call->results[i].reply) != RM_NOT_REDIRECTED) return call->results[i].reply;

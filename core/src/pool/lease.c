@@ -97,13 +97,24 @@ static int open_event(rm_lease *lease, redmoon_error *err) {
   return 0;
 }
 
-/* Whether every connection and every dial is the caller's own. */
-static bool is_deadlock(const rm_pool *pool, uintptr_t owner) {
-  if (owner == 0 || pool->in_use + pool->dialling < pool->size) return false;
-  int own = 0;
-  for (const rm_list *node = pool->leases.next; node != &pool->leases; node = node->next, own++)
-    if (RM_CONTAINER_OF(node, rm_lease, link)->owner != owner) return false;
-  return own == pool->size; /* fewer: one is being closed, and its slot will be free */
+static bool is_waiting(const rm_pool *pool, uintptr_t owner) {
+  if (owner == 0) return false;
+  for (const rm_list *node = pool->waiters.next; node != &pool->waiters; node = node->next)
+    if (RM_CONTAINER_OF(node, rm_lease, link)->owner == owner) return true;
+  return false;
+}
+
+/* Whether nothing can come back: every connection and every dial is the caller's own (so many are), or is kept by somebody
+ * who waits for another one himself.  0: something can.  The last to come is told, and what it holds lets the others go on. */
+static int count_deadlocked(const rm_pool *pool, uintptr_t owner) {
+  if (owner == 0 || pool->in_use + pool->dialling < pool->size) return 0;
+  int own = 0, count = 0;
+  for (const rm_list *node = pool->leases.next; node != &pool->leases; node = node->next, count++) {
+    const rm_lease *lease = RM_CONTAINER_OF(node, rm_lease, link);
+    if (lease->owner == owner) own++;
+    else if (!lease->keeps || !is_waiting(pool, lease->owner)) return 0; /* mostly at the first: a call gives it back */
+  }
+  return count == pool->size ? own : 0; /* fewer: one is being closed, and its slot will be free */
 }
 
 /* Locked: an idle connection (still to be checked), a permit, RM_POOL_WAIT or CLOSED.  `senior`: has had a
@@ -220,10 +231,10 @@ static int fetch(rm_pool *pool, rm_lease *lease, int64_t now_us, redmoon_error *
 /* The errors that a borrow meets before it waits; 0: none.  Unlocks with an error. */
 static int check_prospects(rm_pool *pool, rm_lease *lease, int got, int64_t now_us, redmoon_error *err) {
   if (got == RM_POOL_WAIT && rm_backoff_is_hopeless(pool, now_us)) return refuse(pool, lease, now_us, err);
-  bool deadlock = got == RM_POOL_WAIT && is_deadlock(pool, lease->owner);
-  if (!deadlock && got != REDMOON_ECLOSED) return 0;
+  int own = got == RM_POOL_WAIT ? count_deadlocked(pool, lease->owner) : 0;
+  if (own == 0 && got != REDMOON_ECLOSED) return 0;
   end_borrow(pool, lease, now_us);
-  return deadlock ? rm_pool_fail_deadlock(pool, err) : rm_pool_fail_closed(pool, err);
+  return own > 0 ? rm_pool_fail_deadlock(pool, own, err) : rm_pool_fail_closed(pool, err);
 }
 
 /* Unlocks for the system call, so that everything may be different afterwards.  0, or an error and unlocked. */

@@ -59,6 +59,7 @@ typedef struct rm_lease {
   rm_conn *conn;
   int state;           /* the pool's */
   uintptr_t owner;     /* who holds it: the thread, or whatever the driver says; 0: nobody knows */
+  bool keeps;          /* set before the begin: its owner may ask for another connection while it has this one */
   int64_t began_us;    /* begin of the wait */
   int64_t since_us;    /* begin of the lease or dial */
   int64_t wake_us;     /* while waiting: poll again at this time (RM_FOREVER: only when the fd is readable) */
@@ -76,7 +77,8 @@ int rm_pool_new(const rm_pool_config *config, const rm_pool_hooks *hooks, rm_poo
 /** No lease may be left.  NULL is allowed. */
 void rm_pool_free(rm_pool *pool);
 
-/** Begins a borrow.  Errors: CLOSED; POOL_DEADLOCK (all leases belong to `owner`); CONNECT at once while the dial
+/** Begins a borrow.  Errors: CLOSED; POOL_DEADLOCK (each lease belongs to `owner`, or is kept by one who
+ *  waits here, too); CONNECT at once while the dial
  *  back-off lasts and nothing can come back (the text holds the last dial error, whose status, code, phase and
  *  address are kept where they are CONNECT, TLS, PROTOCOL, UNAVAILABLE or a server's); UNAVAILABLE (no event);
  *  CONFIG (the lease is in use).  After an error the lease is free. */

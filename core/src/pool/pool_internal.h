@@ -129,6 +129,7 @@ static inline void rm_pool_leave(rm_pool *pool, int64_t now_us) {
 /** The pool at a moment, for a message that is written without the mutex. */
 typedef struct rm_pool_view {
   int idle, in_use, dialling, waiting;
+  int kept;          /* leases that their owners keep from call to call */
   int64_t oldest_us; /* age of the oldest lease; -1: there is none */
   bool failing;
   redmoon_error last; /* if failing: the last dial's */
@@ -136,7 +137,8 @@ typedef struct rm_pool_view {
 void rm_pool_look(const rm_pool *pool, rm_pool_view *view, int64_t now_us);
 /* Without the mutex; they return their status. */
 int rm_pool_fail_timeout(const rm_pool *pool, const rm_pool_view *view, int64_t waited_us, redmoon_error *err);
-int rm_pool_fail_deadlock(const rm_pool *pool, redmoon_error *err);
+/** `own`: how many are the caller's. */
+int rm_pool_fail_deadlock(const rm_pool *pool, int own, redmoon_error *err);
 int rm_pool_fail_closed(const rm_pool *pool, redmoon_error *err);
 int rm_pool_fail_forked(const rm_pool *pool, redmoon_error *err);
 

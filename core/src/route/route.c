@@ -125,6 +125,14 @@ int rm_route_pick(rm_route *route, const rm_target *target, rm_route_wait *wait,
   return rc;
 }
 
+rm_node *rm_route_peek(rm_route *route, const rm_target *target) {
+  if (route->only != NULL) return route->only;
+  pthread_mutex_lock(&route->lock);
+  rm_node *node = route->known ? route->class->pick(route, target) : NULL;
+  pthread_mutex_unlock(&route->lock);
+  return node;
+}
+
 void rm_route_suspect(rm_route *route) {
   if (route->only == NULL) route->hooks.discover(route->hooks.pool.ctx);
 }

@@ -31,6 +31,7 @@ typedef struct rm_node {
   _Atomic int64_t latency_us;    /* of a PING, smoothed; 0: not measured */
   _Atomic int role;              /* RM_ROLE_*: what the server has to be, when it is dialled */
   bool serving;                  /* it may be picked; the route's */
+  struct rm_mux *_Atomic mux;    /* the engine's: its shared connections */
   struct rm_node *_Atomic next;  /* rm_node_next */
 } rm_node;
 
@@ -67,6 +68,8 @@ void rm_route_forked(rm_route *route);
  *  asking again with the same `wait`, and rm_route_unwait ends it early.  Negative: what was tried to find out failed;
  *  UNAVAILABLE without memory or descriptors for the wait. */
 int rm_route_pick(rm_route *route, const rm_target *target, rm_route_wait *wait, rm_node **out, redmoon_error *err);
+/** The node for a request, or NULL: nothing is known yet. */
+rm_node *rm_route_peek(rm_route *route, const rm_target *target);
 void rm_route_unwait(rm_route *route, rm_route_wait *wait);
 /** What is known may be out of date: a dial was refused, a server kept silent, or said that it is no primary. */
 void rm_route_suspect(rm_route *route);

@@ -2,6 +2,7 @@
 -- The event loop cqueues (http://25thandclement.com/~william/projects/cqueues.html), as Redmoon uses it.
 
 local cqueues = require "cqueues"
+local condition = require "cqueues.condition"
 
 local M = {}
 
@@ -12,6 +13,23 @@ end
 
 -- The descriptor is about to be closed: without this cqueues would take a new one of the same number for it.
 function M.forget(fd) cqueues.cancel(fd) end
+
+-- A coroutine that is gone has taken its condition with it.
+local parked, idle = setmetatable({}, { __mode = "v" }), {}
+
+-- Waits until wake(key), or until `seconds` are over.  No descriptor is in it.
+function M.park(key, seconds)
+  local bell = table.remove(idle) or condition.new()
+  parked[key] = bell
+  cqueues.poll(bell, seconds)
+  parked[key] = nil
+  idle[#idle + 1] = bell
+end
+
+function M.wake(key)
+  local bell = parked[key]
+  if bell then bell:signal() end
+end
 
 function M.running()
   local controller, is_its_own = cqueues.running()

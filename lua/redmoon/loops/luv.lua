@@ -63,6 +63,35 @@ function M.forget(fd)
   if polls[fd] and not is_over then polls[fd].handle:stop() end
 end
 
+-- What is parked goes on in a turn of the loop, all of a batch in the same one.
+local parked, woken, turn = setmetatable({}, { __mode = "v" }), {}, nil
+
+local function resume_woken()
+  local now = woken
+  woken = {}
+  for _, one in ipairs(now) do
+    if one.co then resume(one.co) end
+  end
+end
+
+-- Waits until wake(key), or until `seconds` are over.
+function M.park(key, seconds)
+  local self <close> = begin(nil, nil, seconds)
+  parked[key] = self
+  coroutine.yield()
+  parked[key] = nil
+end
+
+function M.wake(key)
+  local one = parked[key]
+  if not one or is_over then return end
+  parked[key] = nil
+  woken[#woken + 1] = one
+  if #woken > 1 then return end
+  turn = turn or new_handle(uv.new_timer())
+  turn.handle:start(0, 0, resume_woken)
+end
+
 function M.sleep(seconds)
   local _ <close> = begin(nil, nil, seconds)
   coroutine.yield()

@@ -62,8 +62,11 @@ return {
     "del",
     "get",
     "getrange",
+    "mget",
+    "pexpire",
     "pttl",
     "set",
+    "time",
     "unlink",
   } },
   { name = "counter", rule = {
