@@ -51,5 +51,7 @@ pid_t redis_server_pid(const redis_server *server);
  *  raw reply's first line, or the content of a bulk string, without line end; to be freed with free().  With a
  *  server that wants a password, `password` is sent first; NULL: none. */
 char *redis_server_ask(const redis_server *server, const char *password, const char *command);
+/** The same, but NULL when it does not answer: it was killed, or closed the connection, as it does when it becomes a replica. */
+char *redis_server_try(const redis_server *server, const char *password, const char *command);
 
 #endif

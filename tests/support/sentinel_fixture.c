@@ -45,10 +45,6 @@ const char *sentinel_fixture_url(const sentinel_fixture *lab) { return lab->url;
 
 /* Asking. */
 
-static char *ask_node(const sentinel_fixture *lab, int i, const char *command) {
-  return redis_server_ask(lab->nodes[i], lab->options.password, command);
-}
-
 /* The number behind `field` in INFO's text; -1: it is not there. */
 static long number_in(const char *text, const char *field) {
   const char *at = strstr(text, field);
@@ -57,8 +53,8 @@ static long number_in(const char *text, const char *field) {
 
 /* What sentinel `i` says of the primary: its port, and how many replicas and sentinels it knows. */
 static bool look(const sentinel_fixture *lab, int i, long *port, long *replicas, long *sentinels) {
-  char *text = redis_server_ask(lab->sentinels[i], lab->options.sentinel_password, "INFO sentinel");
-  const char *at = strstr(text, "master0:name=main,status=");
+  char *text = redis_server_try(lab->sentinels[i], lab->options.sentinel_password, "INFO sentinel");
+  const char *at = text != NULL ? strstr(text, "master0:name=main,status=") : NULL;
   bool ok = at != NULL && strncmp(at + 25, "ok,", 3) == 0;
   const char *address = at != NULL ? strstr(at, "address=127.0.0.1:") : NULL;
   *port = address != NULL ? strtol(address + 18, NULL, 10) : -1;
@@ -82,8 +78,8 @@ int sentinel_fixture_primary(const sentinel_fixture *lab) {
 }
 
 static bool replica_is_up(const sentinel_fixture *lab, int i, int primary) {
-  char *text = ask_node(lab, i, "INFO replication");
-  bool up = strstr(text, "master_link_status:up") != NULL && number_in(text, "master_port:") == sentinel_fixture_port(lab, primary);
+  char *text = redis_server_try(lab->nodes[i], lab->options.password, "INFO replication");
+  bool up = text != NULL && strstr(text, "master_link_status:up") != NULL && number_in(text, "master_port:") == sentinel_fixture_port(lab, primary);
   free(text);
   return up;
 }

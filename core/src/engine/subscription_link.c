@@ -165,8 +165,10 @@ static void step_dial(redmoon_subscription *sub, int64_t now_us, rm_wants *wants
 static void leave_old_node(redmoon_subscription *sub, int64_t now_us) {
   rm_route *route = sub->client->core->route;
   uint64_t epoch = rm_route_epoch(route);
-  if (epoch == sub->epoch || (sub->state != RM_LINK_DIAL && sub->state != RM_LINK_LIVE)) return;
+  if (epoch == sub->epoch || sub->state == RM_LINK_ENDED) return;
   sub->epoch = epoch;
+  if (sub->state == RM_LINK_BACKOFF) sub->wait_until_us = now_us; /* why that one could not be had is of no account now */
+  if (sub->state != RM_LINK_DIAL && sub->state != RM_LINK_LIVE) return;
   const rm_target target = target_of(sub);
   if (rm_route_serves(route, &target, sub->node)) return;
   redmoon_error err;
