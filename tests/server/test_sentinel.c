@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 static sentinel_fixture *lab;
 static redmoon_error err;
@@ -285,6 +287,28 @@ static void subscriptions_hear_what_is_published_on_the_primary(void **state) {
   redmoon_client_close(client);
 }
 
+static void a_forked_child_finds_the_primary_for_itself(void **state) {
+  (void)state;
+  redmoon_client *client = opened(sentinel_fixture_url(lab), NULL);
+  redmoon_subscription *sub = listen_to(client, "news", NULL);
+  assert_works(client, lab);
+  for (int i = 0; i < 20; i++) { /* at different moments of what the keeper does */
+    pid_t child = fork();
+    if (child == 0) {
+      alarm(20);
+      _exit(ping(client) == 0 ? 0 : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_works(client, lab); /* on the parent's own connections */
+  }
+  publish(client, "news", "hello");
+  expect_message(sub, "news", "hello");
+  redmoon_subscription_close(sub);
+  redmoon_client_close(client);
+}
+
 static void sentinels_have_credentials_of_their_own(void **state) {
   (void)state;
   sentinel_fixture *guarded = sentinel_fixture_start(&(sentinel_fixture_options){
@@ -372,6 +396,7 @@ int main(void) {
       cmocka_unit_test(reads_go_to_replicas_where_read_from_says_so),
       cmocka_unit_test(what_also_writes_is_not_read_from_replicas),
       cmocka_unit_test(subscriptions_hear_what_is_published_on_the_primary),
+      cmocka_unit_test(a_forked_child_finds_the_primary_for_itself),
       cmocka_unit_test(sentinels_have_credentials_of_their_own),
       cmocka_unit_test(sentinels_may_speak_tls_where_servers_do_not_and_the_other_way_round),
       cmocka_unit_test(tls_is_for_both_by_default),

@@ -125,8 +125,12 @@ static int step(rm_discovery *discovery, int64_t now_us, rm_wants *wants, redmoo
   return rm_latencies_step(&self->latencies, discovery->core, now_us, wants);
 }
 
-static void drop(rm_discovery *discovery) {
+static void drop(rm_discovery *discovery, bool busy) {
   cluster_discovery *self = (cluster_discovery *)(void *)discovery;
+  if (busy) {
+    self->inquiry = (rm_inquiry){0};
+    self->latencies = (rm_latencies){0};
+  }
   rm_inquiry_fini(&self->inquiry);
   rm_latencies_drop(&self->latencies);
   self->asking = false;

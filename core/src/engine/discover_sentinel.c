@@ -73,6 +73,7 @@ static int ask(sentinel_discovery *self, int64_t now_us, redmoon_error *err) {
   static const char *const news[] = {"SUBSCRIBE", "+switch-master", "+slave", "+sdown", "-sdown"};
   int64_t patient = rm_deadline_us(now_us, self->config.connect_timeout_ms);
   int64_t by_us = self->pass == 0 && self->sentinels.count > 1 ? rm_min64(patient, now_us + QUICK_US) : patient;
+  if (self->sentinels.count == 0 && rm_sentinels_init(&self->sentinels, &self->config, err) != 0) return err->status;
   rm_inquiry *inquiry = ask_of(self);
   self->answered = self->replica_count = 0;
   self->told_epoch = -1;
@@ -342,8 +343,15 @@ static void fini(rm_discovery *discovery) {
   rm_tls_free(self->tls);
 }
 
-static void drop(rm_discovery *discovery) {
+static void drop(rm_discovery *discovery, bool busy) {
   sentinel_discovery *self = self_of(discovery);
+  if (busy) {
+    redmoon_error ignored;
+    self->asks[0] = self->asks[1] = self->check = (rm_inquiry){0};
+    self->latencies = (rm_latencies){0};
+    self->sentinels = (rm_sentinels){0};
+    (void)rm_sentinels_init(&self->sentinels, &self->config, &ignored); /* without any, nothing is found until the next try */
+  }
   give_up_round(self);
   rm_inquiry_fini(watch_of(self));
 }

@@ -68,16 +68,14 @@ static void step(rm_driven *driven, int64_t now_us, rm_wants *wants) {
 
 static void end(rm_driven *driven) {
   rm_discovery *self = of(driven);
-  self->class->drop(self);
+  self->class->drop(self, false);
   redmoon_error err;
   rm_fail_closed(&err);
   rm_route_failed(self->core->route, &err);
 }
 
 /* A step that was under way on a thread that is gone may have left anything half-done: that memory is left as it is. */
-static void forked(rm_driven *driven, bool busy) {
-  if (!busy) of(driven)->class->drop(of(driven));
-}
+static void forked(rm_driven *driven, bool busy) { of(driven)->class->drop(of(driven), busy); }
 
 static const rm_driven_class driven_class = {step, end, forked};
 
@@ -109,7 +107,7 @@ int rm_discovery_new(rm_core *core, rm_discovery **out, redmoon_error *err) {
 void rm_discovery_free(rm_discovery *self) {
   if (self == NULL) return;
   rm_driven_remove(self->core, &self->driven);
-  self->class->drop(self);
+  self->class->drop(self, false);
   if (self->class->fini != NULL) self->class->fini(self);
   pthread_mutex_destroy(&self->lock);
   rm_free(self);

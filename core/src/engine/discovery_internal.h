@@ -20,8 +20,9 @@ typedef struct rm_discovery_class {
   /** Between two rounds: listens for news.  True: a round is wanted at once; else `wants` is what to wait for.  NULL: there
    *  is nothing to be heard. */
   bool (*listen)(rm_discovery *discovery, int64_t now_us, rm_wants *wants);
-  /** Gives up whatever goes on, without a word to the peers. */
-  void (*drop)(rm_discovery *discovery);
+  /** Gives up whatever goes on, without a word to the peers.  `busy`: in a forked child, where nobody can tell what state it
+   *  is in; then it is not looked at, and left to the parent. */
+  void (*drop)(rm_discovery *discovery, bool busy);
 } rm_discovery_class;
 
 struct rm_discovery {
