@@ -79,6 +79,25 @@ static void serve_sentinel(fake_peer *peer, void *ctx) {
   }
 }
 
+static fake_server *behind; /* a sentinel that has not heard of the last fail-over */
+static atomic_bool behind_answers;
+
+static bool answer_behind(fake_peer *peer, const fake_command *command, fake_bytes *reply, void *ctx) {
+  (void)peer;
+  (void)ctx;
+  char text[100];
+  const char *what = command->argc > 1 ? command->argv[1] : "";
+  if (!atomic_load(&behind_answers)) snprintf(text, sizeof text, "-ERR not yet\r\n");
+  else if (strcmp(what, "GET-MASTER-ADDR-BY-NAME") == 0)
+    snprintf(text, sizeof text, "*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n", fake_server_port(nodes[0]));
+  else if (strcmp(what, "MASTER") == 0) snprintf(text, sizeof text, "*2\r\n$12\r\nconfig-epoch\r\n:1\r\n");
+  else snprintf(text, sizeof text, "*0\r\n");
+  fake_append_text(reply, text);
+  return true;
+}
+
+static void serve_behind(fake_peer *peer, void *ctx) { fake_serve(peer, answer_behind, ctx); }
+
 static int start(void **state) {
   (void)state;
   atomic_store(&primary, 0);
@@ -175,6 +194,32 @@ static void a_write_that_was_refused_as_readonly_goes_to_the_new_primary(void **
   expect_moved("PING");
 }
 
+static void a_sentinel_that_has_not_heard_of_the_last_fail_over_is_passed_over(void **state) {
+  (void)state;
+  fail_over();
+  atomic_store(&behind_answers, false);
+  behind = fake_server_start(&(fake_options){.tcp = true, .script = serve_behind});
+  char url[100];
+  snprintf(url, sizeof url, "redis+sentinel://127.0.0.1:%d,127.0.0.1:%d/main", fake_server_port(behind), fake_server_port(sentinel));
+  redmoon_client_close(client);
+  assert_int_equal(redmoon_client_open(url, NULL, &client, &err), 0);
+  command("PING");
+  assert_int_equal(fake_server_count(nodes[1], "PING"), 1);
+  atomic_store(&behind_answers, true); /* and its primary claims to be one */
+  atomic_store(&hangs_up, true);
+  size_t before = fake_server_count(behind, "SENTINEL"), good = fake_server_connections(sentinel);
+  fake_server_release(sentinel); /* the one that is listened to is lost, and so this one is asked before it */
+  assert_true(fake_server_wait_connections(sentinel, good + 1));
+  for (int i = 0; fake_server_count(behind, "SENTINEL") == before && i < LOOKS; i++) poll(NULL, 0, 2);
+  assert_true(fake_server_count(behind, "SENTINEL") > before);
+  for (int i = 0; i < 50; i++) {
+    command("PING");
+    poll(NULL, 0, 2);
+  }
+  assert_int_equal(fake_server_count(nodes[0], "PING"), 0);
+  fake_server_stop(behind);
+}
+
 /* Opens a client, asks once, and ends it: with the `at`-th request for memory refused, or that and all later ones. */
 static int ask_once(gate *g, gate_mode mode, long at) {
   char url[100];
@@ -222,6 +267,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(readonly_in_a_pipeline_drops_the_connection_and_finds_the_new_primary, start, stop),
       cmocka_unit_test_setup_teardown(readonly_inside_a_script_does_so_too, start, stop),
       cmocka_unit_test_setup_teardown(a_write_that_was_refused_as_readonly_goes_to_the_new_primary, start, stop),
+      cmocka_unit_test_setup_teardown(a_sentinel_that_has_not_heard_of_the_last_fail_over_is_passed_over, start, stop),
       cmocka_unit_test_setup_teardown(refused_memory_fails_a_call_cleanly_or_not_at_all, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
