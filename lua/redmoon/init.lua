@@ -5,11 +5,14 @@ local core = require "redmoon.core"
 local transaction = require "redmoon.transaction"
 local locking = require "redmoon.locking"
 local queue = require "redmoon.queue"
+local subscription = require "redmoon.subscription"
 
 local methods = core.client_methods
 methods.transaction = transaction.run
 methods.with_lock = locking.with_lock
 core.queue_methods.work = queue.work
+core.queue_methods.events = queue.events
+core.subscription_methods.on_message = subscription.on_message
 
 return {
   version = core.version,

@@ -389,6 +389,10 @@ int rm_lua_embedded_start(lua_State *L);
 int rm_lua_queue_spawns(lua_State *L);
 int rm_lua_queue_sleep(lua_State *L);
 int rm_lua_rate_limits(lua_State *L);
+/** subscription_next(subscription): the next event; nil, message, code, detail when it has ended, or is closed. */
+int rm_lua_subscription_next(lua_State *L);
+/** subscription_spawn(subscription): the loop's function that begins a coroutine; nothing: it is in no loop. */
+int rm_lua_subscription_spawn(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);
@@ -412,8 +416,10 @@ void rm_lua_sessions_open(lua_State *L);
 void rm_lua_rwlock_open(lua_State *L);
 void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_stream_queue_open(lua_State *L);
+/** Leaves the table of methods, for those written in Lua. [-0, +1] */
 void rm_lua_subscription_open(lua_State *L);
 void rm_lua_topic_open(lua_State *L);
+void rm_lua_topic_cursor_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that the command-line tool needs. [-0, +1] */

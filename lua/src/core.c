@@ -68,6 +68,8 @@ int luaopen_redmoon_core(lua_State *L) {
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
                                        {"rate_limits", rm_lua_rate_limits}, {"queue_sleep", rm_lua_queue_sleep},
                                        {"queue_spawns", rm_lua_queue_spawns},
+                                       {"subscription_next", rm_lua_subscription_next},
+                                       {"subscription_spawn", rm_lua_subscription_spawn},
                                        {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
@@ -96,7 +98,9 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_semaphore_open(L);
   rm_lua_stream_queue_open(L);
   rm_lua_subscription_open(L);
+  lua_setfield(L, -2, "subscription_methods");
   rm_lua_topic_open(L);
+  rm_lua_topic_cursor_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
   rm_lua_system_open(L);

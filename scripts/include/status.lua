@@ -50,3 +50,6 @@ local CACHE_WAIT = 0 -- none is there, and another has the lease
 local CACHE_STORED = 1 -- stored, given back or discarded
 local CACHE_LOST = -1 -- the lease is over, void or another's, or another entry is there; nothing was written
 local TOPIC_OK = 1 -- published, or marked
+local TOPIC_GONE = 0 -- there is no such reader
+local TOPIC_LOST = -1 -- another has opened the reader since
+local TOPIC_FULL = -2 -- there are as many readers as there may be

@@ -168,7 +168,7 @@ static void use_limiter(redmoon_client *client) {
 static void use_topic(redmoon_client *client) {
   redmoon_topic *topic;
   redmoon_topic_reader *reader = NULL;
-  if (redmoon_topic_new(client, "x", 1, &topic, NULL) != 0) return;
+  if (redmoon_topic_new(client, "x", 1, NULL, &topic, NULL) != 0) return;
   if (draw(4) == 0) (void)!redmoon_topic_subscribe(topic, NULL, &reader, NULL);
   (void)!redmoon_topic_publish(topic, "payload", 7, draw(2) == 0 ? "once" : NULL, NULL, NULL);
   redmoon_topic_reader_close(reader);

@@ -394,8 +394,8 @@ static void a_message_of_a_topic_is_published_once(void **state) {
   redmoon_topic *topic, *theirs;
   redmoon_topic_reader *reader;
   redmoon_error err;
-  assert_int_equal(redmoon_topic_new(f->client, "x", 1, &topic, &err), 0);
-  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, &theirs, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->client, "x", 1, NULL, &topic, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, NULL, &theirs, &err), 0);
   if (redmoon_topic_subscribe(theirs, NULL, &reader, &err) != 0) fail_msg("%s", err.message);
   for (int i = 1; i <= CALLS; i++) {
     char id[16];
@@ -412,6 +412,38 @@ static void a_message_of_a_topic_is_published_once(void **state) {
   redmoon_topic_reader_close(reader);
   redmoon_topic_free(theirs);
   redmoon_topic_free(topic);
+}
+
+/* Published, fetched and acknowledged through what loses answers. */
+static void a_message_of_a_durable_topic_is_read_once(void **state) {
+  fixture *f = *state;
+  redmoon_topic_options options = REDMOON_TOPIC_OPTIONS_INIT;
+  options.durable = 1;
+  redmoon_topic *topic;
+  redmoon_topic_cursor *cursor;
+  redmoon_error err;
+  assert_int_equal(redmoon_topic_new(f->client, "x", 1, &options, &topic, &err), 0);
+  if (redmoon_topic_cursor_open(topic, "r", 1, NULL, &cursor, &err) != 0) fail_msg("%s", err.message);
+  for (int i = 1; i <= CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    redmoon_topic_published published;
+    redmoon_topic_message *message = NULL;
+    if (redmoon_topic_publish(topic, id, strlen(id), id, &published, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    assert_int_equal(published.seq, i);
+    if (redmoon_topic_cursor_receive(cursor, 20000, &message, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    if (message == NULL) fail_msg("message %d did not come", i);
+    assert_int_equal(message->seq, i);
+    assert_string_equal(message->payload, id);
+    redmoon_topic_message_free(message);
+    if (redmoon_topic_cursor_ack(cursor, i, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    if (i % 50 != 0) continue;
+    redmoon_topic_cursor_close(cursor);
+    if (redmoon_topic_cursor_open(topic, "r", 1, NULL, &cursor, &err) != 0) fail_msg("%s", err.message);
+  }
+  redmoon_topic_cursor_close(cursor);
+  redmoon_topic_free(topic);
+  assert_int_equal(ask_integer(f->direct, "XLEN", "redmoon:{x}:topic.log", NULL), CALLS);
 }
 
 /* The control: without anything that makes a repetition harmless, calls end unknown, and nobody knows the count. */
@@ -451,6 +483,7 @@ int main(void) {
       TEST(an_audit_counts_each_key_once),
       TEST(a_stream_queue_loses_and_doubles_nothing),
       TEST(a_message_of_a_topic_is_published_once),
+      TEST(a_message_of_a_durable_topic_is_read_once),
       TEST(without_an_id_answers_are_missed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -291,6 +291,29 @@ for name, run in pairs(loops.each) do
       end, function() reader:close() end)
     end)
 
+    it("a durable topic, and a reader with a name", function()
+      local topic <close> = assert(client:topic("d", { durable = true }))
+      local reader <close> = assert(topic:reader("r"))
+      goes_on_while(function()
+        assert.equal("x", reader:receive(30).payload)
+        assert(reader:ack())
+      end, function()
+        assert.equal(1, topic:publish("x").seq)
+      end)
+      goes_on_while(function()
+        helper.assert_failure("CLOSED", reader:receive(30))
+      end, function()
+        reader:close()
+        assert(topic:publish("x"))
+      end)
+      local small <close> = assert(topic:subscribe { buffer = 1 })
+      goes_on_while(function()
+        for i = 3, 200 do assert.equal(i, small:receive(30).seq) end
+      end, function()
+        for _ = 3, 200 do assert(topic:publish("y")) end
+      end)
+    end)
+
     it("a transaction and a scan", function()
       for i = 1, 500 do assert(client:set("key:" .. i, i)) end
       local seen, done = 0, nil

@@ -62,8 +62,9 @@ static redmoon_client *clustered_open(const char *url, const redmoon_options *op
   return client;
 }
 
-static int clustered_enter(void **state, int64_t protocol, int64_t pool_size) {
+static int clustered_enter(void **state, int64_t protocol, int64_t pool_size, int64_t multiplex) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.multiplex = multiplex;
   options.protocol = protocol;
   options.pool_size = pool_size;
   cluster_end_moves(clustered_one.cluster);
@@ -74,9 +75,10 @@ static int clustered_enter(void **state, int64_t protocol, int64_t pool_size) {
   return 0;
 }
 
-static int clustered_enter_3(void **state) { return clustered_enter(state, 3, 20); }
-static int clustered_enter_2(void **state) { return clustered_enter(state, 2, 20); }
-static int clustered_enter_one(void **state) { return clustered_enter(state, 3, 1); }
+static int clustered_enter_3(void **state) { return clustered_enter(state, 3, 20, 0); }
+static int clustered_enter_2(void **state) { return clustered_enter(state, 2, 20, 0); }
+static int clustered_enter_one(void **state) { return clustered_enter(state, 3, 1, 0); }
+static int clustered_enter_shared(void **state) { return clustered_enter(state, 3, 20, 1); }
 
 static int clustered_leave(void **state) {
   (void)state;
@@ -84,9 +86,11 @@ static int clustered_leave(void **state) {
   return 0;
 }
 
-#define CLUSTER_TEST(f)                                                                                              \
-  {#f " [RESP3]", f, clustered_enter_3, clustered_leave, NULL}, {#f " [RESP2]", f, clustered_enter_2, clustered_leave, NULL}, \
-      {#f " [pool_size=1]", f, clustered_enter_one, clustered_leave, NULL}
+#define CLUSTER_TEST(f)                                                                          \
+  {#f " [RESP3]", f, clustered_enter_3, clustered_leave, NULL},                                  \
+      {#f " [RESP2]", f, clustered_enter_2, clustered_leave, NULL},                              \
+      {#f " [pool_size=1]", f, clustered_enter_one, clustered_leave, NULL},                      \
+      {#f " [multiplex]", f, clustered_enter_shared, clustered_leave, NULL}
 
 static inline int slot_of(const char *key) { return rm_slot_of(key, strlen(key)); }
 

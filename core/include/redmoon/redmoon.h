@@ -32,6 +32,7 @@
 #include <redmoon/stream_queue.h>
 #include <redmoon/subscription.h>
 #include <redmoon/topic.h>
+#include <redmoon/topic_cursor.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

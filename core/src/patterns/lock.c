@@ -31,10 +31,7 @@ void rm_lock_unref(redmoon_lock *lock) {
   rm_timer_close(atomic_load(&lock->timer));
   redmoon_client_close(lock->renewer);
   redmoon_client_close(lock->client);
-  rm_key_free(&lock->key);
-  rm_key_free(&lock->fence_key);
-  rm_key_free(&lock->beats_key);
-  rm_key_free(&lock->queue_key);
+  rm_key_free(&lock->keys[LOCK_KEY]);
   rm_key_free(&lock->request_key);
   rm_wipe(lock->token, sizeof lock->token);
   rm_free(lock);
@@ -68,7 +65,7 @@ static int call_start(redmoon_lock *lock, redmoon_client *client, const rm_built
   size_t count = 1;
   if (ttl_ms != 0) args[count++] = (redmoon_bytes){ttl, rm_int64_put(ttl, ttl_ms)};
   args[count++] = (redmoon_bytes){lock->id, 2 * LOCK_ID_BYTES};
-  const redmoon_script_args all = {&lock->key, 1, args, count};
+  const redmoon_script_args all = {&lock->keys[LOCK_KEY], 1, args, count};
   return rm_builtin_start(client, script, &all, RM_CALL_REPEATABLE, decode, call_drop, call, op, err);
 }
 
