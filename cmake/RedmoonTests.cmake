@@ -19,7 +19,7 @@ if(redmoon_sanitize)
 endif()
 
 # Programs of other names that make threads.
-set(redmoon_threaded blocklist counter embedded host lock lock_holds lock_renewal multiplex multiplex_ends own_loop pool_real queue rate_limiter records rwlock script semaphore sentinel_failover sessions stream_queue
+set(redmoon_threaded blocklist counter embedded host lock lock_holds lock_renewal multiplex multiplex_ends own_loop pool_real queue rate_limiter records redlock redlock_ends rwlock script semaphore sentinel_failover sessions stream_queue
   subscription subscription_link topic topic_durable wakeups)
 list(JOIN redmoon_threaded "|" redmoon_threaded)
 set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")

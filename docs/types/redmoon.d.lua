@@ -115,6 +115,17 @@
 ---@field token? string of a lock that the caller holds: it is held once more
 ---@field request_id? string repeating the call with the same id gives the same lock
 
+---@class redmoon.redlock_options
+---@field ttl? number default 10, from 0.01 to the quarantine, to 86400 without one
+---@field wait? number default 0; how long to go on asking, while another holds it and while too few servers vote
+---@field renew? boolean the keeper thread of the first client prolongs the lease until the release
+---@field max_hold? number it is not prolonged beyond this long after it was acquired
+---@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
+
+---@class redmoon.redlock_servers
+---@field [integer] redmoon.client 2 to 31, of independent servers
+---@field quarantine? number|false default 60: for how long, and 1 s more, a server must have been up for its vote to count; no ttl is longer
+
 ---@class redmoon.semaphore_options
 ---@field permits integer how many there are, from 1 to 100000
 ---@field ttl? number default 10, from 0.01 to 86400: the lease of a permit
@@ -490,6 +501,26 @@ function lock:release() end
 ---Releases it, whatever became of it.
 ---@return true
 function lock:close() end
+
+---Servers that vote for locks.
+---@class redmoon.redlock
+local redlock = {}
+---@param name string 1 to 512 bytes
+---@param options? redmoon.redlock_options
+---@return redmoon.lock?
+---@return string? message
+---@return string? code LOCKED when another holds it; UNAVAILABLE when too few servers vote, or there is no thread to renew with
+---@return redmoon.detail? detail
+function redlock:lock(name, options) end
+---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.
+---@param name string
+---@param options redmoon.redlock_options|nil
+---@param fn fun(lock: redmoon.lock, ...): ...
+---@param ... any
+---@return any
+function redlock:with_lock(name, options, fn, ...) end
+---@return true
+function redlock:close() end
 
 ---What a semaphore or a read-write lock gives.
 ---@class redmoon.permit
@@ -1846,6 +1877,13 @@ function redmoon.is_error(value) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function redmoon.rate_limits(limiters) end
+---A lock over several independent servers: held by whom more than half of them vote for.
+---@param clients redmoon.redlock_servers
+---@return redmoon.redlock?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.redlock(clients) end
 ---@param source string
 ---@return redmoon.script?
 ---@return string? message

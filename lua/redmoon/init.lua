@@ -13,6 +13,7 @@ methods.with_lock = locking.with_lock
 core.queue_methods.work = queue.work
 core.queue_methods.events = queue.events
 core.subscription_methods.on_message = subscription.on_message
+core.redlock_methods.with_lock = locking.with_lock
 
 return {
   version = core.version,
@@ -23,6 +24,7 @@ return {
   connect = core.connect,
   embedded = core.embedded,
   rate_limits = core.rate_limits,
+  redlock = core.redlock,
   script = core.script,
   build_info = core.build_info,
 }

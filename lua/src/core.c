@@ -67,6 +67,7 @@ int luaopen_redmoon_core(lua_State *L) {
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
                                        {"rate_limits", rm_lua_rate_limits}, {"queue_sleep", rm_lua_queue_sleep},
+                                       {"redlock", rm_lua_redlock},
                                        {"queue_spawns", rm_lua_queue_spawns},
                                        {"subscription_next", rm_lua_subscription_next},
                                        {"subscription_spawn", rm_lua_subscription_spawn},
@@ -107,6 +108,8 @@ int luaopen_redmoon_core(lua_State *L) {
   lua_setfield(L, -2, "system");
   rm_lua_queue_open(L);
   lua_setfield(L, -2, "queue_methods");
+  rm_lua_redlock_open(L);
+  lua_setfield(L, -2, "redlock_methods");
   rm_lua_json_open(L);
   lua_setfield(L, -2, "json");
   rm_lua_transaction_open(L, shared);

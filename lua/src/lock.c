@@ -193,24 +193,39 @@ static int acquired(lua_State *L, rm_lua_task *task, int status) {
   return rm_lua_fail(L, &task->err);
 }
 
-int rm_lua_client_lock(lua_State *L) {
-  rm_lua_client *client = rm_lua_client_check(L, 1);
-  size_t name_len;
-  const char *name = luaL_checklstring(L, 2, &name_len);
-  luaL_argcheck(L, name_len >= 1 && name_len <= 512, 2, "a lock's name has 1 to 512 bytes");
-  lua_settop(L, 3);
-  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
-  rm_lua_read_options(L, 3, lock_options, sizeof lock_options / sizeof lock_options[0], &options);
+redmoon_lock **rm_lua_lock_new(lua_State *L, const rm_lua_link *link) {
   push_on_lost(L, 3);
-  if (client->link.client == NULL) return rm_lua_fail_closed(L);
   lock *l = lua_newuserdatauv(L, sizeof *l, SLOTS);
   memset(l, 0, sizeof *l);
   luaL_setmetatable(L, LOCK_TYPE);
+  rm_lua_link_set(&l->link, link);
+  return &l->lock;
+}
+
+rm_lua_task *rm_lua_lock_take(lua_State *L) {
+  lock *l = lua_touserdata(L, 5);
+  lua_setiuservalue(L, 5, SLOT_SERVER);
+  return rm_lua_task_take(L, &l->link, acquired);
+}
+
+const char *rm_lua_lock_name(lua_State *L, size_t *len) {
+  const char *name = luaL_checklstring(L, 2, len);
+  luaL_argcheck(L, *len >= 1 && *len <= 512, 2, "a lock's name has 1 to 512 bytes");
+  lua_settop(L, 3);
+  return name;
+}
+
+int rm_lua_client_lock(lua_State *L) {
+  rm_lua_client *client = rm_lua_client_check(L, 1);
+  size_t name_len;
+  const char *name = rm_lua_lock_name(L, &name_len);
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  rm_lua_read_options(L, 3, lock_options, sizeof lock_options / sizeof lock_options[0], &options);
+  if (client->link.client == NULL) return rm_lua_fail_closed(L);
+  redmoon_lock **out = rm_lua_lock_new(L, &client->link);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
-  lua_setiuservalue(L, -2, SLOT_SERVER);
-  rm_lua_link_set(&l->link, &client->link);
-  rm_lua_task *task = rm_lua_task_take(L, &client->link, acquired);
-  int started = redmoon_lock_acquire_start(l->link.client, name, name_len, &options, &l->lock, &task->op, &task->err);
+  rm_lua_task *task = rm_lua_lock_take(L);
+  int started = redmoon_lock_acquire_start(client->link.client, name, name_len, &options, out, &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 

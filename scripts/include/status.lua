@@ -53,3 +53,7 @@ local TOPIC_OK = 1 -- published, or marked
 local TOPIC_GONE = 0 -- there is no such reader
 local TOPIC_LOST = -1 -- another has opened the reader since
 local TOPIC_FULL = -2 -- there are as many readers as there may be
+local REDLOCK_OK = 1 -- this server votes for it (release: not any more)
+local REDLOCK_HELD = 0 -- another token has its vote
+local REDLOCK_VOID = -1 -- it was given back before (release: nobody has the vote)
+local REDLOCK_TWICE = -2 -- it has voted already, by another name

@@ -154,6 +154,37 @@ static void a_lock_is_had_and_given_back(void **state) {
   }
 }
 
+/* Two databases stand for two servers; both must vote, so every loss counts. */
+static void a_redlock_is_had_and_given_back(void **state) {
+  fixture *f = *state;
+  redmoon_client *clients[2] = {f->client};
+  redmoon_error err;
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  redmoon_redlock_options without = {0};
+  redmoon_redlock_request request = REDMOON_REDLOCK_REQUEST_INIT;
+  redmoon_redlock *redlock;
+  options.database = 1;
+  request.wait_ms = 600000;
+  assert_int_equal(redmoon_client_open(redmoon_client_url(f->client), &options, &clients[1], &err), 0);
+  assert_int_equal(redmoon_redlock_new(clients, 2, &without, &redlock, &err), 0);
+  int64_t fence = 0;
+  int repeated = 0;
+  for (int i = 0; i < CALLS / 2; i++) {
+    redmoon_lock *lock;
+    if (redmoon_redlock_acquire(redlock, "x", 1, &request, &lock, &err) != 0) fail_msg("acquisition %d: %s", i, err.message);
+    assert_true(redmoon_lock_fence(lock) > fence);
+    fence = redmoon_lock_fence(lock);
+    int status;
+    while ((status = redmoon_lock_release(lock, &err)) == REDMOON_EUNAVAILABLE) repeated++;
+    if (status != 0) fail_msg("release %d: %s", i, err.message);
+    redmoon_lock_free(lock);
+    assert_int_equal(ask_integer(f->direct, "EXISTS", "redmoon:{x}:redlock", NULL), 0);
+  }
+  assert_true(repeated > 0);
+  redmoon_redlock_free(redlock);
+  redmoon_client_close(clients[1]);
+}
+
 /* One holds it, without loss, while another waits: that one gets one ticket, and then the lock, whatever is lost. */
 static void a_turn_is_waited_for_and_had_once(void **state) {
   fixture *f = *state;
@@ -475,6 +506,7 @@ int main(void) {
       TEST(a_value_is_loaded_once_for_each_time_that_a_tag_of_it_ends),
       TEST(a_fix_lists_every_key_that_it_changed),
       TEST(a_lock_is_had_and_given_back),
+      TEST(a_redlock_is_had_and_given_back),
       TEST(a_job_is_pushed_and_ended_once),
       TEST(a_turn_is_waited_for_and_had_once),
       TEST(a_limiter_takes_what_it_allowed_once),

@@ -198,6 +198,17 @@ use["Semaphore"] = function(client)
   assert(permit:release())
 end
 
+use["Redlock"] = function(client)
+  local second <close> = assert(redmoon.connect(helper.tcp_url()))
+  local redlock <close> = redmoon.redlock { client, second, quarantine = false }
+  local lock = assert(redlock:lock("x", { ttl = 5, renew = true }))
+  assert(lock:extend())
+  assert(lock:release())
+  local careful <close> = redmoon.redlock { client, second, quarantine = 86400 }
+  local _, message = careful:lock("x")
+  assert(message:find("in quarantine after a start", 1, true) and not message:find("permission", 1, true), message)
+end
+
 use["Read-write lock"] = function(client)
   local lock, other = assert(client:rwlock("l", { ttl = 5 })), assert(client:rwlock("l", { ttl = 5 }))
   local read = assert(lock:read())

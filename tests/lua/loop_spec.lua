@@ -174,6 +174,20 @@ for name, run in pairs(loops.each) do
       end)
     end)
 
+    it("a redlock that another holds", function()
+      local second = assert(helper.embedded())
+      local beside = assert(redmoon.connect(second.url, { loop = name }))
+      local redlock <close> = redmoon.redlock { client, beside, quarantine = false }
+      local lock
+      run(function() lock = assert(redlock:lock("l")) end)
+      goes_on_while(function()
+        local waited <close> = assert(redlock:lock("l", { wait = 30 }))
+        assert.is_true(waited:held())
+      end, function() assert.is_true(lock:release()) end)
+      beside:close()
+      second:close()
+    end)
+
     it("a value that another coroutine loads, by a loader that waits itself", function()
       local cache <close> = assert(client:cache { name = "c", ttl = 60 })
       local loads, values, functions = 0, {}, {}

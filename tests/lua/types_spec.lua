@@ -75,6 +75,8 @@ describe("the definitions for the language server", function()
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
+    local second <close> = assert(redmoon.connect(helper.tcp_url()))
+    objects.redlock = redmoon.redlock { client, second }
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
     assert(objects.queue:push(1))
     objects.job = assert(objects.queue:pop())

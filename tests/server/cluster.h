@@ -150,6 +150,32 @@ static inline void set(redmoon_client *client, const char *key, const char *valu
   redmoon_reply_free(ask(client, "SET", key, value, NULL));
 }
 
+/* Pipelines. */
+
+static inline redmoon_pipeline *pipeline_of(redmoon_client *client) {
+  redmoon_pipeline *p = NULL;
+  redmoon_error err;
+  if (redmoon_pipeline_new(client, &p, &err) != 0) fail_msg("%s", err.message);
+  return p;
+}
+
+static inline void pipeline_add(redmoon_pipeline *p, const char *const *argv) {
+  redmoon_error err;
+  if (redmoon_pipeline_command(p, count_of(argv), argv, NULL, &err) < 0) fail_msg("%s", err.message);
+}
+
+static inline void pipeline_run(redmoon_pipeline *p) {
+  redmoon_error err;
+  if (redmoon_pipeline_run(p, &err) != 0) fail_msg("%s", err.message);
+}
+
+static inline const redmoon_reply *pipeline_reply(redmoon_pipeline *p, size_t i) {
+  redmoon_result result = redmoon_pipeline_result(p, i);
+  assert_int_equal(result.outcome, REDMOON_ANSWERED);
+  assert_non_null(result.reply);
+  return result.reply;
+}
+
 /* Steps an operation until it is done or `holds` is true; true: it is done. */
 static inline bool drive_until(redmoon_op *op, bool (*holds)(void *ctx), void *ctx) {
   enum { LOOK_MS = 5 };

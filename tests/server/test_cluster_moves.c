@@ -103,7 +103,7 @@ static void watching_transaction_begins_anew_where_the_slot_is(void **state) {
   clustered *f = *state;
   const redmoon_bytes watched = {"{t}n", 4};
   int slot = slot_of("t"), runs = 0;
-  char expected[8];
+  char expected[16];
   for (int turn = 1; turn <= 4; turn++) {
     redmoon_reply *replies = NULL;
     redmoon_error err;
@@ -133,7 +133,7 @@ static int add_one_while_it_moves(void *ctx, redmoon_transaction *tx, redmoon_er
 static void slot_that_moves_during_a_transaction_loses_nothing(void **state) {
   clustered *f = *state;
   const redmoon_bytes watched = {"{t}n", 4};
-  char expected[8];
+  char expected[16];
   for (int turn = 1; turn <= 3; turn++) {
     mover m = {.f = f};
     redmoon_reply *replies = NULL;

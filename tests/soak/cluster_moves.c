@@ -16,7 +16,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { THREADS = 4, PRIMARIES = 3, TAGS = 12, FILLERS = 30, MOVES = 15, MAX_PIPELINE = 24, STEP_KEYS = 7, STEP_CALLS = 60, STEP_MS = 50 };
+enum { THREADS = 4, PRIMARIES = 3, TAGS = 12, FILLERS = 30, MOVES = 15, MAX_PIPELINE = 24 };
+enum { STEP_KEYS = 7, STEP_CALLS = 60, STEP_MS = 50 }; /* of a move: so many keys, then so much load, at most so long */
 
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
 

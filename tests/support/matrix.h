@@ -50,7 +50,8 @@ redmoon_client *matrix_open(const matrix_cell *cell, const redmoon_options *opti
 int matrix_nodes(const matrix_cell *cell);
 /** Sends a command to the server, or to each node of the cluster, and sums the integers that it answers. */
 int64_t matrix_sum(const matrix_cell *cell, const char *command);
-/** A number of INFO, in a cluster the sum over its nodes, e.g. ("commandstats", "cmdstat_eval:calls="); 0 when the server does not mention it. */
+/** A number of INFO, in a cluster the sum over its nodes, e.g. ("commandstats", "cmdstat_eval:calls="); 0 when the server
+ *  does not mention it. */
 int64_t matrix_info(const matrix_cell *cell, const char *section, const char *field);
 /** Waits until that number has at least this value; fails the test after 20 s. */
 void matrix_await_info(const matrix_cell *cell, const char *section, const char *field, int64_t at_least);

@@ -11,8 +11,8 @@
 extern "C" {
 #endif
 
-/** Thread class: one thread at a time; redmoon_lock_held, _lost, _remaining_ms, _fence and _token from any thread, while the
- *  handle is not freed. */
+/** Held on one server, or on most of several (redlock.h).  Thread class: one thread at a time; redmoon_lock_held, _lost,
+ *  _remaining_ms, _fence and _token from any thread, while the handle is not freed. */
 typedef struct redmoon_lock redmoon_lock;
 
 typedef struct redmoon_lock_options {

@@ -23,6 +23,7 @@
 #include <redmoon/queue.h>
 #include <redmoon/rate_limiter.h>
 #include <redmoon/records.h>
+#include <redmoon/redlock.h>
 #include <redmoon/reply.h>
 #include <redmoon/rwlock.h>
 #include <redmoon/scan.h>

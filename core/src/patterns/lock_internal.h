@@ -36,11 +36,12 @@ struct redmoon_lock {
   atomic_bool watched; /* by an operation (lock_watch.h), which a release ends */
   redmoon_bytes keys[LOCK_KEYS]; /* the first one owns them all */
   redmoon_bytes request_key;     /* ptr NULL: none */
+  struct rm_redlock_part *redlock; /* of a lock over several servers (redlock.h); NULL: of one */
   int64_t ttl_ms, max_hold_ms, fence;
   int64_t holds; /* of this owner, when the server said so last */
   bool renews;
   rm_renewal renewal;
-  redmoon_client *renewer; /* the client, with limits on time that fit the lease */
+  redmoon_client *renewer; /* the client, with limits on time that fit the lease; NULL: of a lock over several servers */
   int failures;            /* of the renewal, in a row; the keeper's */
   char token[2 * LOCK_TOKEN_BYTES + 1];
   char id[2 * LOCK_ID_BYTES + 1]; /* of this hold: an owner may hold the lock more than once */

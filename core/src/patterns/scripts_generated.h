@@ -57,6 +57,8 @@ extern const rm_builtin rm_script_record_load;
 extern const rm_builtin rm_script_record_slide;
 extern const rm_builtin rm_script_record_touch;
 extern const rm_builtin rm_script_record_write;
+extern const rm_builtin rm_script_redlock_release;
+extern const rm_builtin rm_script_redlock_take;
 extern const rm_builtin rm_script_rwlock_extend;
 extern const rm_builtin rm_script_rwlock_read;
 extern const rm_builtin rm_script_rwlock_release;
