@@ -213,7 +213,7 @@ describe("redmoon doctor", function()
     end
 
     it("are told for each pattern", function()
-      user("partly", "~redmoon:*", "+@all", "-hset")
+      user("partly", "~redmoon:*", "&redmoon:*", "+@all", "-hset")
       local found, result = examine(url(), "--user", "partly", "--uses", "lock,rate-limiter")
       assert.equal(1, result.status)
       assert_found(found, "permissions", "failure", "may not use: lock -> ACL SETUSER partly +hset")
