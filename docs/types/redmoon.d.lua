@@ -72,6 +72,9 @@
 ---@field multiplex? boolean default false: many callers share a few connections
 ---@field max_reply_size? integer default 512 MiB
 ---@field read_from? "primary"|"replica"|"any"|"nearest" which servers serve reads; with redis+sentinel:// and redis+cluster://
+---@field sentinel_username? string of the sentinels, which have users of their own
+---@field sentinel_password? string
+---@field sentinel_tls? boolean default: as the servers
 
 ---@class redmoon.call_options
 ---@field timeout? number

@@ -113,6 +113,33 @@ function M.tls_url()
   return servers.tls_url .. "?tls_ca_file=" .. M.certs().ca_file
 end
 
+-- Found through a sentinel: a server of its own, for the sentinel talks to it, too.  A sentinel takes its configuration
+-- file as the first argument, which is what the program here is for.
+function M.sentinel_url()
+  if servers.sentinel then return servers.sentinel_url end
+  local dir = M.server().url:match("^unix://(/.*)/") .. "/sentinel"
+  local watched, port = server_with_port(function(own) return { "--port", own, "--bind", "127.0.0.1" } end)
+  assert(os.execute("mkdir '" .. dir .. "'"))
+  local conf, program = assert(io.open(dir .. "/conf", "w")), assert(io.open(dir .. "/sentinel", "w"))
+  conf:write(("sentinel monitor main 127.0.0.1 %d 1\nsentinel down-after-milliseconds main 60000\n"):format(port))
+  conf:close()
+  program:write(("#!/bin/sh\nexec '%s' '%s/conf' --sentinel \"$@\"\n"):format(
+    os.getenv "REDMOON_TEST_SERVER" or "redis-server", dir))
+  program:close()
+  assert(os.execute("chmod 700 '" .. dir .. "/sentinel'"))
+  local sentinel, sentinel_port
+  for _ = 1, 50 do
+    tries = tries + 1
+    sentinel_port = 20000 + (M.server().pid * 7 + tries * 131) % 40000
+    local config = { "--port", sentinel_port, "--bind", "127.0.0.1" }
+    sentinel = redmoon.embedded { server = dir .. "/sentinel", config = config }
+    if sentinel then break end
+  end
+  servers.sentinel, servers.watched = assert(sentinel), watched
+  servers.sentinel_url = ("redis+sentinel://127.0.0.1:%d/main"):format(sentinel_port)
+  return servers.sentinel_url
+end
+
 -- Every way to reach a server that must not make a difference.
 M.ways = {
   { name = "unix, RESP3", url = function() return M.server().url end, protocol = 3 },
@@ -121,6 +148,8 @@ M.ways = {
   { name = "TCP, RESP2", url = M.tcp_url, protocol = 2 },
   { name = "TLS, RESP3", url = M.tls_url, protocol = 3 },
   { name = "TLS, RESP2", url = M.tls_url, protocol = 2 },
+  { name = "sentinel, RESP3", url = M.sentinel_url, protocol = 3 },
+  { name = "sentinel, RESP2", url = M.sentinel_url, protocol = 2 },
 }
 
 if clustered then

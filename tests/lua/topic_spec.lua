@@ -65,7 +65,7 @@ helper.over_each_way(describe, "a topic", function(way)
   it("goes on after a loss, and is read by a loop", function()
     local reader <close> = assert(topic:subscribe())
     topic:publish("1")
-    assert.equal(1, helper.sum(client, "CLIENT", "KILL", "TYPE", "pubsub"))
+    assert.is_true(helper.sum(client, "CLIENT", "KILL", "TYPE", "pubsub") >= 1) -- a sentinel is one, too
     helper.eventually(client, "a reconnection", function()
       local stats = reader:stats()
       return stats.reconnects == 1 and stats.connected

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* One server with three ways in, or one cluster; the tests multiplied by the cells. */
+/* Servers with four ways in, or one cluster; the tests multiplied by the cells. */
 #include "support/matrix.h"
 
 #include "support/certs.h"
 #include "support/cluster_fixture.h"
+#include "support/sentinel_fixture.h"
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const transport_names[MATRIX_TRANSPORTS + 1] = {"tcp", "unix", "tls", "cluster"};
+static const char *const transport_names[MATRIX_TRANSPORTS + 1] = {"tcp", "unix", "tls", "sentinel", "cluster"};
+static sentinel_fixture *watched;
 static cluster *shared; /* NULL: it is one server */
 
 redmoon_client *matrix_open(const matrix_cell *cell, const redmoon_options *options) {
@@ -31,6 +33,8 @@ redmoon_client *matrix_open(const matrix_cell *cell, const redmoon_options *opti
     own.tls.ca_file = certs_get()->ca_file;
   } else if (cell->transport == MATRIX_TCP) {
     snprintf(url, sizeof url, "redis://127.0.0.1:%d", redis_server_port(cell->server));
+  } else if (cell->transport == MATRIX_SENTINEL) {
+    snprintf(url, sizeof url, "%s", sentinel_fixture_url(watched));
   } else {
     snprintf(url, sizeof url, "%s", redis_server_url(cell->server));
   }
@@ -104,15 +108,20 @@ static int start_server(void **state) {
   static const char *const args[] = {"--enable-debug-command", "yes", NULL};
   redis_server *server = redis_server_start(&(redis_server_options){
       .tcp = true, .tls_cert = c->good.cert, .tls_key = c->good.key, .tls_ca = c->ca_file, .args = args});
-  for (int i = 0; i < MATRIX_CELLS; i++)
-    cells[i] =
-        (matrix_cell){.server = server, .transport = i % MATRIX_TRANSPORTS, .protocol = 2 + i / MATRIX_TRANSPORTS};
+  redis_server *other = redis_server_start(&(redis_server_options){.tcp = true, .args = args});
+  watched = sentinel_fixture_start(&(sentinel_fixture_options){.primary = other, .sentinels = 1, .down_after_ms = 60000});
+  for (int i = 0; i < MATRIX_CELLS; i++) {
+    int transport = i % MATRIX_TRANSPORTS;
+    cells[i] = (matrix_cell){.server = transport == MATRIX_SENTINEL ? other : server, .transport = transport, .protocol = 2 + i / MATRIX_TRANSPORTS};
+  }
   return 0;
 }
 
 static int stop_server(void **state) {
   (void)state;
+  sentinel_fixture_stop(watched);
   redis_server_stop(cells[0].server);
+  redis_server_stop(cells[MATRIX_SENTINEL].server);
   cluster_stop(shared);
   return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/** Every test against a real server six times: {RESP2, RESP3} x {TCP, unix socket, TLS}.  With $REDMOON_TEST_CLUSTER twice
- *  against a cluster: {RESP2, RESP3}.
+/** Every test against a real server eight times: {RESP2, RESP3} x {TCP, unix socket, TLS, found through a sentinel}.
+ *  With $REDMOON_TEST_CLUSTER twice against a cluster: {RESP2, RESP3}.
  *
  *      static void test_of_something(void **state) {
  *        matrix_cell *cell = *state;                       // cell->client: default options, database emptied
@@ -20,13 +20,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { MATRIX_TCP, MATRIX_UNIX, MATRIX_TLS, MATRIX_TRANSPORTS, MATRIX_CLUSTER = MATRIX_TRANSPORTS };
+enum { MATRIX_TCP, MATRIX_UNIX, MATRIX_TLS, MATRIX_SENTINEL, MATRIX_TRANSPORTS, MATRIX_CLUSTER = MATRIX_TRANSPORTS };
 enum { MATRIX_CELLS = 2 * MATRIX_TRANSPORTS };
 
 typedef struct matrix_test matrix_test;
 
 typedef struct matrix_cell {
-  redis_server *server;   /* one for all cells; NULL: it is a cluster */
+  redis_server *server;   /* one for all cells but those of the sentinel, which talks to the server, too; NULL: it is a cluster */
   redmoon_client *client; /* of this test */
   int transport, protocol;
   const matrix_test *test;

@@ -304,7 +304,7 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
     rm_error_clear(&op->error);
     if ((rc = prepare(call, now_us)) < 0) return rc;
     if (call->request.count == 0) return RM_DONE;
-    bool planned = call->began_held || call->borrow.pinned != NULL || !rm_route_is_cluster(core->route);
+    bool planned = call->began_held || call->borrow.pinned != NULL || !rm_route_minds_requests(core->route);
     if (!planned && (rc = rm_call_plan(call)) < 0) return end(call, rc, now_us);
     rm_mux_enter(call);
     call->state = CALL_BACKOFF; /* one that is over: the first attempt begins below */

@@ -160,6 +160,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
     goto fail;
   }
   if (core->config->min_idle > 0) (void)rm_keeper_wake(core);
+  if (core->config->min_idle > 0 && core->discovery != NULL) rm_discovery_want(core->discovery);
   *out = core;
   return 0;
 fail:

@@ -48,6 +48,14 @@ void rm_driven_kick(rm_core *core, rm_driven *driven) {
   pthread_mutex_unlock(&keeper->lock);
 }
 
+void rm_driven_kick_all(rm_core *core) {
+  rm_keeper *keeper = &core->keeper;
+  pthread_mutex_lock(&keeper->lock);
+  FOR_EACH(node, keeper) of(node)->ready = true;
+  if (keeper->started) rm_event_signal(&keeper->wake);
+  pthread_mutex_unlock(&keeper->lock);
+}
+
 void rm_driven_remove(rm_core *core, rm_driven *driven) {
   rm_keeper *keeper = &core->keeper;
   if (!rm_driven_is_ours(core, driven)) return; /* its list is the parent's */

@@ -46,6 +46,8 @@ struct rm_driven {
 int rm_driven_add(rm_core *core, rm_driven *driven, redmoon_error *err);
 /** A step is due.  From any thread, without a lock held. */
 void rm_driven_kick(rm_core *core, rm_driven *driven);
+/** A step of all of them is due. */
+void rm_driven_kick_all(rm_core *core);
 /** When this returns, none of its functions is being called or will be.  Waits for one step at most.  May be repeated; one
  *  that was never added is allowed.  Not to be called from a hook. */
 void rm_driven_remove(rm_core *core, rm_driven *driven);

@@ -67,8 +67,7 @@ static void dial_one(rm_core *core, rm_node *node) {
   rm_connect *connect = NULL;
   rm_conn *conn = NULL;
   rm_wants wants = {-1, 0, RM_FOREVER};
-  int rc = rm_connect_start(node->dialer, &node->address, began,
-                            rm_deadline_us(began, core->config->connect_timeout_ms), &connect, &err);
+  int rc = rm_node_connect(node, began, rm_deadline_us(began, core->config->connect_timeout_ms), &connect, &err);
   while (rc >= 0 && (rc = rm_connect_step(connect, rm_clock_now_us(), &wants, &conn, &err)) == RM_WAIT) {
     wants.until_us = rm_min64(wants.until_us, serve(core));
     wait_for(core, &wants);
@@ -85,6 +84,7 @@ static void dial_one(rm_core *core, rm_node *node) {
     rm_pool_cancel(&lease, now);
   } else {
     rm_pool_dial_failed(&lease, &err, now);
+    rm_route_suspect(core->route);
   }
   rm_lease_fini(&lease);
   event.address = node->name;

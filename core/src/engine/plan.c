@@ -184,7 +184,17 @@ static int plan_together(rm_call *call) {
   return rc;
 }
 
+/* Without slots all of it goes to one node: to a replica, perhaps, if it does nothing but read. */
+static int plan_reads(rm_call *call) {
+  bool reads = !call->hold && !call->whole;
+  for (size_t mark = 0; mark < call->request.count && reads; mark++)
+    reads = (call->request.marks[mark].flags & RM_CALL_AGAIN) != 0 || only_reads(call, mark);
+  call->borrow.target = (rm_target){.read = reads};
+  return 0;
+}
+
 int rm_call_plan(rm_call *call) {
+  if (!rm_route_is_cluster(call->op.client->core->route)) return plan_reads(call);
   if (call->hold || call->whole) return plan_together(call);
   for (size_t mark = 0; mark < call->request.count; mark++) {
     if ((call->request.marks[mark].flags & RM_CALL_AGAIN) != 0) continue; /* goes wherever what follows goes */

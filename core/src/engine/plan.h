@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/** Where the commands of a call go in a cluster. */
+/** Where the commands of a call go where there are several nodes. */
 #ifndef RM_ENGINE_PLAN_H
 #define RM_ENGINE_PLAN_H
 

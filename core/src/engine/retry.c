@@ -122,6 +122,14 @@ int64_t rm_call_backoff_us(const rm_call *call) {
   return rm_random_upto(rm_min64(bound, settings->max_backoff_us));
 }
 
+/* No connection was had, so nothing was sent.  Where another node may take over, what counts is the deadline: a fail-over
+ * takes longer than a few attempts do. */
+static bool may_outlast(const rm_call *call) {
+  const redmoon_error *err = &call->op.error;
+  bool no_connection = err->phase >= REDMOON_PHASE_RESOLVE && err->phase <= REDMOON_PHASE_HANDSHAKE;
+  return no_connection && rm_route_may_change(call->op.client->core->route);
+}
+
 /* A server that says "later" is not asked at once; half of it is jitter. */
 int64_t rm_call_refusal_us(const rm_call *call, int count) {
   enum { FIRST_US = 50000 };
@@ -161,7 +169,7 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   err->retryable = (transient || err->status == REDMOON_EPOOL_TIMEOUT) && repeat;
   err->attempts = call->attempt;
   if (transient) rm_route_suspect(call->op.client->core->route);
-  if (transient && repeat && schedule(call, true, rm_call_backoff_us(call), now_us)) return RM_WAIT;
+  if (transient && repeat && schedule(call, !may_outlast(call), rm_call_backoff_us(call), now_us)) return RM_WAIT;
   return err->status;
 }
 
@@ -312,7 +320,8 @@ static int follow(rm_call *call, const redmoon_reply *redirect, int64_t now_us) 
   return RM_WAIT;
 }
 
-/* A cluster that is being changed says so until it is done, which only the deadline limits.  RM_DONE: the answer stands. */
+/* A cluster that is being changed, or a primary that has just been demoted, says so until it is done, which only the deadline
+ * limits.  RM_DONE: the answer stands. */
 static int outlast(rm_call *call, const redmoon_reply *refusal, int64_t now_us) {
   rm_fail_server(&call->op.error, refusal->as.text, refusal->len);
   rm_route_suspect(call->op.client->core->route);
@@ -334,10 +343,12 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
     if (rc < 0) rm_call_release(call, true, now_us);
     return rc;
   }
-  bool readonly = says_readonly(reply) && !call->redialled;
+  bool elsewhere = rm_route_may_change(call->op.client->core->route); /* where there may be another primary */
+  bool readonly = says_readonly(reply) && (elsewhere || !call->redialled);
   bool repeatable = (call->request.marks[0].flags & RM_CALL_REPEATABLE) != 0;
   bool passes = !says_readonly(reply) && (rm_reply_is_refusal(reply) || (repeatable && has_code_of_refusal(reply)));
   if (!readonly && !passes) return RM_DONE;
+  if (readonly && call->redialled) return outlast(call, reply, now_us);
   rm_fail_server(&call->op.error, reply->as.text, reply->len);
   if (!schedule(call, true, readonly ? 0 : rm_call_backoff_us(call), now_us)) return RM_DONE;
   call->redialled |= readonly;

@@ -76,9 +76,10 @@ struct redmoon_subscription {
   /* The keeper's alone: */
   int state, failures;
   rm_route_wait route_wait; /* for the nodes to become known */
+  rm_node *node;            /* that the link goes to, or is being made to */
+  uint64_t epoch;           /* of the route, when that was looked at last */
   rm_connect *connect;
   rm_conn *conn;
-  rm_node *node;        /* that was dialled last */
   rm_arena arena;
   rm_request request;   /* not sent yet, from `sent` on */
   size_t sent;

@@ -91,7 +91,7 @@ static void lose(redmoon_subscription *sub, rm_close_reason reason, const redmoo
   rm_sub_unlock(sub);
   if (sub->sink != NULL) sub->sink->lost(sub->sink_ctx);
   else if (had_conn) rm_client_count(sub->client, "subscription", "lost");
-  rm_route_suspect(sub->client->core->route);
+  if (reason != RM_CLOSE_FAILOVER) rm_route_suspect(sub->client->core->route);
 }
 
 /* Getting it. */
@@ -123,18 +123,17 @@ static rm_target target_of(redmoon_subscription *sub) {
 static void start_dial(redmoon_subscription *sub, int64_t now_us, rm_wants *wants) {
   rm_core *core = sub->client->core;
   redmoon_error err;
-  rm_node *node;
   const rm_target target = target_of(sub);
   int64_t by_us = rm_deadline_us(now_us, core->config->connect_timeout_ms);
-  int rc = rm_route_pick(core->route, &target, &sub->route_wait, &node, &err);
+  sub->epoch = rm_route_epoch(core->route);
+  int rc = rm_route_pick(core->route, &target, &sub->route_wait, &sub->node, &err);
   if (rc == RM_WAIT) {
     *wants = (rm_wants){sub->route_wait.event.fd, REDMOON_WANT_READ, RM_FOREVER};
     return;
   }
   sub->dial_began_us = now_us;
-  sub->node = node;
   sub->state = RM_LINK_DIAL;
-  if (rc == RM_DONE) rc = rm_connect_start(node->dialer, &node->address, now_us, by_us, &sub->connect, &err);
+  if (rc == RM_DONE) rc = rm_node_connect(sub->node, now_us, by_us, &sub->connect, &err);
   if (rc < 0) lose(sub, RM_CLOSE_ERROR, &err, now_us);
 }
 
@@ -163,6 +162,21 @@ static void step_dial(redmoon_subscription *sub, int64_t now_us, rm_wants *wants
 }
 
 /* Keeping it. */
+
+/* After a fail-over, or where the node has left: nothing more is to be heard from it, though it may well be alive. */
+static void leave_old_node(redmoon_subscription *sub, int64_t now_us) {
+  rm_route *route = sub->client->core->route;
+  uint64_t epoch = rm_route_epoch(route);
+  if (epoch == sub->epoch || sub->state == RM_LINK_ENDED) return;
+  sub->epoch = epoch;
+  if (sub->state == RM_LINK_BACKOFF) sub->wait_until_us = now_us; /* why that one could not be had is of no account now */
+  if (sub->state != RM_LINK_DIAL && sub->state != RM_LINK_LIVE) return;
+  const rm_target target = target_of(sub);
+  if (rm_route_serves(route, &target, sub->node)) return;
+  redmoon_error err;
+  rm_fail_phase(&err, REDMOON_EIO, REDMOON_PHASE_RECEIVE, "%s is not the server any more that this is received from", sub->node->name);
+  lose(sub, RM_CLOSE_FAILOVER, &err, now_us);
+}
 
 /* 0, or negative with `err`; *events gets what to wait for. */
 static int send_some(redmoon_subscription *sub, int *events, redmoon_error *err) {
@@ -309,6 +323,7 @@ static void step(rm_driven *driven, int64_t now_us, rm_wants *wants) {
   int64_t tick_us = sub->sink != NULL ? sub->sink->tick(sub->sink_ctx, now_us) : RM_FOREVER;
   *wants = (rm_wants){-1, 0, RM_FOREVER};
   if (sub->state != RM_LINK_LIVE) (void)advance_changes(sub, &ignored); /* what needs no link */
+  leave_old_node(sub, now_us);
   if (sub->state == RM_LINK_BACKOFF && now_us >= sub->wait_until_us) sub->state = RM_LINK_IDLE;
   if (sub->state == RM_LINK_IDLE && !is_ended(sub) && is_wanted(sub)) start_dial(sub, now_us, wants);
   if (sub->state == RM_LINK_DIAL) step_dial(sub, now_us, wants);

@@ -11,6 +11,7 @@ local link = require "redmoon.cli.doctor.link"
 local memory = require "redmoon.cli.doctor.memory"
 local options = require "redmoon.cli.options"
 local reports = require "redmoon.cli.doctor.report"
+local sentinel = require "redmoon.cli.doctor.sentinel"
 local server = require "redmoon.cli.doctor.server"
 local slow = require "redmoon.cli.doctor.slow"
 local subjects = require "redmoon.cli.doctor.subject"
@@ -43,7 +44,7 @@ end
 -- In the order of the output; each adds to the report what it finds.
 local checks = {
   link.round_trip, link.protocol, link.encryption, acl.login,
-  server.version, server.loading, server.replication,
+  server.version, server.loading, sentinel.sentinels, server.replication,
   memory.limit, memory.eviction, memory.buffers,
   durability.persistence,
   clients.pools, clients.idle,
@@ -73,7 +74,7 @@ function M.run(args)
   if not client then failure.raise("%s", terminal.safe(message)) end
   local subject, report = subjects.new(args, client), reports.new()
   if event then link.dialled(report, event) end
-  for _, check in ipairs(checks) do check(report, subject) end
+  for _, check in ipairs(checks) do check(report, subject, args) end
   local show = args.json and print_json or print_report
   show(report, subject.url)
   local bad = report:count("failure") > 0 or args.strict and report:count("warning") > 0
