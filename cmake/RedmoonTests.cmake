@@ -10,7 +10,7 @@
 #   cluster/<file>                                        tests/{server,lua} again, in a cluster in the place of a server (label cluster)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
-# Nor soak/lock_fences, soak/queue_crashes and soak/cache_stampede: they are of processes, and the sanitizer sees nothing of what happens between them.
+# Nor soak/lock_fences, soak/queue_crashes, soak/cache_stampede and soak/topic_losses: they are of processes, and the sanitizer sees nothing of what happens between them.
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 file(GLOB redmoon_test_support CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
 set(redmoon_test_timeout 300)
@@ -19,8 +19,8 @@ if(redmoon_sanitize)
 endif()
 
 # Programs of other names that make threads.
-set(redmoon_threaded blocklist counter embedded host lock lock_holds lock_renewal multiplex multiplex_ends own_loop pool_real queue rate_limiter records rwlock script semaphore sessions stream_queue
-  subscription subscription_link topic)
+set(redmoon_threaded blocklist counter embedded host lock lock_holds lock_renewal multiplex multiplex_ends own_loop pool_real queue rate_limiter records redlock redlock_ends rwlock script semaphore sessions stream_queue
+  subscription subscription_link topic topic_durable wakeups)
 list(JOIN redmoon_threaded "|" redmoon_threaded)
 set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")
 
@@ -105,7 +105,7 @@ if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
     if(name MATCHES "^lua_" AND NOT REDMOON_LUA)
       continue()
     endif()
-    if(name MATCHES "^(lock_fences|queue_crashes|cache_stampede)$" AND REDMOON_SANITIZE STREQUAL "thread")
+    if(name MATCHES "^(lock_fences|queue_crashes|cache_stampede|topic_losses)$" AND REDMOON_SANITIZE STREQUAL "thread")
       continue()
     endif()
     redmoon_test_program(soak_${name} ${source})

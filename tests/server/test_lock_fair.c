@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "support/ask.h"
+#include "support/pausing.h"
 #include "support/cutter.h"
 #include "support/embedded_fixture.h"
 #include "support/embedded_server.h"
@@ -56,11 +57,12 @@ static void wait_for(const redmoon_wants *wants) {
 
 /* Steps it until it only lets time pass: it has been refused, and holds a ticket. */
 static void step_to_a_pause(waiter *w) {
-  redmoon_wants wants = {.fd = 0};
-  while (wants.fd >= 0) {
+  redmoon_wants wants;
+  for (;;) {
     assert_int_equal(redmoon_op_step(w->op), 0);
     redmoon_op_wants(w->op, &wants);
-    if (wants.fd >= 0) wait_for(&wants);
+    if (is_pause(&wants)) return;
+    wait_for(&wants);
   }
 }
 

@@ -781,14 +781,15 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
     redmoon_queue_options options;
     const char *message;
   } bad[] = {
-      {{99, 1, 1, 1, 1, 1, 0, 0}, "queue option lease (ms): 99 is not accepted; give 100 to 86400000"},
-      {{1000, 0, 1, 1, 1, 1, 0, 0}, "queue option max_attempts: 0 is not accepted; give 1 to 1000000"},
-      {{1000, 1, 0, 1, 1, 1, 0, 0}, "queue option max_crashes: 0"},
-      {{1000, 1, 1, -1, 1, 1, 0, 0}, "queue option backoff min (ms): -1"},
-      {{1000, 1, 1, 5, 4, 1, 0, 0}, "queue option backoff max (ms): 4 is not accepted; give 5 to 315360000000"},
-      {{1000, 1, 1, 1, 1, 0, 0, 0}, "queue option max_payload: 0"},
-      {{1000, 1, 1, 1, 1, 1, -1, 0}, "queue option retention (ms): -1"},
-      {{1000, 1, 1, 1, 1, 1, 0, 1001}, "queue option min_replicas: 1001 is not accepted; give 0 to 1000"},
+      {{99, 1, 1, 1, 1, 1, 0, 0, 0, 0, REDMOON_UNSET, 0}, "queue option lease (ms): 99 is not accepted; give 100 to 86400000"},
+      {{1000, 0, 1, 1, 1, 1, 0, 0, 0, 0, REDMOON_UNSET, 0}, "queue option max_attempts: 0 is not accepted; give 1 to 1000000"},
+      {{1000, 1, 0, 1, 1, 1, 0, 0, 0, 0, REDMOON_UNSET, 0}, "queue option max_crashes: 0"},
+      {{1000, 1, 1, -1, 1, 1, 0, 0, 0, 0, REDMOON_UNSET, 0}, "queue option backoff min (ms): -1"},
+      {{1000, 1, 1, 5, 4, 1, 0, 0, 0, 0, REDMOON_UNSET, 0}, "queue option backoff max (ms): 4 is not accepted; give 5 to 315360000000"},
+      {{1000, 1, 1, 1, 1, 0, 0, 0, 0, 0, REDMOON_UNSET, 0}, "queue option max_payload: 0"},
+      {{1000, 1, 1, 1, 1, 1, -1, 0, 0, 0, REDMOON_UNSET, 0}, "queue option retention (ms): -1"},
+      {{1000, 1, 1, 1, 1, 1, 0, 1001, 0, 0, REDMOON_UNSET, 0}, "queue option min_replicas: 1001 is not accepted; give 0 to 1000"},
+      {{1000, 1, 1, 1, 1, 1, 0, 0, 0, 0, REDMOON_UNSET, 1000001}, "queue option events: 1000001 is not accepted"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     redmoon_queue *queue = NULL;
@@ -816,7 +817,9 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
     assert_int_equal(redmoon_queue_push(queue, &items[i], NULL, &pushed, &err), REDMOON_ECONFIG);
     assert_int_equal(err.outcome, REDMOON_NOT_SENT);
   }
-  redmoon_queue_item heavy = {large, sizeof large, NULL, NULL, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET};
+  redmoon_queue_item heavy = REDMOON_QUEUE_ITEM_INIT;
+  heavy.payload = large;
+  heavy.len = sizeof large;
   assert_int_equal(redmoon_queue_push(queue, &heavy, NULL, &pushed, &err), REDMOON_ETOO_LARGE);
   assert_non_null(strstr(err.message, "a payload of 262145 bytes is not accepted; max_payload is 262144"));
   heavy.len--;

@@ -11,6 +11,7 @@
 #include "support/embedded_fixture.h"
 #include "support/embedded_server.h"
 #include "support/ask.h"
+#include "support/pausing.h"
 #include "support/cutter.h"
 
 #include <poll.h>
@@ -330,7 +331,7 @@ static bool poll_once(redmoon_op *op) {
   if (wants.events & REDMOON_WANT_READ) fd.events |= POLLIN;
   if (wants.events & REDMOON_WANT_WRITE) fd.events |= POLLOUT;
   (void)poll(&fd, wants.fd < 0 ? 0 : 1, (int)wants.timeout_ms);
-  return wants.fd < 0;
+  return is_pause(&wants);
 }
 
 static void waiting_operation_works_under_a_loop_and_outlives_the_semaphore(void **state) {

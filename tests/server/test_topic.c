@@ -24,7 +24,7 @@ static redmoon_error err;
 
 static redmoon_topic *topic_of(redmoon_client *client) {
   redmoon_topic *topic = NULL;
-  if (redmoon_topic_new(client, "t", 1, &topic, &err) != 0) fail_msg("%s", err.message);
+  if (redmoon_topic_new(client, "t", 1, NULL, &topic, &err) != 0) fail_msg("%s", err.message);
   return topic;
 }
 
@@ -305,7 +305,7 @@ static void a_reader_ends_from_another_thread(void **state) {
   bad.buffer = 0;
   assert_int_equal(redmoon_topic_subscribe(topic, &bad, &none, &err), REDMOON_ECONFIG);
   redmoon_topic_free(topic);
-  assert_int_equal(redmoon_topic_new(cell->client, "", 0, &topic, &err), REDMOON_ECONFIG);
+  assert_int_equal(redmoon_topic_new(cell->client, "", 0, NULL, &topic, &err), REDMOON_ECONFIG);
   assert_null(topic);
 }
 
