@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Primaries of a cluster are killed and stopped in turn, under load from several threads, and their replicas take over.  No
- * reply is another's, no write is applied twice, what is said to be not sent is not there, and each fail-over is survived; how
- * long it took is printed.  Then every node that the client was told of is replaced by another one.
+/* Primaries of a cluster are killed and stopped in turn, under load from several threads, and their replicas take over; in
+ * between all connections are ended, again and again.  No reply is another's, no write is applied twice, what is said to be
+ * not sent is not there, and each fail-over is survived; how long it took is printed.  Then every node that the client was
+ * told of is replaced by another one.
  *
  *      SEED=<n> REDMOON_SOAK_FAILOVERS=<n> cluster_failover        4 fail-overs unless told otherwise */
 #include "route/slots.h"
@@ -18,6 +19,7 @@
 #include <time.h>
 
 enum { THREADS = 4, TAGS = 9, FAILOVERS = 4, IDS_MAX = 1 << 20, PIPELINE = 9, PATIENCE_MS = 60000 };
+enum { CUTS = 150, CALLS_PER_CUT = 10 }; /* after each fail-over */
 enum { NOT_APPLIED, ACKNOWLEDGED, UNKNOWN }; /* what a call said of a write */
 
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -272,6 +274,16 @@ static int64_t fail_over(cluster *c, shared *all, int turn) {
   return late_ms;
 }
 
+/* Connections end under the load, at every node: so answers of what was executed are lost, too. */
+static void cut(cluster *c, shared *all, int times) {
+  for (int n = 0; n < times; n++) {
+    long limit = atomic_load(&all->successes) + CALLS_PER_CUT;
+    for (int i = 0; i < cluster_count(c); i++)
+      if (cluster_is_running(c, i)) redmoon_reply_free(cluster_ask(c, i, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes", NULL));
+    for (int ms = 0; ms < 20 && atomic_load(&all->successes) < limit; ms++) poll(NULL, 0, 1);
+  }
+}
+
 /* What the lists hold against what the calls said. */
 
 static bool note_found(worker *workers, const char *text, long *twice, long *ghosts) {
@@ -376,6 +388,7 @@ int main(void) {
     int64_t late_ms = fail_over(c, &all, turn);
     if (late_ms > worst_ms) worst_ms = late_ms;
     heard = heard && is_heard(&all, sub, "{tag0}news");
+    cut(c, &all, CUTS);
   }
   printf("%d fail-overs; the first success came at most %" PRId64 " ms after the cluster had agreed\n", failovers, worst_ms);
   check(worst_ms < PATIENCE_MS, "every fail-over was survived");
