@@ -206,13 +206,13 @@ static int take_answer(redmoon_subscription *sub, const redmoon_reply *frame, in
   return rc;
 }
 
-static bool take_message(const redmoon_reply *frame, rm_message_list *list, bool *lost) {
+static bool take_message(rm_message_block **block, const redmoon_reply *frame, rm_message_list *list, bool *lost) {
   if (frame->type != REDMOON_ARRAY && frame->type != REDMOON_PUSH) return false;
   const redmoon_reply *items = frame->as.items;
   size_t words = message_words(items, frame->len);
   if (words == 0 || !are_texts(items, words)) return false;
   redmoon_bytes pattern = words == 4 ? bytes_of(&items[1]) : (redmoon_bytes){NULL, 0};
-  rm_message *message = rm_message_new(bytes_of(&items[words - 2]), pattern, bytes_of(&items[words - 1]),
+  rm_message *message = rm_message_new(block, bytes_of(&items[words - 2]), pattern, bytes_of(&items[words - 1]),
                                        items[0].as.text[0] == 's');
   if (message != NULL) rm_message_list_add(list, message);
   else *lost = true;
@@ -228,7 +228,7 @@ int rm_sub_take_frames(redmoon_subscription *sub, int64_t now_us, redmoon_error 
     rc = rm_conn_next(sub->conn, &sub->arena, &frame, err);
     if (rc <= 0) break;
     bool lost = false;
-    if (take_message(frame, &list, &lost)) {
+    if (take_message(&sub->block, frame, &list, &lost)) {
       if (lost) hand_over(sub, &list, true, now_us);
       continue;
     }
