@@ -33,6 +33,8 @@ static const rm_option subscribe_options[] = {
      "seconds from 0.001 to 60"},
     {"max_backoff", RM_OPTION_DURATION, offsetof(redmoon_subscription_options, max_backoff_ms), 1, 600000, 5000,
      "seconds from min_backoff to 600"},
+    {"on_message", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a function"},
+    {"on_error", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a function"},
 };
 enum { LISTS = 3, OPTIONS = sizeof subscribe_options / sizeof subscribe_options[0] };
 
@@ -72,13 +74,50 @@ static redmoon_subscription_set read_set(lua_State *L, int index) {
   return (redmoon_subscription_set){at, lens[0], at + lens[0], lens[1], at + lens[0] + lens[1], lens[2]};
 }
 
+/* Whether the option `name` of the table at 2 is given. */
+static bool has_function(lua_State *L, const char *name) {
+  int type = lua_getfield(L, 2, name);
+  if (type != LUA_TNIL && type != LUA_TFUNCTION)
+    rm_lua_raise(L, "option '%s': a %s is not accepted; it takes a function", name, lua_typename(L, type));
+  lua_pop(L, 1);
+  return type != LUA_TNIL;
+}
+
+/* on_message can only be called from a loop. */
+static void check_functions(lua_State *L, const rm_lua_client *client) {
+  bool called = has_function(L, "on_message");
+  if (has_function(L, "on_error") && !called) rm_lua_raise(L, "option 'on_error' is for 'on_message', which is missing");
+  if (!called) return;
+  if (client->link.loop == NULL || !rm_lua_loop_push_spawn(L, client->link.loop))
+    rm_lua_raise(L, "option 'on_message': there is no event loop to call the function from (option 'loop', with a spawn); use "
+                    "receive or messages");
+  lua_pop(L, 1);
+}
+
 enum { BOX = 4 }; /* of a subscription that is being made: behind client, options and the set */
+
+/* The function of the options, if there is one, is given to the subscription's on_message. */
+static void begin_delivery(lua_State *L) {
+  if (lua_getfield(L, 2, "on_message") == LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_getfield(L, BOX, "on_message");
+  lua_insert(L, -2);
+  lua_pushvalue(L, BOX);
+  lua_insert(L, -2);
+  lua_getfield(L, 2, "on_error");
+  const subscription *s = lua_touserdata(L, BOX);
+  if (!rm_lua_loop_push_spawn(L, s->link.loop)) lua_pushnil(L); /* here the coroutine can yield; in the call it cannot */
+  lua_call(L, 4, 0);
+}
 
 static int subscribed(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) {
     end_subscription(L, lua_touserdata(L, BOX));
     return rm_lua_fail(L, &task->err);
   }
+  begin_delivery(L);
   lua_pushvalue(L, BOX);
   return 1;
 }
@@ -91,6 +130,7 @@ int rm_lua_client_subscribe(lua_State *L) {
   lua_settop(L, 2);
   redmoon_subscription_options options = REDMOON_SUBSCRIPTION_OPTIONS_INIT;
   rm_lua_read_options(L, 2, subscribe_options, OPTIONS, &options);
+  check_functions(L, client);
   redmoon_subscription_set set = read_set(L, 2);
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   /* Another thread dials, and goes by what the function says now. */
@@ -248,6 +288,19 @@ static int subscription_messages(lua_State *L) {
   return 2;
 }
 
+/* For what is written in Lua. */
+
+int rm_lua_subscription_next(lua_State *L) {
+  subscription *s = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
+  lua_settop(L, 1);
+  return s->inner == NULL ? rm_lua_fail_text(L, REDMOON_ECLOSED, "the subscription is closed") : fetch(L, s, -1, received);
+}
+
+int rm_lua_subscription_spawn(lua_State *L) {
+  const subscription *s = check(L);
+  return s->link.loop != NULL && rm_lua_loop_push_spawn(L, s->link.loop) ? 1 : 0;
+}
+
 /* subscription:stats() */
 static int subscription_stats(lua_State *L) {
   redmoon_subscription_counts c;
@@ -286,5 +339,5 @@ void rm_lua_subscription_open(lua_State *L) {
                                      {"remove", subscription_remove},     {"stats", subscription_stats},
                                      {NULL, NULL}};
   rm_lua_new_type(L, SUBSCRIPTION_TYPE, meta, methods);
-  lua_pop(L, 2);
+  lua_remove(L, -2);
 }

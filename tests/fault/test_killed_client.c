@@ -125,6 +125,27 @@ static void use_lock(redmoon_client *client) {
   redmoon_lock_free(lock);
 }
 
+/* Two databases stand for two servers. */
+static void use_redlock(redmoon_client *client) {
+  redmoon_client *clients[2] = {client};
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  redmoon_redlock_options without = {0};
+  redmoon_redlock_request request = REDMOON_REDLOCK_REQUEST_INIT;
+  redmoon_redlock *redlock = NULL;
+  redmoon_lock *lock = NULL;
+  options.database = 1;
+  request.ttl_ms = 60000;
+  if (redmoon_client_open(redmoon_client_url(client), &options, &clients[1], NULL) != 0) return;
+  if (redmoon_redlock_new(clients, 2, &without, &redlock, NULL) == 0 &&
+      redmoon_redlock_acquire(redlock, "x", 1, &request, &lock, NULL) == 0) {
+    (void)!redmoon_lock_extend(lock, 70000, NULL);
+    if (draw(2) == 0) (void)!redmoon_lock_release(lock, NULL);
+  }
+  redmoon_lock_free(lock);
+  redmoon_redlock_free(redlock);
+  redmoon_client_close(clients[1]);
+}
+
 static void use_semaphore(redmoon_client *client) {
   redmoon_semaphore_options options = REDMOON_SEMAPHORE_OPTIONS_INIT;
   options.permits = 3;
@@ -168,7 +189,7 @@ static void use_limiter(redmoon_client *client) {
 static void use_topic(redmoon_client *client) {
   redmoon_topic *topic;
   redmoon_topic_reader *reader = NULL;
-  if (redmoon_topic_new(client, "x", 1, &topic, NULL) != 0) return;
+  if (redmoon_topic_new(client, "x", 1, NULL, &topic, NULL) != 0) return;
   if (draw(4) == 0) (void)!redmoon_topic_subscribe(topic, NULL, &reader, NULL);
   (void)!redmoon_topic_publish(topic, "payload", 7, draw(2) == 0 ? "once" : NULL, NULL, NULL);
   redmoon_topic_reader_close(reader);
@@ -231,7 +252,7 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_blocklist, use_records,   use_cache,  use_counter, use_lock,
+  static const act acts[] = {use_blocklist, use_records,   use_cache,  use_counter, use_lock, use_redlock,
                              use_limiter,   use_semaphore, use_rwlock, use_topic};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);

@@ -91,6 +91,36 @@ static void check_lock(world *w, int status, const redmoon_error *err) {
   if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, queue, beats, NULL), 0);
 }
 
+/* Three databases stand for three servers.  A lack of memory costs votes, and a quorum may do without. */
+static int redlock(world *w, redmoon_error *err) {
+  redmoon_client *clients[3] = {w->client};
+  redmoon_redlock *servers = NULL;
+  redmoon_lock *held = NULL;
+  int rc = 0;
+  for (int i = 1; i < 3 && rc == 0; i++) {
+    redmoon_options options = REDMOON_OPTIONS_INIT;
+    options.database = i;
+    rc = redmoon_client_open(redis_server_url(w->server), &options, &clients[i], err);
+  }
+  redmoon_redlock_options options = {0};
+  if (rc == 0) rc = redmoon_redlock_new(clients, 3, &options, &servers, err);
+  redmoon_redlock_request request = REDMOON_REDLOCK_REQUEST_INIT;
+  request.renew = 1;
+  if (rc == 0) rc = redmoon_redlock_acquire(servers, w->tag, strlen(w->tag), &request, &held, err);
+  assert_true(held != NULL || rc != 0);
+  redmoon_redlock_free(servers);
+  if (rc == 0) {
+    assert_true(redmoon_lock_held(held));
+    redmoon_error release_err;
+    rc = redmoon_lock_extend(held, 60000, err);
+    int release = give_back(w, held, &release_err);
+    if (rc == 0 && release != 0) *err = release_err;
+    if (rc == 0) rc = release;
+  }
+  for (int i = 1; i < 3; i++) redmoon_client_close(clients[i]);
+  return rc;
+}
+
 static int limiter(world *w, redmoon_error *err) {
   redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
   options.algorithm = "sliding_log";
@@ -797,6 +827,7 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"stream queue", stream_queue, check_stream_queue, false},
       {"lock", lock, check_lock, false},
       {"lock with all", lock_with_all, check_lock, false},
+      {"redlock", redlock, NULL, true},
       {"blocklist", blocklist, check_blocklist, false},
       {"cache", cache, check_cache, false},
       {"cache's tags", cache_tags, check_cache, false},

@@ -27,6 +27,17 @@ local debugging = { "--enable-debug-command", "yes" }
 local servers = {}
 local tries = 0
 
+-- With $REDMOON_TEST_CLUSTER the specs meet a cluster in the place of each of the servers that they share.
+local clustered = os.getenv "REDMOON_TEST_CLUSTER" ~= nil
+M.is_cluster = clustered
+
+-- What the specs use of a server, of the cluster of this run.
+local function start_cluster()
+  local cluster = require("tests.lua.cluster").start { replicas = 0 }
+  return { cluster = cluster, url = cluster.url, pid = cluster.nodes[1].server.pid,
+    connect = function(_, options) return redmoon.connect(cluster.url, options) end }
+end
+
 -- Of the kind that is tested: $REDMOON_TEST_SERVER is its program.
 function M.embedded(config)
   return redmoon.embedded { server = os.getenv("REDMOON_TEST_SERVER"), config = config }
@@ -34,7 +45,7 @@ end
 
 -- The server of this run, on a unix socket.
 function M.server()
-  if not servers.unix then servers.unix = assert(M.embedded(debugging)) end
+  if not servers.unix then servers.unix = clustered and start_cluster() or assert(M.embedded(debugging)) end
   return servers.unix
 end
 
@@ -112,6 +123,13 @@ M.ways = {
   { name = "TLS, RESP2", url = M.tls_url, protocol = 2 },
 }
 
+if clustered then
+  M.ways = {
+    { name = "cluster, RESP3", url = function() return M.server().url end, protocol = 3 },
+    { name = "cluster, RESP2", url = function() return M.server().url end, protocol = 2 },
+  }
+end
+
 -- Describes the same behaviour over each way; `describe` is the spec's own, `body` gets the way.
 function M.over_each_way(describe, what, body)
   for _, way in ipairs(M.ways) do
@@ -158,10 +176,38 @@ function M.assert_raises(pattern, fn, ...)
   return message
 end
 
--- A number of the server's INFO.
+-- In the place of `it` for what is about the connections to one server, or what only one server can do: in a cluster
+-- it is not described.
+function M.on_one_server(it) return clustered and function() end or it end
+
+-- The answer of the server to a command, an integer; of a cluster the sum of its nodes' answers.
+function M.sum(client, ...)
+  local sum = 0
+  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+    sum = sum + assert(one.client:call(...))
+  end
+  return sum
+end
+
+-- How often a command was executed since CONFIG RESETSTAT, by its lower-case name.
+function M.calls(client, command)
+  local sum = 0
+  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+    local text = assert(one.client:info("commandstats"))
+    sum = sum + (tonumber(text:match("cmdstat_" .. command .. ":calls=(%d+)")) or 0)
+  end
+  return sum
+end
+
+-- A number of the server's INFO; of a cluster the sum over its nodes.
 function M.info(client, section, field)
-  local text = assert(client:info(section))
-  return tonumber(text:match(field .. ":(%d+)"))
+  local sum
+  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+    local text = assert(one.client:info(section))
+    local number = tonumber(text:match(field .. ":(%d+)"))
+    sum = number and (sum or 0) + number or sum
+  end
+  return sum
 end
 
 -- Waits until `check` holds; for what another process does in its own time.

@@ -4,7 +4,7 @@
 local helper = require "tests.lua.helper"
 local redmoon = require "redmoon"
 
-local function kill_subscribers(client) return assert(client:call("CLIENT", "KILL", "TYPE", "pubsub")) end
+local function kill_subscribers(client) return helper.sum(client, "CLIENT", "KILL", "TYPE", "pubsub") end
 
 -- A server learns of a closed connection in its own time.
 local function nobody_listens(client)

@@ -7,6 +7,7 @@
 #include "patterns/cache.h"
 #include "support/ask.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ static inline redmoon_cache *cache_of(redmoon_client *client, int64_t stale_ttl_
 static inline redmoon_client *another_client(const fixture *f) {
   redmoon_client *client;
   redmoon_error err;
-  if (redmoon_client_open(redmoon_embedded_url(f->server), NULL, &client, &err) != 0) fail_msg("%s", err.message);
+  if (redmoon_client_open(embedded_server_url(f->server), NULL, &client, &err) != 0) fail_msg("%s", err.message);
   return client;
 }
 

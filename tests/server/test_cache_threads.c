@@ -115,5 +115,5 @@ int main(void) {
       TEST(threads_of_one_client_share_a_load),
       TEST(no_schedule_brings_back_what_was_deleted),
   };
-  return cmocka_run_group_tests_name("cache threads", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("cache threads", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

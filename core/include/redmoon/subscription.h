@@ -55,7 +55,11 @@ typedef struct redmoon_subscription_options {
 } redmoon_subscription_options;
 #define REDMOON_SUBSCRIPTION_OPTIONS_INIT {REDMOON_UNSET, 0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET}
 
-typedef enum redmoon_message_kind { REDMOON_MESSAGE = 1, REDMOON_GAP = 2 } redmoon_message_kind;
+typedef enum redmoon_message_kind {
+  REDMOON_MESSAGE = 1,
+  REDMOON_GAP = 2,
+  REDMOON_LAGGED = 3 /**< of cursors of topics only (topic_cursor.h) */
+} redmoon_message_kind;
 
 /** A message, or a gap.  Texts are NUL-ended behind their length. */
 typedef struct redmoon_message {

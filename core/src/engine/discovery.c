@@ -69,7 +69,7 @@ int rm_discovery_new(rm_core *core, rm_discovery **out, redmoon_error *err) {
   self->class = class;
   self->core = core;
   self->driven.class = &driven_class;
-  self->driven.own = true;
+  self->driven.inner = true;
   self->again_us = RM_FOREVER;
   self->period_us = PERIOD_US;
   pthread_mutex_init(&self->lock, NULL);
@@ -102,7 +102,7 @@ void rm_discovery_want(rm_discovery *self) {
 void rm_discovery_forked(rm_discovery *self) {
   if (self == NULL) return;
   pthread_mutex_init(&self->lock, NULL);
-  self->driven = (rm_driven){.class = &driven_class, .own = true};
+  self->driven = (rm_driven){.class = &driven_class, .inner = true};
   self->added = self->wanted = self->running = false;
   self->failures = 0;
   self->not_before_us = 0;

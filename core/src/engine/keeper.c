@@ -46,7 +46,7 @@ static int64_t serve(rm_core *core) { return rm_min64(rm_renewals_step(core), rm
 /* Waits for `wants`, a wake-up, the shutdown, the operations of renewals, or the links of subscriptions. */
 static void wait_for(rm_core *core, const rm_wants *wants) {
   rm_keeper *keeper = &core->keeper;
-  struct pollfd fds[3 + RM_RENEWALS_AT_ONCE + RM_DRIVEN_MAX + RM_DRIVEN_OWN_MAX]; /* 8 KB; what is not used is not written */
+  struct pollfd fds[3 + RM_RENEWALS_AT_ONCE + RM_DRIVEN_MAX + RM_DRIVEN_INNER_MAX]; /* 8 KB; what is not used is not written */
   fds[0] = (struct pollfd){.fd = keeper->wake.fd, .events = POLLIN};
   fds[1] = (struct pollfd){.fd = core->closing.fd, .events = POLLIN};
   fds[2] = rm_poll_wants(wants);

@@ -7,6 +7,7 @@
  *                                    v |      v
  *                                   BACKOFF <-+        full jitter; the bound doubles, until a link is whole again
  *
+ *     a sink's, and nothing is wanted any more --> IDLE, without a connection
  *     ended (shut, refused for good, overflow "close", never connected) --> ENDED */
 #include "engine/subscription_internal.h"
 
@@ -82,13 +83,14 @@ static void lose(redmoon_subscription *sub, rm_close_reason reason, const redmoo
   rm_changes_link_lost(sub);
   if (why->status == REDMOON_ENOMEM) rm_changes_fail(sub, why); /* whoever waits is told at once */
   bool hopeless = !sub->established && sub->failures > sub->client->settings.max_retries;
-  if (is_final(why) || hopeless) {
+  if (sub->sink == NULL && (is_final(why) || hopeless)) {
     redmoon_error end = *why;
     end.attempts = sub->failures;
     rm_sub_end(sub, &end);
   }
   rm_sub_unlock(sub);
-  if (had_conn) rm_client_count(sub->client, "subscription", "lost");
+  if (sub->sink != NULL) sub->sink->lost(sub->sink_ctx);
+  else if (had_conn) rm_client_count(sub->client, "subscription", "lost");
   rm_route_suspect(sub->client->core->route);
 }
 
@@ -290,21 +292,39 @@ static bool is_wanted(redmoon_subscription *sub) {
   return wanted;
 }
 
+/* A link that nobody needs any more. */
+static void rest(redmoon_subscription *sub) {
+  rm_sub_drop_link(sub, RM_CLOSE_IDLE);
+  rm_sub_lock(sub);
+  rm_buffer_reset(&sub->expected, 4096);
+  sub->whole = sub->confirmed = false;
+  rm_sub_unlock(sub);
+  sub->failures = 0;
+  sub->state = RM_LINK_IDLE;
+}
+
 static void step(rm_driven *driven, int64_t now_us, rm_wants *wants) {
   redmoon_subscription *sub = of(driven);
   redmoon_error ignored;
+  int64_t tick_us = sub->sink != NULL ? sub->sink->tick(sub->sink_ctx, now_us) : RM_FOREVER;
   *wants = (rm_wants){-1, 0, RM_FOREVER};
   if (sub->state != RM_LINK_LIVE) (void)advance_changes(sub, &ignored); /* what needs no link */
   if (sub->state == RM_LINK_BACKOFF && now_us >= sub->wait_until_us) sub->state = RM_LINK_IDLE;
   if (sub->state == RM_LINK_IDLE && !is_ended(sub) && is_wanted(sub)) start_dial(sub, now_us, wants);
   if (sub->state == RM_LINK_DIAL) step_dial(sub, now_us, wants);
   if (sub->state == RM_LINK_LIVE) step_live(sub, now_us, wants);
+  if (sub->sink != NULL && sub->state != RM_LINK_IDLE && !is_wanted(sub)) {
+    rest(sub);
+    *wants = (rm_wants){-1, 0, RM_FOREVER};
+  }
   if (is_ended(sub)) {
     rm_sub_drop_link(sub, RM_CLOSE_SHUTDOWN);
     sub->state = RM_LINK_ENDED;
   }
   if (sub->state == RM_LINK_BACKOFF) *wants = (rm_wants){-1, 0, sub->wait_until_us};
   if (sub->state == RM_LINK_ENDED) *wants = (rm_wants){-1, 0, RM_FOREVER};
+  else wants->until_us = rm_min64(wants->until_us, tick_us);
+  rm_changes_tell_failed(sub);
 }
 
 static void end(rm_driven *driven) {

@@ -17,6 +17,7 @@
 
 #define NAME_BYTES "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 #define LEASE_TAIL "+lease"
+#define WAITS_TAIL "+waits" /* of the same length */
 #define YEAR_MS INT64_C(31622400000)
 #define DAY_MS INT64_C(86400000)
 #define MIB INT64_C(1048576)
@@ -177,6 +178,14 @@ int rm_cache_keys(const redmoon_cache *cache, const void *key, size_t len, redmo
   return 0;
 }
 
+int rm_cache_waits_key(redmoon_bytes lease, redmoon_bytes *waits, redmoon_error *err) {
+  char *copy = rm_strndup(lease.ptr, lease.len);
+  if (copy == NULL) return rm_fail_nomem(err);
+  memcpy(copy + lease.len - strlen(LEASE_TAIL), WAITS_TAIL, sizeof WAITS_TAIL);
+  *waits = (redmoon_bytes){copy, lease.len};
+  return 0;
+}
+
 int rm_cache_check_ttl(const redmoon_cache *cache, bool negative, int64_t *ttl_ms, redmoon_error *err) {
   const redmoon_cache_options *o = &cache->options;
   return check_number("ttl", ttl_ms, negative ? o->negative_ttl_ms : o->ttl_ms, 0, YEAR_MS, " ms", err);
@@ -221,6 +230,16 @@ static void answer_drop(void *ctx, redmoon_outcome outcome) {
   redmoon_cache_free(ctx);
 }
 
+/* Entry, lease, and the mark of those who wait: the last two are the caller's (rm_key_free). */
+static int cache_three_keys(const redmoon_cache *cache, const void *key, size_t key_len, redmoon_bytes keys[3],
+                            redmoon_error *err) {
+  int status = rm_cache_keys(cache, key, key_len, &keys[0], &keys[1], err);
+  if (status < 0) return status;
+  status = rm_cache_waits_key(keys[1], &keys[2], err);
+  if (status < 0) rm_key_free(&keys[1]);
+  return status;
+}
+
 int redmoon_cache_discard_start(redmoon_cache *cache, const void *key, size_t key_len, const void *version,
                                 size_t version_len, redmoon_op **op, redmoon_error *err) {
   *op = NULL;
@@ -249,36 +268,19 @@ int redmoon_cache_discard(redmoon_cache *cache, const void *key, size_t key_len,
 
 /* Delete. */
 
-static int delete_finish(redmoon_op *op, redmoon_error *err) {
-  rm_call *call = (rm_call *)op;
-  return call->results[0].reply->type == REDMOON_ERROR ? rm_call_take_reply(call, 0, NULL, err) : 0;
-}
-
-static void delete_destroy(redmoon_op *op) { rm_call_delete((rm_call *)op); }
-
-static const rm_op_class delete_class = {rm_call_step, delete_finish, delete_destroy, rm_call_outcome};
-
 int redmoon_cache_delete_start(redmoon_cache *cache, const void *key, size_t key_len, redmoon_op **op,
                                redmoon_error *err) {
   *op = NULL;
   rm_error_clear(err);
+  redmoon_bytes keys[3];
   int status = rm_cache_check_key(key, key_len, err);
-  redmoon_bytes entry, lease;
-  if (status == 0) status = rm_cache_keys(cache, key, key_len, &entry, &lease, err);
+  if (status == 0) status = cache_three_keys(cache, key, key_len, keys, err);
   if (status < 0) return status;
-  rm_call *call = rm_call_new(cache->client, sizeof *call);
-  if (call == NULL) {
-    rm_key_free(&lease);
-    return rm_fail_nomem(err);
-  }
-  call->op.class = &delete_class;
-  /* Entry and lease by one command: nobody sees one without the other. */
-  const char *const argv[] = {"UNLINK", entry.ptr, lease.ptr};
-  const size_t lens[] = {6, entry.len, lease.len};
-  status = rm_call_argv(call, 3, argv, lens, RM_CALL_REPEATABLE, err);
-  rm_key_free(&lease);
-  if (status < 0) delete_destroy(&call->op);
-  else *op = &call->op;
+  const redmoon_script_args all = {keys, 3, NULL, 0};
+  status = rm_builtin_start(cache->client, &rm_script_cache_delete, &all, RM_CALL_REPEATABLE, NULL, answer_drop,
+                            rm_cache_ref(cache), op, err);
+  rm_key_free(&keys[1]);
+  rm_key_free(&keys[2]);
   return status;
 }
 

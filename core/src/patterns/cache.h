@@ -13,6 +13,7 @@
 #include "base/secret.h"
 #include "engine/call.h"
 #include "engine/flights.h"
+#include "engine/wakeups.h"
 
 #include <redmoon/cache.h>
 #include <stdatomic.h>
@@ -106,6 +107,9 @@ int rm_cache_check_key(const void *key, size_t len, redmoon_error *err);
 /** Keys of the entry and the lease in one allocation: lease->ptr is the caller's (rm_key_free), entry->ptr the same. */
 int rm_cache_keys(const redmoon_cache *cache, const void *key, size_t len, redmoon_bytes *entry, redmoon_bytes *lease,
                   redmoon_error *err);
+/** The key of the mark of those who wait for a lease, and the name of their channel; owned by the caller (rm_key_free).  0 or
+ *  NOMEM. */
+int rm_cache_waits_key(redmoon_bytes lease, redmoon_bytes *waits, redmoon_error *err);
 /** What is to be stored. */
 typedef struct rm_content {
   const void *value;
@@ -177,7 +181,7 @@ typedef enum rm_item_state {
 } rm_item_state;
 
 typedef struct rm_item {
-  redmoon_bytes key, entry, lease;
+  redmoon_bytes key, entry, lease, waits; /* the last: ptr NULL until it is needed */
   rm_item_state state;
   rm_ticket ticket;
   const char *why; /* as cache_lease takes it */
@@ -186,6 +190,7 @@ typedef struct rm_item {
   size_t seen_len, rejected_len;
   size_t mark;         /* of its first command in the call */
   int64_t wake_us, pause_us;
+  rm_waiter waiter;    /* from the first time it waits for another process on */
   int tries;           /* leases asked for */
   int64_t code, lease_ms; /* while its tags are looked at: what cache_lease said; or 0, and it was read by GET */
   int64_t soft_ms, read_delta_ms; /* of the entry read */
@@ -218,7 +223,7 @@ typedef struct rm_get_op {
   bool begun, many, peek; /* peek: nothing is loaded */
   long pid;
   unsigned generation; /* of the flights, at the begin */
-  rm_event event;      /* of the flights that are followed; opened at the first */
+  rm_event event;      /* of the flights that are followed, and of the waiters; opened at the first */
   int64_t deadline_us; /* prolonged by loads */
   int64_t load_began_us;
   size_t epoch_mark;   /* of the command that asks for the epoch, in a call for leases; 0: there is none */

@@ -86,10 +86,10 @@ static int format_lease(rm_get_op *self, rm_item *item, unsigned *loaded) {
   int ms_len = snprintf(ms, sizeof ms, "%" PRId64, self->cache->options.lease_ms);
   rm_client_random_hex(self->cache->client, item->token, 16);
   item->tries++;
-  const redmoon_bytes keys[] = {item->entry, item->lease};
+  const redmoon_bytes keys[] = {item->entry, item->lease, item->waits};
   const redmoon_bytes args[] = {{item->token, 32}, {ms, (size_t)ms_len}, {item->lost_token, strlen(item->lost_token)},
                                 {item->seen, item->seen_len}, {item->why, strlen(item->why)}};
-  const redmoon_script_args all = {keys, 2, args, 5};
+  const redmoon_script_args all = {keys, 3, args, 5};
   return format_script(self, item, &rm_script_cache_lease, &all, 0, 1, loaded);
 }
 
@@ -144,9 +144,9 @@ static int format_put(rm_get_op *self, rm_item *item, unsigned *loaded) {
   item->out.stored = hard_ms > 0;
   char ttl[24];
   int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, hard_ms);
-  const redmoon_bytes keys[] = {item->entry, item->lease};
+  const redmoon_bytes keys[] = {item->entry, item->lease, item->waits};
   const redmoon_bytes args[] = {{item->token, 32}, {text, size}, {ttl, (size_t)ttl_len}};
-  const redmoon_script_args all = {keys, 2, args, 3};
+  const redmoon_script_args all = {keys, 3, args, 3};
   /* Repeated as it is: once executed its lease is gone, so that a late repetition does nothing. */
   status = format_script(self, item, &rm_script_cache_put, &all, RM_CALL_REPEATABLE, 2, loaded);
   rm_free(text);
@@ -160,7 +160,8 @@ static int format_end(rm_get_op *self, rm_item *item, unsigned *loaded) {
   int64_t pause_ms = item->voided ? 0 : self->cache->options.retry_after_ms;
   int pause_len = snprintf(pause, sizeof pause, "%" PRId64, pause_ms);
   const redmoon_bytes release[] = {{item->token, 32}, {pause, (size_t)pause_len}}, seen = {item->seen, item->seen_len};
-  const redmoon_script_args all = {discard ? &item->entry : &item->lease, 1, discard ? &seen : release, discard ? 1 : 2};
+  const redmoon_bytes keys[] = {discard ? item->entry : item->lease, item->waits};
+  const redmoon_script_args all = {keys, discard ? 1 : 2, discard ? &seen : release, discard ? 1 : 2};
   return format_script(self, item, discard ? &rm_script_cache_discard : &rm_script_cache_release, &all,
                        RM_CALL_REPEATABLE, discard ? 4 : 8, loaded);
 }
@@ -171,6 +172,9 @@ int rm_get_format(rm_get_op *self, rm_get_stage stage) {
   for (size_t i = 0; i < self->count && status == 0; i++) {
     rm_item *item = &self->items[i];
     if (!goes(item, stage)) continue;
+    if (stage != GET_READ && item->waits.ptr == NULL)
+      status = rm_cache_waits_key(item->lease, &item->waits, &self->call.op.error);
+    if (status < 0) return status;
     if (stage == GET_READ) status = format_read(self, item);
     else if (stage == GET_CHECK) status = format_check(self, item);
     else if (stage == GET_LEASE) status = format_lease(self, item, &loaded);

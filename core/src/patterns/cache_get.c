@@ -36,6 +36,7 @@ void rm_item_drop_tags(rm_item *item) {
 }
 
 static void end(rm_get_op *self, rm_item *item) {
+  rm_waiter_leave(&item->waiter, self->cache->client->core, false);
   if (item->missed) rm_cache_add(self->cache, RM_COUNT_MISS);
   item->state = ITEM_DONE;
 }
@@ -191,6 +192,8 @@ static void get_destroy(redmoon_op *op) {
     rm_item *item = &self->items[i];
     rm_get_end_fallback(self, item);
     rm_flights_leave(self->flights, &item->ticket, NULL);
+    rm_waiter_leave(&item->waiter, self->cache->client->core, false);
+    rm_key_free(&item->waits);
     rm_key_free(&item->lease);
     rm_key_free(&item->key);
     rm_item_drop_tags(item);

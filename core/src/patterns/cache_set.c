@@ -15,7 +15,7 @@
 typedef struct set_op {
   rm_call call; /* first: its op is this one's */
   redmoon_cache *cache; /* a reference */
-  redmoon_bytes entry, lease; /* lease.ptr is owned */
+  redmoon_bytes entry, lease, waits; /* the pointers of the last two are owned */
   rm_content content;
   char *value;         /* of the content; owned */
   unsigned char *tags; /* likewise */
@@ -42,8 +42,8 @@ static int format_put(set_op *self) {
   redmoon_error *err = &self->call.op.error;
   if (rm_cache_entry_new(self->cache, self->entry, &self->content, &text, &size, &hard_ms) < 0) return rm_fail_nomem(err);
   int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, hard_ms);
-  const redmoon_bytes keys[] = {self->entry, self->lease}, args[] = {{"", 0}, {text, size}, {ttl, (size_t)ttl_len}};
-  const redmoon_script_args all = {keys, 2, args, 3};
+  const redmoon_bytes keys[] = {self->entry, self->lease, self->waits}, args[] = {{"", 0}, {text, size}, {ttl, (size_t)ttl_len}};
+  const redmoon_script_args all = {keys, 3, args, 3};
   /* Not repeated when its answer is lost: a late repetition could undo a later deletion. */
   int status = rm_builtin_format(&self->call, &rm_script_cache_put, &all, 0, err);
   rm_free(text);
@@ -82,6 +82,7 @@ static int set_finish(redmoon_op *op, redmoon_error *err) {
 static void set_destroy(redmoon_op *op) {
   set_op *self = (set_op *)op;
   rm_key_free(&self->lease);
+  rm_key_free(&self->waits);
   rm_free(self->value);
   rm_free(self->tags);
   redmoon_cache_free(self->cache);
@@ -139,6 +140,7 @@ int redmoon_cache_set_tagged_start(redmoon_cache *cache, const void *key, size_t
   self->cache = rm_cache_ref(cache);
   self->content = (rm_content){.len = value == NULL ? 0 : len, .negative = value == NULL, .ttl_ms = ttl_ms, .tag_count = count};
   status = rm_cache_keys(cache, key, key_len, &self->entry, &self->lease, err);
+  if (status == 0) status = rm_cache_waits_key(self->lease, &self->waits, err);
   if (status == 0) status = fill(self, value, tags, err);
   if (status < 0) set_destroy(&self->call.op);
   else *op = &self->call.op;
