@@ -13,8 +13,10 @@ typedef struct subscription {
   rm_lua_link link;
   redmoon_subscription *inner; /* NULL: closed */
   redmoon_message *held;       /* taken, and not given to Lua yet */
+  const char *channel, *pattern; /* of the message before, as Lua's strings, which the slots keep; NULL: none yet */
+  size_t channel_len, pattern_len;
 } subscription;
-enum { SLOT_SERVER = 1, SLOTS = 1 };
+enum { SLOT_SERVER = 1, SLOT_CHANNEL, SLOT_PATTERN, SLOT_KIND, SLOTS = SLOT_KIND };
 
 #define LIST "a list of names"
 static const rm_option subscribe_options[] = {
@@ -139,6 +141,8 @@ int rm_lua_client_subscribe(lua_State *L) {
   luaL_setmetatable(L, SUBSCRIPTION_TYPE);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
+  lua_pushliteral(L, "message");
+  lua_setiuservalue(L, -2, SLOT_KIND);
   rm_lua_link_set(&s->link, &client->link);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, subscribed);
   int started =
@@ -169,12 +173,27 @@ static void set_text(lua_State *L, const char *field, const char *text, size_t l
   lua_setfield(L, -2, field);
 }
 
+/* The same of a name that is mostly the one of the message before, whose string is in `slot` and at *kept.  [-0, +0] */
+static void set_name(lua_State *L, const char *field, const char *text, size_t len, int slot, const char **kept, size_t *kept_len) {
+  if (text == NULL) return;
+  if (*kept != NULL && *kept_len == len && memcmp(*kept, text, len) == 0) {
+    lua_getiuservalue(L, 1, slot);
+  } else {
+    const char *string = lua_pushlstring(L, text, len);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, slot);
+    *kept = string;
+    *kept_len = len;
+  }
+  lua_setfield(L, -2, field);
+}
+
 static void set_count(lua_State *L, const char *field, uint64_t value) {
   lua_pushinteger(L, (lua_Integer)value);
   lua_setfield(L, -2, field);
 }
 
-/* What is held, as a table; nil: nothing. [-0, +1] */
+/* What the subscription at index 1 holds, as a table; nil: nothing. [-0, +1] */
 static void push_held(lua_State *L, subscription *s) {
   const redmoon_message *m = s->held;
   if (m == NULL) {
@@ -183,9 +202,11 @@ static void push_held(lua_State *L, subscription *s) {
   }
   bool gap = m->kind == REDMOON_GAP;
   lua_createtable(L, 0, gap ? 4 : 3);
-  set_text(L, "kind", gap ? "gap" : "message", gap ? 3 : 7);
-  set_text(L, "channel", m->channel, m->channel_len);
-  set_text(L, "pattern", m->pattern, m->pattern_len);
+  if (gap) lua_pushliteral(L, "gap");
+  else lua_getiuservalue(L, 1, SLOT_KIND);
+  lua_setfield(L, -2, "kind");
+  set_name(L, "channel", m->channel, m->channel_len, SLOT_CHANNEL, &s->channel, &s->channel_len);
+  set_name(L, "pattern", m->pattern, m->pattern_len, SLOT_PATTERN, &s->pattern, &s->pattern_len);
   set_text(L, "payload", m->payload, m->payload_len);
   if (m->shard) {
     lua_pushboolean(L, 1);

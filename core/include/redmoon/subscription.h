@@ -113,7 +113,7 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_subscription_receive(redmoon_subscrip
 REDMOON_API REDMOON_MUST_CHECK int redmoon_subscription_receive_start(redmoon_subscription *subscription,
                                                                       int64_t timeout_ms, redmoon_message **out,
                                                                       redmoon_op **op, redmoon_error *err);
-/** NULL is allowed. */
+/** NULL is allowed; by any thread.  Small messages share memory: one that is kept for long may keep up to 4 KiB. */
 REDMOON_API void redmoon_message_free(redmoon_message *message);
 
 /** For a loop of the host's own: readable while receive has something to say without waiting (and perhaps once more than

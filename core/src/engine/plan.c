@@ -65,12 +65,15 @@ static int fail_ragged(redmoon_error *err, const rm_command *command) {
   return REDMOON_ESERVER;
 }
 
-/* A part for each slot of the keys. */
+/* A part for each slot of the keys.  The arguments are kept beside them: to be read once, not for every part. */
 static int split(rm_call *call, size_t mark, const redmoon_bytes *args, const rm_key_span *span, rm_part part) {
   size_t count = key_count(span);
   place *places = rm_arena_alloc(&call->arena, count * sizeof *places);
   uint32_t *indexes = rm_arena_alloc(&call->arena, count * sizeof *indexes);
-  if (places == NULL || indexes == NULL) return rm_fail_nomem(&call->op.error);
+  redmoon_bytes *kept = rm_arena_alloc(&call->arena, part.argc * sizeof *kept);
+  if (places == NULL || indexes == NULL || kept == NULL) return rm_fail_nomem(&call->op.error);
+  memcpy(kept, args, part.argc * sizeof *kept);
+  part.args = kept;
   for (size_t i = 0; i < count; i++) {
     size_t at = key_at(span, i);
     places[i] = (place){(uint32_t)at, rm_slot_of(args[at].ptr, args[at].len)};
@@ -115,7 +118,7 @@ static bool only_reads(const rm_call *call, size_t mark) {
 }
 
 /* The part or parts of command `mark`; a lone one becomes the target of the call. */
-static int plan_one(rm_call *call, size_t mark) {
+static int plan_one(rm_call *call, size_t mark, rm_spread spread) {
   enum { FEW = 64 };
   redmoon_bytes few[FEW];
   size_t argc, mixed;
@@ -123,8 +126,7 @@ static int plan_one(rm_call *call, size_t mark) {
   const redmoon_bytes *args = arguments(call, mark, few, FEW, &argc);
   if (args == NULL) return rm_fail_nomem(&call->op.error);
   const rm_key_span span = rm_command_keys(command, args, argc);
-  const rm_spread spread = rm_command_spread(command);
-  rm_part part = {.mark = (uint32_t)mark, .target = {.read = only_reads(call, mark)}, .merge = spread.merge};
+  rm_part part = {.mark = (uint32_t)mark, .argc = argc, .target = {.read = only_reads(call, mark)}, .merge = spread.merge};
   uint16_t slot = slot_of(args, &span, &mixed);
   part.target.keyed = slot != NO_SLOT;
   part.target.slot = slot;
@@ -196,9 +198,13 @@ static int plan_reads(rm_call *call) {
 int rm_call_plan(rm_call *call) {
   if (!rm_route_is_cluster(call->op.client->core->route)) return plan_reads(call);
   if (call->hold || call->whole) return plan_together(call);
+  const rm_command *command = NULL; /* pipelines repeat themselves: looked up when it is another one than before */
+  rm_spread spread = {RM_SPREAD_NONE, RM_MERGE_SAME};
   for (size_t mark = 0; mark < call->request.count; mark++) {
-    if ((call->request.marks[mark].flags & RM_CALL_AGAIN) != 0) continue; /* goes wherever what follows goes */
-    int rc = plan_one(call, mark);
+    const rm_mark *m = &call->request.marks[mark];
+    if ((m->flags & RM_CALL_AGAIN) != 0) continue; /* goes wherever what follows goes */
+    if (command == NULL || command->index != m->tag) spread = rm_command_spread(command = rm_command_at(m->tag));
+    int rc = plan_one(call, mark, spread);
     if (rc != 0) return rc;
   }
   return 0;

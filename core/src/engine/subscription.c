@@ -68,6 +68,7 @@ static int read_options(redmoon_subscription *sub, const redmoon_subscription_op
 static void destroy(redmoon_subscription *sub) {
   rm_sub_drop_link(sub, RM_CLOSE_SHUTDOWN);
   rm_message_list_free(&sub->buffer.list);
+  rm_message_block_leave(sub->block);
   for (int kind = 0; kind < RM_KINDS; kind++) rm_names_fini(&sub->wanted[kind]);
   sub->sink = NULL;
   rm_changes_tell_failed(sub);

@@ -81,6 +81,7 @@ struct redmoon_subscription {
   rm_connect *connect;
   rm_conn *conn;
   rm_arena arena;
+  rm_message_block *block; /* that is being filled; NULL: none yet */
   rm_request request;   /* not sent yet, from `sent` on */
   size_t sent;
   rm_buffer expected;   /* of rm_expected, oldest first; behind the lock */

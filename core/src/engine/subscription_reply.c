@@ -226,7 +226,7 @@ static bool take_message(redmoon_subscription *sub, const redmoon_reply *frame, 
     return true;
   }
   redmoon_bytes pattern = words == 4 ? bytes_of(&items[1]) : (redmoon_bytes){NULL, 0};
-  rm_message *message = rm_message_new(bytes_of(&items[words - 2]), pattern, bytes_of(&items[words - 1]),
+  rm_message *message = rm_message_new(&sub->block, bytes_of(&items[words - 2]), pattern, bytes_of(&items[words - 1]),
                                        items[0].as.text[0] == 's');
   if (message != NULL) rm_message_list_add(list, message);
   else *lost = true;
