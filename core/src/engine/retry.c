@@ -268,6 +268,15 @@ bool rm_reply_sends_elsewhere(const redmoon_reply *reply) {
   return rm_redirect_kind(reply) != RM_NOT_REDIRECTED || is_changing(reply);
 }
 
+/* MULTI was refused, and so was everything behind it: nothing was executed. */
+static bool is_refused_from_multi_on(const rm_call *call) {
+  size_t i = call->request.count;
+  while (i > 0 && call->results[i - 1].reply->type == REDMOON_ERROR) {
+    if (strcmp(rm_command_at(call->request.marks[--i].tag)->name, "MULTI") == 0) return true;
+  }
+  return false;
+}
+
 /* What a cluster's node says in the place of an answer, of a call that was to execute nothing then; else NULL.  Of a
  * transaction: where EXEC was refused for a command that was, or is refused itself.  One that watches has to begin anew,
  * which is its owner's to do, and so is it where the owner has said which node. */
@@ -277,7 +286,7 @@ static const redmoon_reply *verdict_of(const rm_call *call) {
   if (!elsewhere || call->began_held || !rm_route_is_cluster(call->op.client->core->route) || (count > 1 && !call->whole)) return NULL;
   const redmoon_reply *last = call->results[count - 1].reply;
   if (rm_reply_sends_elsewhere(last)) return last;
-  if (count == 1 || !rm_reply_is_error(last, "EXECABORT")) return NULL;
+  if (count == 1 || !(rm_reply_is_error(last, "EXECABORT") || is_refused_from_multi_on(call))) return NULL;
   for (size_t i = 0; i + 1 < count; i++)
     if (rm_reply_sends_elsewhere(call->results[i].reply)) return call->results[i].reply;
   return NULL;
