@@ -128,6 +128,8 @@ static int plan_one(rm_call *call, size_t mark, rm_spread spread) {
   const rm_key_span span = rm_command_keys(command, args, argc);
   rm_part part = {.mark = (uint32_t)mark, .argc = argc, .target = {.read = only_reads(call, mark)}, .merge = spread.merge};
   uint16_t slot = slot_of(args, &span, &mixed);
+  /* Any node passes a message on to all others; by way of one, messages of a channel stay in their order. */
+  if (span.count == 0 && argc > 1 && strcmp(command->name, "PUBLISH") == 0) slot = rm_slot_of(args[1].ptr, args[1].len);
   part.target.keyed = slot != NO_SLOT;
   part.target.slot = slot;
   if (spread.to == RM_SPREAD_REFUSED)

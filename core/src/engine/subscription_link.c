@@ -111,11 +111,14 @@ static void emit_connect(redmoon_subscription *sub, int64_t now_us, const redmoo
 static rm_target target_of(redmoon_subscription *sub) {
   rm_target target = {0};
   rm_sub_lock(sub);
-  const rm_names *shards = &sub->wanted[RM_SHARDS];
-  if (shards->count == 0 && !rm_list_is_empty(&sub->changes))
-    shards = &RM_CONTAINER_OF(sub->changes.next, rm_change, link)->names[RM_SHARDS];
-  target.keyed = shards->count > 0;
-  if (target.keyed) target.slot = rm_slot_of(shards->items[0].ptr, shards->items[0].len);
+  static const int kinds[] = {RM_SHARDS, RM_CHANNELS, RM_PATTERNS};
+  const rm_change *change = rm_list_is_empty(&sub->changes) ? NULL : RM_CONTAINER_OF(sub->changes.next, rm_change, link);
+  for (int i = 0; i < 3 && !target.keyed; i++) {
+    const rm_names *names = &sub->wanted[kinds[i]];
+    if (names->count == 0 && change != NULL) names = &change->names[kinds[i]];
+    target.keyed = names->count > 0;
+    if (target.keyed) target.slot = rm_slot_of(names->items[0].ptr, names->items[0].len);
+  }
   rm_sub_unlock(sub);
   return target;
 }
