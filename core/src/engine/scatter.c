@@ -255,8 +255,9 @@ static void take(rm_call *call, rm_child *child, int64_t now_us) {
     const rm_result *result = &child->call.results[part->at];
     unsigned bit = 1u << (part->target.slot & 7);
     unsigned char *seen = part->target.keyed ? &executed[part->target.slot / 8] : NULL;
-    if (result->reply == NULL || part->at >= child->call.results_cap) {
-      part->outcome = result->outcome;
+    bool tried = part->at < child->call.results_cap; /* else there was no memory for any result */
+    if (!tried || result->reply == NULL) {
+      part->outcome = tried ? result->outcome : REDMOON_NOT_SENT;
       part->target.read = false; /* a replica may be what failed */
       if (!again) lose(self, part, why);
       continue;
