@@ -193,7 +193,7 @@ describe("the collector", function()
     end
   end
 
-  it("gives back, closed, the connection of a transaction whose coroutine was abandoned", function()
+  helper.on_one_server(it)("gives back, closed, the connection of a transaction whose coroutine was abandoned", function()
     local lone <close> = assert(redmoon.connect(helper.server().url,
       { pool_size = 1, client_name = "abandoned", loop = "blocking" }))
     local function connections()
