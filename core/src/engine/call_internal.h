@@ -38,6 +38,8 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us);
 int rm_call_reply_retries(rm_call *call, int64_t now_us);
 /** Of an error: whether another attempt may go better. */
 bool rm_call_is_transient(const redmoon_error *err);
+/** Whether it is worth trying until the deadline, however often: no connection was had, and another node may take over. */
+bool rm_call_may_outlast(const rm_call *call, const redmoon_error *err);
 /** Whether every command without an answer may be sent again. */
 bool rm_call_may_repeat(const rm_call *call);
 /** How long to wait before another attempt, with full jitter. */

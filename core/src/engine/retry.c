@@ -124,8 +124,7 @@ int64_t rm_call_backoff_us(const rm_call *call) {
 
 /* No connection was had, so nothing was sent.  Where another node may take over, what counts is the deadline: a fail-over
  * takes longer than a few attempts do. */
-static bool may_outlast(const rm_call *call) {
-  const redmoon_error *err = &call->op.error;
+bool rm_call_may_outlast(const rm_call *call, const redmoon_error *err) {
   bool no_connection = err->phase >= REDMOON_PHASE_RESOLVE && err->phase <= REDMOON_PHASE_HANDSHAKE;
   return no_connection && rm_route_may_change(call->op.client->core->route);
 }
@@ -169,7 +168,7 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   err->retryable = (transient || err->status == REDMOON_EPOOL_TIMEOUT) && repeat;
   err->attempts = call->attempt;
   if (transient) rm_route_suspect(call->op.client->core->route);
-  if (transient && repeat && schedule(call, !may_outlast(call), rm_call_backoff_us(call), now_us)) return RM_WAIT;
+  if (transient && repeat && schedule(call, !rm_call_may_outlast(call, err), rm_call_backoff_us(call), now_us)) return RM_WAIT;
   return err->status;
 }
 
@@ -268,8 +267,9 @@ static void begin_again(rm_call *call) {
   rm_arena_reset(&call->arena, (size_t)64 << 10);
 }
 
+/* In a server's own words: a script may have written before it says the like. */
 static bool is_changing(const redmoon_reply *reply) {
-  return rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN");
+  return (rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN")) && rm_reply_is_refusal(reply);
 }
 
 bool rm_reply_sends_elsewhere(const redmoon_reply *reply) {

@@ -247,7 +247,8 @@ static void take(rm_call *call, rm_child *child, int64_t now_us) {
   unsigned char executed[RM_SLOTS / 8] = {0};
   const redmoon_error *why = &child->call.op.error;
   bool failed = child->call.op.status < 0;
-  bool again = failed && rm_call_is_transient(why) && rm_call_may_repeat(&child->call) && call->attempt <= call->max_retries;
+  bool again = failed && rm_call_is_transient(why) && rm_call_may_repeat(&child->call) &&
+               (call->attempt <= call->max_retries || rm_call_may_outlast(call, why));
   self->failed |= failed;
   for (size_t i = self->count; i-- > 0;) {
     rm_part *part = &self->parts[i];
@@ -333,7 +334,7 @@ static void could_not_begin(rm_call *call, int64_t now_us) {
   rm_scatter *self = call->scatter;
   redmoon_error why = call->op.error;
   free_children(self);
-  bool again = rm_call_is_transient(&why) && call->attempt++ <= call->max_retries;
+  bool again = rm_call_is_transient(&why) && (call->attempt++ <= call->max_retries || rm_call_may_outlast(call, &why));
   self->failed = true;
   self->refused = false;
   if (again) pause_or_end(call, &why, now_us);
