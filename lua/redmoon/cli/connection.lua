@@ -31,6 +31,48 @@ end
 -- The URL of a client, which holds no secrets.
 function M.url(client) return tostring(client):match("%((.*)%)$") end
 
+function M.is_cluster(client) return M.url(client):find("+cluster:", 1, true) ~= nil end
+
+-- The URL for one node of the cluster: as the given one, but for the host, and without what only a cluster knows.
+local function node_url(args, address)
+  local scheme, rest = (args.url or os.getenv("REDIS_URL")):match("^(%w+)%+cluster://(.*)$")
+  local authority, tail = rest:match("^([^/?]*)(.*)$")
+  local login = authority:match("^(.*@)") or ""
+  local path, query = tail:match("^([^?]*)%??(.*)$")
+  local kept = {}
+  for pair in query:gmatch("[^&]+") do
+    if not pair:find("^read_from=") then kept[#kept + 1] = pair end
+  end
+  if address:find(":.*:") and address:sub(1, 1) ~= "[" then address = "[" .. address:gsub(":(%d+)$", "]:%1") end
+  return scheme .. "://" .. login .. address .. path .. (#kept > 0 and "?" .. table.concat(kept, "&") or "")
+end
+
+-- A client of each node that the cluster names now: {address=, role=, client=, seconds=} of those that answer, and
+-- {address=, role=, why=} of those that do not.  Once the client has been used.  To be closed.
+function M.nodes(args, client, options)
+  local list = {}
+  for _, node in ipairs(client:nodes()) do
+    if node.role ~= "left" then list[#list + 1] = { address = node.address, role = node.role } end
+  end
+  table.sort(list, function(a, b) return a.address < b.address end)
+  for _, node in ipairs(list) do
+    local single <const> = M.client({ url = node_url(args, node.address) }, options)
+    local began = terminal.now()
+    local answer, message = single:with { max_retries = 0 }:ping()
+    if answer == nil then
+      node.why = message
+      single:close()
+    else
+      node.client, node.seconds = single, terminal.now() - began
+    end
+  end
+  return setmetatable(list, { __close = function()
+    for _, node in ipairs(list) do
+      if node.client then node.client:close() end
+    end
+  end })
+end
+
 -- An option in the query of the URL that was given, decoded; nil for none.
 function M.url_option(args, name)
   local given = args.url or os.getenv("REDIS_URL") or ""
