@@ -47,13 +47,34 @@ local function node_url(args, address)
   return scheme .. "://" .. login .. address .. path .. (#kept > 0 and "?" .. table.concat(kept, "&") or "")
 end
 
--- A client of each node that the cluster names now: {address=, role=, client=, seconds=} of those that answer, and
+-- The nodes that the client would use, and those that the cluster knows besides: replicas that have just come, nodes that
+-- fail.
+local function known_nodes(client)
+  local list, seen = {}, {}
+  local function add(address, role)
+    if not seen[address] then list[#list + 1] = { address = address, role = role } end
+    seen[address] = true
+  end
+  for _, node in ipairs(client:nodes()) do
+    if node.role ~= "left" then add(node.address, node.role) end
+  end
+  local text = client:call("CLUSTER", "NODES")
+  for line in (type(text) == "string" and text or ""):gmatch("[^\n]+") do
+    local address, name, flags = line:match("^%x+ ([^@ ]+)@%d+,?([^, ]*)%S* (%S+)")
+    local port = address and address:match(":(%d+)$")
+    local is_vague = flags:find("noaddr", 1, true) or flags:find("handshake", 1, true)
+    local has_place = port and port ~= "0" and address:find("^[^:]") and not is_vague
+    if has_place and not (name ~= "" and seen[name .. ":" .. port]) then
+      add(address, flags:find("master", 1, true) and "primary" or "replica")
+    end
+  end
+  return list
+end
+
+-- A client of each node of the cluster: {address=, role=, client=, seconds=} of those that answer, and
 -- {address=, role=, why=} of those that do not.  Once the client has been used.  To be closed.
 function M.nodes(args, client, options)
-  local list = {}
-  for _, node in ipairs(client:nodes()) do
-    if node.role ~= "left" then list[#list + 1] = { address = node.address, role = node.role } end
-  end
+  local list = known_nodes(client)
   table.sort(list, function(a, b) return a.address < b.address end)
   for _, node in ipairs(list) do
     local single <const> = M.client({ url = node_url(args, node.address) }, options)

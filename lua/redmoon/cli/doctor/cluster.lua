@@ -159,7 +159,8 @@ local function replicas(report, subject, list)
   if #bare > 0 then
     local affected = subject:affected(durable)
     report:warning("replication", ("no replica of %s"):format(nodes.names(bare, primaries)),
-      "with such a node its slots are gone, and everything in them" .. (affected and ": of " .. affected or ""), { without = bare })
+      "with such a node its slots are gone, and everything in them" .. (affected and ": of " .. affected or ""),
+      { without = bare })
   end
   if lag > 10 then
     report:warning("replication", ("a replica is %ds behind"):format(lag),

@@ -27,7 +27,8 @@ function M.version(report, subject)
       values)
   end
   if mode == "cluster" and not subject.is_cluster then
-    return report:warning("server", text, "this client talks to one node: keys of other nodes answer MOVED; redis+cluster:// talks to all", values)
+    return report:warning("server", text,
+      "this client talks to one node: keys of other nodes answer MOVED; redis+cluster:// talks to all", values)
   end
   report:ok("server", text, values)
 end
