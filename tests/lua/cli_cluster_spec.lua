@@ -46,7 +46,10 @@ describe("the command-line tool on a cluster", function()
   before_each(function()
     assert(client:flushall())
     assert(client:pipeline(function(p)
-      for i = 1, KEYS do p:set(("%s:%d"):format(i <= 2000 and "user" or "session", i), "x", { ttl = i > 2000 and 3600 or false }) end
+      for i = 1, KEYS do
+        local is_user = i <= 2000
+        p:set(("%s:%d"):format(is_user and "user" or "session", i), "x", { ttl = not is_user and 3600 })
+      end
     end))
   end)
 
@@ -145,8 +148,8 @@ describe("the command-line tool on a cluster", function()
       assert_found(found, "settings", "warning", "allkeys-lru on " .. address(2))
       assert_found(found, "settings", "warning", "maxclients differs")
       assert_found(found, "settings", "warning", "cluster-require-full-coverage differs")
-      for _, setting in ipairs { { 2, "maxmemory-policy", "noeviction" }, { 2, "maxmemory", "0" }, { 3, "maxclients", "10000" },
-        { 1, "cluster-require-full-coverage", "yes" } } do
+      for _, setting in ipairs { { 2, "maxmemory-policy", "noeviction" }, { 2, "maxmemory", "0" },
+        { 3, "maxclients", "10000" }, { 1, "cluster-require-full-coverage", "yes" } } do
         ask(setting[1], "CONFIG", "SET", setting[2], setting[3])
       end
     end)
@@ -167,8 +170,8 @@ describe("the command-line tool on a cluster", function()
     assert.equal(0, result.status, result.err)
     assert.matches("3 primaries", result.out)
     for number = 1, 6 do
-      assert.matches("\n" .. address(number):gsub("%.", "%%.") .. " +" .. (number <= 3 and "primary" or "replica") .. " +",
-        result.out)
+      local role = number <= 3 and "primary" or "replica"
+      assert.matches("\n" .. address(number):gsub("%.", "%%.") .. " +" .. role .. " +", result.out)
     end
     assert.matches("\nmails +1 +0 +0 +0", result.out)
     assert.matches("\nredmoon%-top +127%.0%.0%.1 +7 ", result.out)
@@ -186,7 +189,8 @@ describe("the command-line tool on a cluster", function()
     assert.equal(1, result.status)
     assert_found(found, "nodes", "failure", address(replica) .. " (replica) cannot be reached from here")
     assert_found(found, "replication", "warning", "no replica of " .. address(1))
-    assert.matches("\n" .. address(replica):gsub("%.", "%%.") .. " +replica +no answer", run("top", "--interval", "0.05").out)
+    local place = address(replica):gsub("%.", "%%.")
+    assert.matches("\n" .. place .. " +replica +no answer", run("top", "--interval", "0.05").out)
   end)
 
   it("tells in doctor that slots are not served", function()

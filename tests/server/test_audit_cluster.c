@@ -292,31 +292,51 @@ static void slot_that_moves_to_a_node_already_seen_is_said(void **state) {
   cluster_await_ok(f->cluster);
 }
 
-static void node_that_is_replaced_is_said_and_its_keys_are_found(void **state) {
-  clustered *f = *state;
-  fill_cluster(f->client);
-  redmoon_audit *audit = in_the_second_node(f);
-  int old = -1;
-  for (int i = 0; i < PRIMARIES; i++) {
-    char address[32];
-    snprintf(address, sizeof address, "127.0.0.1:%d", cluster_port(f->cluster, i));
-    if (strcmp(address, audit->nodes.list[1].name) == 0) old = i;
+/* Its replica takes its place; returns the number of that. */
+static int replace(clustered *f, const char *address, int *old) {
+  char own[32];
+  *old = -1;
+  for (int i = 0; i < cluster_count(f->cluster); i++) {
+    snprintf(own, sizeof own, "127.0.0.1:%d", cluster_port(f->cluster, i));
+    if (strcmp(own, address) == 0) *old = i;
   }
-  assert_true(old >= 0);
+  assert_true(*old >= 0);
   cluster_await_ok(f->cluster);
-  int replica = cluster_replica_of(f->cluster, old);
+  int replica = cluster_replica_of(f->cluster, *old);
   cluster_promote(f->cluster, replica);
+  return replica;
+}
+
+static void assert_all_found(clustered *f, redmoon_audit *audit, int old, int replica) {
   run(audit);
   assert_true(redmoon_audit_done(audit));
   redmoon_audit_report *report = report_of(audit);
   assert_int_equal(redmoon_audit_report_total(report)->keys, MINE);
   assert_int_equal(redmoon_audit_report_total(report)->no_ttl, USERS + MISC);
-  assert_true(redmoon_audit_report_summary(report)->repeats > 0); /* of the pages before */
   assert_int_equal(redmoon_audit_report_summary(report)->server_keys, MINE);
   assert_non_null(warning_of(report, "node_changed"));
   assert_int_equal(node_of(report, cluster_port(f->cluster, old))->state, REDMOON_AUDIT_NODE_LEFT);
   assert_int_equal(node_of(report, cluster_port(f->cluster, replica))->state, REDMOON_AUDIT_NODE_SEEN);
   redmoon_audit_report_free(report);
+}
+
+static void node_that_is_replaced_is_said_and_its_keys_are_found(void **state) {
+  clustered *f = *state;
+  int old;
+  fill_cluster(f->client);
+  redmoon_audit_options options = REDMOON_AUDIT_OPTIONS_INIT;
+  options.count = 10000;
+  redmoon_audit *audit = begin(f->client, &options); /* a page for each node: the last one answers its only one as a replica */
+  for (int i = 0; i < PRIMARIES - 1; i++) assert_int_equal(redmoon_audit_next(audit, NULL), 0);
+  assert_int_equal(audit->nodes.turn, PRIMARIES);
+  int replica = replace(f, audit->nodes.list[PRIMARIES - 1].name, &old);
+  assert_all_found(f, audit, old, replica);
+  redmoon_audit_free(audit);
+
+  audit = in_the_second_node(f); /* and in the midst */
+  replica = replace(f, audit->nodes.list[1].name, &old);
+  assert_all_found(f, audit, old, replica);
+  assert_true(audit->repeats > 0); /* of the pages before */
   redmoon_audit_free(audit);
 }
 
