@@ -174,7 +174,7 @@ describe("the command-line tool on a cluster", function()
       assert.matches("\n" .. address(number):gsub("%.", "%%.") .. " +" .. role .. " +", result.out)
     end
     assert.matches("\nmails +1 +0 +0 +0", result.out)
-    assert.matches("\nredmoon%-top +127%.0%.0%.1 +7 ", result.out)
+    assert.matches("\nredmoon%-top +127%.0%.0%.1 +[78] ", result.out)
     local nodes = json.decode(run("top", "--interval", "0.05", "--json").out).nodes
     assert.equal(6, #nodes)
     assert.is_true(nodes[1].used_memory > 0 and nodes[1].round_trip > 0)

@@ -90,7 +90,7 @@ end
 
 -- Lines of CLUSTER NODES: whom that node takes for dead, and slots that are being moved.
 local function view(report, list)
-  local down, suspected, seen, open = {}, {}, {}, 0
+  local down, suspected, seen, open, moving = {}, {}, {}, 0, {}
   for _, node in ipairs(list) do
     local text, message = node.client:call("CLUSTER", "NODES")
     if type(text) ~= "string" then return report:skipped("failing nodes", message) end
@@ -102,7 +102,12 @@ local function view(report, list)
         seen[address] = true
         to[#to + 1] = address ~= "" and address or "one without address"
       end
-      if flags and flags:find("myself", 1, true) then open = open + select(2, line:gsub("%[%d+%->%-", "")) end
+      if flags and flags:find("myself,master", 1, true) then -- a replica of Valkey repeats what its primary says
+        for slot in line:gmatch("%[(%d+)%->%-") do
+          if not moving[slot] then open = open + 1 end
+          moving[slot] = true
+        end
+      end
     end
   end
   if #down > 0 then
