@@ -3,7 +3,10 @@
 #include "server/cluster.h"
 
 #include "audit.h"
+#include "base/alloc.h"
+#include "support/refused_memory.h"
 
+enum { FEW = 60, REFUSALS_MAX = 3000 };
 enum { MINE = USERS + SESSIONS + MISC };
 
 /* Keys. */
@@ -154,6 +157,71 @@ static void settings_are_warned_of_by_node(void **state) {
   redmoon_reply_free(cluster_ask(f->cluster, 1, "CONFIG", "SET", "maxmemory", "0", NULL));
   redmoon_reply_free(cluster_ask(f->cluster, 1, "CONFIG", "SET", "maxmemory-policy", "noeviction", NULL));
   redmoon_reply_free(cluster_ask(f->cluster, 2, "CONFIG", "SET", "maxclients", "10000", NULL));
+}
+
+/* Begun, saved and resumed, and fixed, while the `at`-th request for memory is refused; then to the end with memory. */
+static int refused_once(clustered *f, gate *g, long at, bool *refused) {
+  redmoon_audit_options options = page_by_page();
+  redmoon_audit_fix_options fixing = REDMOON_AUDIT_FIX_OPTIONS_INIT;
+  redmoon_audit *audit = NULL, *rest = NULL;
+  redmoon_audit_fix *fix = NULL;
+  redmoon_audit_report *report = NULL;
+  redmoon_error err;
+  void *saved = NULL;
+  fixing.match = "few:*";
+  fixing.ttl_ms = 1000000;
+  gate_set(g, GATE_ONCE, at);
+  int rc = redmoon_audit_new(f->client, &options, &audit, &err);
+  if (rc == 0) rc = redmoon_audit_next(audit, &err);
+  if (rc == 0) rc = redmoon_audit_save(audit, &saved, &options.resume_len, &err);
+  options.resume = saved;
+  if (rc == 0) rc = redmoon_audit_new(f->client, &options, &rest, &err);
+  if (rc == 0) rc = redmoon_audit_run(rest, &err);
+  if (rc == 0) rc = redmoon_audit_report_new(rest, &report, &err);
+  if (rc == 0) rc = redmoon_audit_fix_new(f->client, &fixing, &fix, &err);
+  while (rc == 0 && !redmoon_audit_fix_done(fix)) rc = redmoon_audit_fix_next(fix, &err);
+  *refused = atomic_load(&g->refused) > 0;
+  gate_set(g, GATE_OPEN, 0);
+  redmoon_audit_report_free(report);
+  if (rc != 0 && rc != REDMOON_ENOMEM) fail_msg("request %ld: %s: %s", at, err.code, err.message);
+  redmoon_audit *any = rest != NULL ? rest : audit;
+  if (any != NULL) {
+    run(any);
+    report = report_of(any);
+    assert_int_equal(redmoon_audit_report_total(report)->keys, FEW);
+    assert_int_equal(redmoon_audit_report_node_count(report), PRIMARIES);
+    assert_null(warning_of(report, "node_changed"));
+    redmoon_audit_report_free(report);
+  }
+  if (fix != NULL) {
+    redmoon_audit_fix_counts counts;
+    while (!redmoon_audit_fix_done(fix)) assert_int_equal(redmoon_audit_fix_next(fix, NULL), 0);
+    redmoon_audit_fix_counts_get(fix, &counts);
+    assert_int_equal(counts.fixed, FEW);
+  }
+  redmoon_audit_fix_free(fix);
+  redmoon_free(saved);
+  redmoon_audit_free(audit);
+  redmoon_audit_free(rest);
+  return rc;
+}
+
+static void refused_memory_loses_no_key(void **state) {
+  clustered *f = *state;
+  char key[32];
+  gate g = {0};
+  bool refused = true;
+  long at = 0, failed = 0;
+  for (int i = 0; i < FEW; i++) {
+    snprintf(key, sizeof key, "few:%d", i);
+    redmoon_reply_free(ask(f->client, "SET", key, "v", NULL));
+  }
+  rm_alloc_set_refuse(gate_refuses, &g);
+  while (refused && at < REFUSALS_MAX) failed += refused_once(f, &g, ++at, &refused) != 0;
+  rm_alloc_set_refuse(NULL, NULL);
+  assert_false(refused);
+  assert_true(failed > 20);
+  print_message("%ld failure points, %ld gave NOMEM\n", at - 1, failed);
 }
 
 /* Page by page until one node is through and the next one is under way. */
@@ -407,6 +475,7 @@ int main(void) {
       CLUSTER_TEST(keys_of_all_primaries_are_counted_once),
       CLUSTER_TEST(estimates_hold_over_all_nodes),
       CLUSTER_TEST(settings_are_warned_of_by_node),
+      CLUSTER_TEST(refused_memory_loses_no_key),
       CLUSTER_TEST(audit_resumed_in_the_second_node_gives_the_same_report),
       CLUSTER_TEST(state_of_a_cluster_is_none_of_a_single_server),
       CLUSTER_TEST(keys_under_way_to_another_node_are_counted_as_moved),
