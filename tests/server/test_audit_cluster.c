@@ -408,6 +408,38 @@ static void node_that_is_replaced_is_said_and_its_keys_are_found(void **state) {
   redmoon_audit_free(audit);
 }
 
+/* Another cluster, in which a dead primary is noticed within a second or two. */
+static void audit_that_failed_with_a_primary_goes_on_with_its_replica(void **state) {
+  (void)state;
+  const cluster_options quick = {.node_timeout_ms = 1000};
+  clustered f = {.cluster = cluster_start(&quick)};
+  f.client = clustered_open(cluster_url(f.cluster), NULL);
+  fill_cluster(f.client);
+  for (int i = 0; i < PRIMARIES; i++) redmoon_reply_free(cluster_ask(f.cluster, i, "WAIT", "1", "30000", NULL));
+  redmoon_audit *audit = in_the_second_node(&f);
+  int old = -1, slot = 0, tries = 0;
+  char address[32];
+  redmoon_error err;
+  for (int i = 0; i < PRIMARIES; i++) {
+    snprintf(address, sizeof address, "127.0.0.1:%d", cluster_port(f.cluster, i));
+    if (strcmp(address, audit->nodes.list[1].name) == 0) old = i;
+  }
+  assert_true(old >= 0);
+  while (cluster_primary_of(f.cluster, slot) != old) slot += 1000;
+  cluster_kill(f.cluster, old);
+  assert_int_not_equal(redmoon_audit_run(audit, &err), 0);
+  int replica = cluster_await_failover(f.cluster, slot, old);
+  redmoon_audit *other = resumed(f.client, audit, &err);
+  assert_non_null(other);
+  while (redmoon_audit_run(other, &err) != 0) /* until the client has looked at the cluster again */
+    if (++tries == 100) fail_msg("%s: %s", err.code, err.message);
+  assert_all_found(&f, other, old, replica);
+  redmoon_audit_free(other);
+  redmoon_audit_free(audit);
+  redmoon_client_close(f.client);
+  cluster_stop(f.cluster);
+}
+
 /* The fix. */
 
 static int64_t fix_all(clustered *f, int dry, redmoon_audit_fixed *fixed, char (*names)[32]) {
@@ -481,6 +513,7 @@ int main(void) {
       CLUSTER_TEST(keys_under_way_to_another_node_are_counted_as_moved),
       CLUSTER_TEST(slot_that_moves_to_a_node_already_seen_is_said),
       CLUSTER_TEST(fix_reaches_keys_of_all_nodes_and_can_be_undone),
+      cmocka_unit_test(audit_that_failed_with_a_primary_goes_on_with_its_replica),
       /* the last one: afterwards the nodes have other roles */
       cmocka_unit_test_setup_teardown(node_that_is_replaced_is_said_and_its_keys_are_found, clustered_enter_3, clustered_leave),
   };
