@@ -116,6 +116,13 @@ describe("the command-line tool on a cluster", function()
   end)
 
   describe("doctor", function()
+    after_each(function()
+      for _, setting in ipairs { { 2, "maxmemory-policy", "noeviction" }, { 2, "maxmemory", "0" },
+        { 3, "maxclients", "10000" }, { 1, "cluster-require-full-coverage", "yes" } } do
+        ask(setting[1], "CONFIG", "SET", setting[2], setting[3])
+      end
+    end)
+
     it("finds a cluster that is well usable, and says what is the same of all nodes once", function()
       local found, result = examine()
       assert.equal(0, result.status, result.out)
@@ -148,10 +155,6 @@ describe("the command-line tool on a cluster", function()
       assert_found(found, "settings", "warning", "allkeys-lru on " .. address(2))
       assert_found(found, "settings", "warning", "maxclients differs")
       assert_found(found, "settings", "warning", "cluster-require-full-coverage differs")
-      for _, setting in ipairs { { 2, "maxmemory-policy", "noeviction" }, { 2, "maxmemory", "0" },
-        { 3, "maxclients", "10000" }, { 1, "cluster-require-full-coverage", "yes" } } do
-        ask(setting[1], "CONFIG", "SET", setting[2], setting[3])
-      end
     end)
 
     it("says that slots are being moved", function()
@@ -166,6 +169,7 @@ describe("the command-line tool on a cluster", function()
   it("shows its nodes in top", function()
     local queue = client:queue "mails"
     assert(queue:push "x")
+    for i = 1, 12 do assert(client:set(("redmoon:{%d}:lock"):format(i), "x")) end -- on all of them
     local result = run("top", "--interval", "0.05")
     assert.equal(0, result.status, result.err)
     assert.matches("3 primaries", result.out)
@@ -174,6 +178,7 @@ describe("the command-line tool on a cluster", function()
       assert.matches("\n" .. address(number):gsub("%.", "%%.") .. " +" .. role .. " +", result.out)
     end
     assert.matches("\nmails +1 +0 +0 +0", result.out)
+    assert.matches("\nlock +12\n", result.out)
     assert.matches("\nredmoon%-top +127%.0%.0%.1 +[78] ", result.out)
     local nodes = json.decode(run("top", "--interval", "0.05", "--json").out).nodes
     assert.equal(6, #nodes)
