@@ -3,10 +3,10 @@
  *
  *      redmoon_audit_new -> { redmoon_audit_next ... until redmoon_audit_done } or redmoon_audit_run -> report
  *
- *  It reads only (SCAN, PTTL, TYPE, MEMORY USAGE, INFO; CLIENT NO-TOUCH, but not on nodes of a cluster, and CONFIG GET where they are allowed), so a user
- *  who may do no more is enough; it leaves idle times and access frequencies as they are.  It needs memory for the table of
- *  prefixes and the filter, whatever the number of keys.  One audit scans one database of one server, or all primaries of a
- *  cluster one after another.
+ *  It reads only (SCAN, PTTL, TYPE, MEMORY USAGE, INFO; CONFIG GET and, but not on nodes of a cluster, CLIENT NO-TOUCH where
+ *  they are allowed), so a user who may do no more is enough; it leaves idle times and access frequencies as they are.  It
+ *  needs memory for the table of prefixes and the filter, whatever the number of keys.  One audit scans one database of one
+ *  server, or all primaries of a cluster one after another.
  *
  *  redmoon_audit_fix gives keys without TTL one. */
 #ifndef REDMOON_AUDIT_H
