@@ -21,6 +21,7 @@ external_dependencies = {
   JANSSON = { header = "jansson.h", library = "jansson" },
   SODIUM = { header = "sodium.h", library = "sodium" },
   OPENSSL = { header = "openssl/ssl.h", library = "ssl" },
+  ZSTD = { header = "zstd.h", library = "zstd" },
 }
 build = {
   type = "cmake",

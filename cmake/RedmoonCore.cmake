@@ -2,6 +2,8 @@
 find_package(Threads REQUIRED)
 find_package(OpenSSL 1.1.1 REQUIRED)
 pkg_check_modules(SODIUM REQUIRED IMPORTED_TARGET libsodium)
+# For cached values; 1.4 is the first whose interface is declared stable.
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET "libzstd>=1.4")
 
 configure_file(${PROJECT_SOURCE_DIR}/core/include/redmoon/version.h.in
   ${PROJECT_BINARY_DIR}/include/redmoon/version.h @ONLY)
@@ -13,7 +15,7 @@ function(redmoon_core target type)
   target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/core/include>
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
     PRIVATE ${PROJECT_SOURCE_DIR}/core/src)
-  target_link_libraries(${target} PRIVATE PkgConfig::SODIUM OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
+  target_link_libraries(${target} PRIVATE PkgConfig::SODIUM PkgConfig::ZSTD OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
 endfunction()
 
 redmoon_core(redmoon-static STATIC)
@@ -48,5 +50,5 @@ if(REDMOON_TESTS)
   redmoon_use_hiredis(redmoon_testing PUBLIC)
   target_compile_definitions(redmoon_testing PUBLIC REDMOON_TESTING REDMOON_STATIC)
   target_include_directories(redmoon_testing PUBLIC ${PROJECT_SOURCE_DIR}/core/src)
-  target_link_libraries(redmoon_testing PUBLIC PkgConfig::SODIUM OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
+  target_link_libraries(redmoon_testing PUBLIC PkgConfig::SODIUM PkgConfig::ZSTD OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
 endif()

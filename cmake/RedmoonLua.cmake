@@ -83,7 +83,7 @@ target_sources(redmoon-core PRIVATE ${redmoon_core_sources})
 target_compile_definitions(redmoon-core PRIVATE REDMOON_STATIC)
 target_include_directories(redmoon-core PRIVATE ${PROJECT_SOURCE_DIR}/core/include ${PROJECT_BINARY_DIR}/include)
 redmoon_use_hiredis(redmoon-core PRIVATE)
-target_link_libraries(redmoon-core PRIVATE PkgConfig::SODIUM OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
+target_link_libraries(redmoon-core PRIVATE PkgConfig::SODIUM PkgConfig::ZSTD OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
 include(CheckIPOSupported)
 check_ipo_supported(RESULT redmoon_ipo LANGUAGES C OUTPUT redmoon_ipo_why)
 if(redmoon_ipo AND NOT redmoon_sanitize)
@@ -102,7 +102,7 @@ endif()
 if(redmoon_libraries)
   redmoon_lua(redmoon-lua SHARED)
   # The static core serves what the shared one does not show (encoders: functions without state).
-  target_link_libraries(redmoon-lua PUBLIC redmoon PRIVATE $<TARGET_FILE:redmoon-static> PkgConfig::SODIUM
+  target_link_libraries(redmoon-lua PUBLIC redmoon PRIVATE $<TARGET_FILE:redmoon-static> PkgConfig::SODIUM PkgConfig::ZSTD
     OpenSSL::SSL OpenSSL::Crypto Threads::Threads m)
   add_dependencies(redmoon-lua redmoon-static)
   redmoon_link_shared(redmoon-lua ${PROJECT_SOURCE_DIR}/cmake/redmoon-lua.map)

@@ -7,9 +7,10 @@
 #   tests/{lua,scripts}/*_spec.lua                        busted, under the system's Lua
 #   tests/package/*.sh                                    what an installed tree has to satisfy
 #   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers)
+#   cluster/<file>                                        tests/{server,lua} again, in a cluster in the place of a server (label cluster)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
-# Nor soak/lock_fences, soak/queue_crashes and soak/cache_stampede: they are of processes, and the sanitizer sees nothing of what happens between them.
+# Nor soak/lock_fences, soak/queue_crashes, soak/cache_stampede, soak/sentinel_partition and soak/topic_losses: they are of processes, and the sanitizer sees nothing of what happens between them.
 pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
 file(GLOB redmoon_test_support CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
 set(redmoon_test_timeout 300)
@@ -18,8 +19,8 @@ if(redmoon_sanitize)
 endif()
 
 # Programs of other names that make threads.
-set(redmoon_threaded blocklist counter embedded host lock lock_holds lock_renewal multiplex multiplex_ends own_loop pool_real queue rate_limiter records rwlock script semaphore sessions stream_queue
-  subscription subscription_link topic)
+set(redmoon_threaded blocklist counter embedded host lock lock_holds lock_renewal multiplex multiplex_ends own_loop pool_real queue rate_limiter records redlock redlock_ends rwlock script semaphore sentinel_failover sessions stream_queue
+  subscription subscription_link topic topic_durable wakeups)
 list(JOIN redmoon_threaded "|" redmoon_threaded)
 set(redmoon_threaded "threads|^test_(${redmoon_threaded})$")
 
@@ -104,7 +105,7 @@ if(NOT REDMOON_SANITIZE STREQUAL "fuzzer")
     if(name MATCHES "^lua_" AND NOT REDMOON_LUA)
       continue()
     endif()
-    if(name MATCHES "^(lock_fences|queue_crashes|cache_stampede)$" AND REDMOON_SANITIZE STREQUAL "thread")
+    if(name MATCHES "^(lock_fences|queue_crashes|cache_stampede|sentinel_partition|topic_losses)$" AND REDMOON_SANITIZE STREQUAL "thread")
       continue()
     endif()
     redmoon_test_program(soak_${name} ${source})
@@ -186,6 +187,46 @@ if(REDMOON_LUA AND NOT redmoon_sanitize)
           ENVIRONMENT "${redmoon_lua_env};REDMOON_TEST_LOOP=${loop};REDMOON_TEST_MULTIPLEX=1")
       endif()
     endforeach()
+  endforeach()
+endif()
+
+# What is the same in a cluster: specs, and programs that have their server by tests/support/matrix.c or embedded_server.c.
+set(redmoon_programs_in_clusters blocklist blocklist_faults cache cache_loads cache_threads command counter fence_guard list_queue lock
+  lock_fair patterns pipeline queue rate_decisions rate_limiter records rwlock scan script semaphore sessions stream_queue subscription
+  topic transaction)
+set(redmoon_specs_in_clusters blocklist cache client conventions counter gc list_queue lock pipeline queue rate_limiter records scan script
+  semaphore sessions set stream_queue subscribe topic transaction)
+function(redmoon_test_on_cluster name env)
+  set(servers ${redmoon_newer_servers})
+  foreach(program "" ${servers})
+    set(prefix "")
+    set(labels cluster)
+    set(which "REDMOON_TEST_CLUSTER=1")
+    if(program)
+      get_filename_component(server ${program} DIRECTORY)
+      get_filename_component(server ${server} NAME)
+      set(prefix servers/${server}/)
+      list(APPEND labels servers)
+      list(APPEND which "REDMOON_TEST_SERVER=${program}")
+    endif()
+    set(environment "${which}")
+    if(NOT env STREQUAL "")
+      set(environment "${${env}};${which}")
+    endif()
+    add_test(NAME ${prefix}cluster/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${prefix}cluster/${name} PROPERTIES LABELS "${labels}" TIMEOUT ${redmoon_test_timeout}
+      ENVIRONMENT "${environment}")
+  endforeach()
+endfunction()
+if(NOT redmoon_sanitize)
+  foreach(name ${redmoon_programs_in_clusters})
+    redmoon_test_on_cluster(test_${name} "" server_test_${name})
+  endforeach()
+endif()
+if(REDMOON_LUA AND NOT redmoon_sanitize)
+  foreach(name ${redmoon_specs_in_clusters})
+    redmoon_test_on_cluster(${name}_spec redmoon_lua_env ${REDMOON_LUA_PROGRAM} ${REDMOON_BUSTED} --no-auto-insulate
+      --output=${PROJECT_SOURCE_DIR}/tools/busted-output.lua ${PROJECT_SOURCE_DIR}/tests/lua/${name}_spec.lua)
   endforeach()
 endif()
 

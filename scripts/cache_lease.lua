@@ -2,6 +2,7 @@
 -- cache_lease: an entry; unless it is fresh, also the lease to load it, if that is free.  writes, O(size of the entry)
 -- KEYS[1]  <prefix>:{<key>}:<name>.cache         string: the entry; lives as long as it may be served
 -- KEYS[2]  <prefix>:{<key>}:<name>.cache+lease   string: token of who loads it; lives for the lease
+-- KEYS[3]  <prefix>:{<key>}:<name>.cache+waits   string: somebody waits (include/waits.lua); lives 10 s from the last ask
 -- ARGV[1]  token, fresh for each request        ARGV[2]  lease in ms (integer, 1 to 86400000)
 -- ARGV[3]  token of a request of this caller's whose answer was lost, or ""
 -- ARGV[4]  the first 40 bytes of the entry that the caller has read, or ""
@@ -12,7 +13,8 @@
 --          {3, entry, ms left, lease ms left} another has the lease            {0, false, 0, lease ms left} none is there
 --- @include "status"
 --- @include "cache"
-local entry, lease = KEYS[1], KEYS[2]
+--- @include "waits"
+local entry, lease, waits = KEYS[1], KEYS[2], KEYS[3]
 local token, ms, lost, seen, why = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 
 if token == "" or not ms or ms % 1 ~= 0 or ms < 1 or ms > 86400000
@@ -29,6 +31,9 @@ local free = not holder or holder == token or lost ~= "" and holder == lost
 
 if trash then redis.call("DEL", entry) end
 left = text and left or 0
-if not free then return {text and CACHE_BUSY or CACHE_WAIT, text or false, left, redis.call("PTTL", lease)} end
+if not free then
+  if not text then redis.call("SET", waits, "1", "PX", WAITS_TTL) end -- who gets something does not wait
+  return {text and CACHE_BUSY or CACHE_WAIT, text or false, left, redis.call("PTTL", lease)}
+end
 redis.call("SET", lease, token, "PX", string.format("%.0f", ms))
 return {text and CACHE_REFRESH or CACHE_LOAD, text or false, left, ms}

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- lock_extend: prolong a lock that the caller still holds; never shortens it.        writes, O(1)
--- KEYS[1]  <prefix>:{<name>}:lock    hash: owner, fence, since (us), max (ms), h<id> of each hold; lives for the lease
+-- KEYS[1]  <prefix>:{<name>}:lock    hash: owner, fence, since (us), max (ms), waits, h<id>: a hold; lives for the lease
 -- ARGV[1]  token (binary)            ARGV[2]  lease in ms from now (integer, 1 to 86400000)
 -- ARGV[3]  id of the hold (text)
 -- Returns  {1, ms left} extended; fewer than the lease: it ends with the longest hold, and cannot be prolonged further

@@ -6,27 +6,31 @@
 -- KEYS[4]  <prefix>:{<name>}:queue.leased    zset: ids by the end of their lease (us); lives for ever, as its jobs do
 -- KEYS[5]  <prefix>:{<name>}:queue.dead      zset: ids by the time they died (us); lives until somebody saw to them
 -- KEYS[6]  <prefix>:{<name>}:queue.done      zset: ids of done jobs by the end of their results (us)
+-- KEYS[7]  <prefix>:{<name>}:queue.groups    zset: what include/queue_group.lua says; lives for ever, as its jobs do
 -- ARGV[1]  id
 -- Returns  {1, state, us until it is due or its lease or result is over (dead: since it died, < 0; else 0),
 --          priority, failures, crashes, max attempts, max crashes, epoch, payload, unique key, why it failed, progress or
---          result (nil: none)}; state: 1 ready, 2 delayed, 3 leased, 4 dead, 5 done    {0} there is no such job
+--          result (nil: none), group ("": none)}
+--          state: 1 ready, 2 delayed, 3 leased, 4 dead, 5 done    {0} there is no such job
 --- @include "clock"
 --- @include "status"
 --- @include "queue"
+--- @include "queue_group"
 local jobs, ready, delayed, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local dead, done = KEYS[5], KEYS[6]
+local dead, done, groups = KEYS[5], KEYS[6], KEYS[7]
 local id = ARGV[1]
 
 local record = queue_record(jobs, id)
 if not record then return {QUEUE_GONE} end
-for state, key in ipairs {ready, delayed, leased, dead, done} do
-  local at = tonumber(redis.call("ZSCORE", key, id) or math.huge)
+local group = record[QUEUE_GROUP]
+for state, key in ipairs {group and groups or ready, delayed, leased, dead, done} do
+  local at = tonumber(redis.call("ZSCORE", key, key == groups and group_place(id, record) or id) or math.huge)
   if at < math.huge then
     if key == done and at <= now then return {QUEUE_GONE} end
     local payload, why, note = unpack(redis.call("HMGET", jobs, "p" .. id, "e" .. id, "r" .. id))
-    return {QUEUE_OK, state, key == ready and 0 or at - now, record[QUEUE_PRIORITY], record[QUEUE_FAILURES],
+    return {QUEUE_OK, state, state == 1 and 0 or at - now, record[QUEUE_PRIORITY], record[QUEUE_FAILURES],
       record[QUEUE_CRASHES], record[QUEUE_MAX_ATTEMPTS], record[QUEUE_MAX_CRASHES], record[QUEUE_EPOCH], payload or "",
-      record[QUEUE_UNIQUE], why or "", note}
+      record[QUEUE_UNIQUE], why or "", note, group or ""}
   end
 end
 return {QUEUE_GONE}

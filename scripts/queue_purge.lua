@@ -3,20 +3,35 @@
 -- KEYS[1]  <prefix>:{<name>}:queue.jobs      hash: records and payloads of jobs, which have to live for ever
 -- KEYS[2]  <prefix>:{<name>}:queue.state     hash: seq, epoch, paused, keep, counters; lives for ever, see queue_pop
 -- KEYS[3]  <prefix>:{<name>}:queue.<state>    zset: ids of the jobs that are ready, delayed, dead or done; see queue_pop
+-- KEYS[4]  <prefix>:{<name>}:queue.groups    zset: optional, of those that are ready: see include/queue_group.lua
 -- ARGV[1]  done: "1" if it is the set of those that are done
 -- Returns  {1, how many were removed, how many are left}
 --- @include "status"
 --- @include "queue"
 --- @include "queue_store"
-local jobs, state, set = KEYS[1], KEYS[2], KEYS[3]
+--- @include "queue_wake"
+--- @include "queue_move"
+local jobs, state, set, groups = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local is_done = ARGV[1] == "1"
 
-local found = redis.call("ZRANGE", set, "0", "499")
-for _, id in ipairs(found) do
+local function purge(key, member, id)
   local record = queue_record(jobs, id)
   if record then queue_unbind(jobs, id, record) end
   queue_forget(jobs, id)
-  redis.call("ZREM", set, id)
+  redis.call("ZREM", key, member)
 end
-if #found > 0 and not is_done then redis.call("HINCRBY", state, "removed", queue_text(#found)) end
-return {QUEUE_OK, #found, redis.call("ZCARD", set)}
+local found = redis.call("ZRANGE", set, "0", "499")
+for _, id in ipairs(found) do purge(set, id, id) end
+local count, left, of = #found, redis.call("ZCARD", set), {}
+if groups and count < 500 then
+  local q = {jobs = jobs, state = state, groups = groups, quiet = true}
+  for _, member in ipairs(redis.call("ZRANGEBYLEX", groups, "[w", "(x", "LIMIT", "0", queue_text(500 - count))) do
+    local group, rest = member:match("^w(%Z+)%z(.*)$")
+    purge(groups, member, rest:sub(17))
+    count, of[group] = count + 1, true
+  end
+  for group in pairs(of) do queue_groups(q).settle(group) end
+end
+if groups then left = left + redis.call("ZLEXCOUNT", groups, "[w", "(x") end
+if count > 0 and not is_done then redis.call("HINCRBY", state, "removed", queue_text(count)) end
+return {QUEUE_OK, count, left}

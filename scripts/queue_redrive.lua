@@ -5,18 +5,25 @@
 -- KEYS[3]  <prefix>:{<name>}:queue.ready     zset: ids by priority and seq; lives for ever, as its jobs do
 -- KEYS[4]  <prefix>:{<name>}:queue.dead      zset: ids by the time they died (us); lives until somebody saw to them
 -- KEYS[5]  <prefix>:{<name>}:queue.wake      zset: the marker, if a worker is to be woken; one at most, needs no TTL
+-- KEYS[6]  <prefix>:{<name>}:queue.groups    zset: what include/queue_group.lua says; lives for ever, as its jobs do
+-- KEYS, the last, optional: <prefix>:{<name>}:queue.events, a stream, kept to about as many entries as the last ARGV says
 -- ARGV[1]  how many to leave out (integer, 0 to 2^53)   ARGV[2]  how many at most (integer, 1 to 500)
 -- Returns  {1, how many are ready, how many stay dead since a job that is alive has their unique key}
 --- @include "status"
 --- @include "queue"
 --- @include "queue_store"
 --- @include "queue_wake"
+--- @include "queue_move"
+local length = #KEYS == 7 and table.remove(ARGV)
+local events = length and table.remove(KEYS)
 local jobs, state, ready = KEYS[1], KEYS[2], KEYS[3]
-local dead, wake = KEYS[4], KEYS[5]
+local dead, wake, groups = KEYS[4], KEYS[5], KEYS[6]
 local first, count = ARGV[1], ARGV[2]
 
+--- @include "queue_tell"
 first, count = queue_whole(first, 0, 9007199254740992), queue_whole(count, 1, 500)
 if not (first and count) then return redis.error_reply("ERR queue_redrive: ARGV is first >= 0, count 1 to 500") end
+local q = {jobs = jobs, state = state, ready = ready, groups = groups, wake = wake}
 local found = redis.call("ZRANGE", dead, queue_text(first), queue_text(first + count - 1))
 local seq, moved = tonumber(redis.call("HGET", state, "seq") or 0), 0
 for _, id in ipairs(found) do
@@ -27,7 +34,8 @@ for _, id in ipairs(found) do
     record[QUEUE_SEQ], record[QUEUE_FAILURES], record[QUEUE_CRASHES] = seq, 0, 0
     redis.call("ZREM", dead, id)
     queue_put(jobs, id, record)
-    redis.call("ZADD", ready, queue_score(record), id)
+    queue_ready(q, id, record)
+    if tell then tell("redriven", id, queue_text(record[QUEUE_EPOCH])) end
   end
 end
 if moved > 0 then

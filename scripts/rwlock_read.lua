@@ -3,16 +3,20 @@
 -- KEYS[1]  <prefix>:{<name>}:rwlock.readers   zset: <token>:1 by end of lease (us); lives as long as the longest
 -- KEYS[2]  <prefix>:{<name>}:rwlock.writer    hash: owner, fence, ends (us); lives as long as the lease
 -- KEYS[3]  <prefix>:{<name>}:rwlock.waiting   string: until when a waiting writer keeps readers out (us); lives till then
+-- KEYS[4]  <prefix>:{<name>}:rwlock.waits     string: somebody waits (include/waits.lua); lives 10 s from the last ask
 -- ARGV[1]  token (binary)   ARGV[2]  lease in ms (integer, 1 to 86400000)
 -- ARGV[3]  token of the caller's own permit to write, or "": with it, it may read as well
+-- ARGV[4]  stays: 1 when the caller will ask again, else 0
 -- Returns  {1, us left} reading, or was already
---          {0, retry_after_us, 1} another writes     {0, retry_after_us, 0} one waits to; nothing written
+--          {0, retry_after_us, 1} another writes     {0, retry_after_us, 0} one waits to
+--          of these two one who waits writes KEYS[4], the others nothing
 --- @include "clock"
 --- @include "status"
 --- @include "places"
 --- @include "places_give"
-local readers, writer, waiting = KEYS[1], KEYS[2], KEYS[3]
-local token, lease, own = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+--- @include "waits"
+local readers, writer, waiting, waits = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, lease, own, stays = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == "1"
 local MAX_WAIT, MAX_DROP = 10000000, 1000
 
 if not lease or lease % 1 ~= 0 or lease < 1 or lease > 86400000 then
@@ -23,10 +27,13 @@ if ends then return {PERMIT_OK, ends - now} end
 local holder = redis.call("HMGET", writer, "owner", "ends")
 local written = tonumber(holder[2] or 0)
 local writes = written > now
-if writes and holder[1] ~= own then return {PERMIT_BUSY, written - now, 1} end
-local wait = tonumber(redis.call("GET", waiting) or 0) - now
+local foreign = writes and holder[1] ~= own
+local wait = not writes and tonumber(redis.call("GET", waiting) or 0) - now or 0
 -- One that is too far away was set before the clock was set back.
-if not writes and wait > 0 and wait <= MAX_WAIT then return {PERMIT_BUSY, wait, 0} end
+if foreign or wait > 0 and wait <= MAX_WAIT then
+  if stays then redis.call("SET", waits, "1", "PX", WAITS_TTL) end
+  return {PERMIT_BUSY, foreign and written - now or wait, foreign and 1 or 0}
+end
 
 -- What is over must not live again, when the clock is set back, beside those who came after it.
 if holder[1] and not writes then redis.call("DEL", writer) end

@@ -16,7 +16,8 @@ if not payload or not fresh or #fresh ~= 16 or fresh:find("[^0-9a-f]") then
 end
 local answered = request_answered(request)
 if answered then return answered end
-local epoch, seq = topic_read(topic)
+local epoch, seq, time = topic_read(topic)
+if time then return redis.error_reply("ERR topic_publish: the topic is durable; publish with durable = true") end
 if not epoch or seq >= 9007199254740991 then
   return redis.error_reply("ERR topic_publish: KEYS[1] holds no topic that could be numbered on")
 end

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """redis-py with the hiredis parser; replies stay bytes."""
+import itertools
 import re
 import resource
 import sys
@@ -7,6 +8,7 @@ import time
 
 import hiredis  # noqa: F401  (redis-py takes it when it is there; without it this peer must not run)
 import redis
+import redis.cluster
 
 KEYS = ["bench:key:%04d" % i for i in range(1000)]
 COMMANDS = {"pipe100": 100, "pipe1000": 1000, "lock": 2}
@@ -23,9 +25,14 @@ def expect_strings(values, count, length, full):
         expect(isinstance(value, bytes) and len(value) == length, "a string of %d bytes" % length)
 
 
-def works(client):
+def works(client, cluster=False):
+    rotation = itertools.cycle(KEYS)
+
     def get(full):
         expect(len(client.get(KEYS[0])) == 16, "16 bytes")
+
+    def get_any(full):
+        expect(len(client.get(next(rotation))) == 16, "16 bytes")
 
     def get64k(full):
         expect(len(client.get("bench:big")) == 65536, "65536 bytes")
@@ -35,7 +42,7 @@ def works(client):
 
     def pipeline(count):
         def run(full):
-            pipe = client.pipeline(transaction=False)
+            pipe = client.pipeline() if cluster else client.pipeline(transaction=False)
             for key in KEYS[:count]:
                 pipe.get(key)
             expect_strings(pipe.execute(), count, 16, full)
@@ -53,13 +60,16 @@ def works(client):
     def mget(full):
         expect_strings(client.mget(KEYS), 1000, 16, full)
 
+    def mget100(full):
+        expect_strings(client.mget_nonatomic(KEYS[:100]), 100, 16, full)
+
     def lock(full):
         held = client.lock("bench:lock", timeout=10, blocking=False)
         expect(held.acquire(), "acquired")
         held.release()
 
-    return {"lock": lock, "get": get, "get64k": get64k, "set": set_, "pipe100": pipeline(100), "pipe1000": pipeline(1000),
-            "lrange": lrange, "hgetall": hgetall, "mget": mget}
+    return {"lock": lock, "get": get, "get_any": get_any, "get64k": get64k, "set": set_, "pipe100": pipeline(100), "pipe1000": pipeline(1000),
+            "lrange": lrange, "hgetall": hgetall, "mget": mget, "mget100": mget100}
 
 
 def measure(name, work, budget):
@@ -87,12 +97,16 @@ def main():
     if len(sys.argv) != 4:
         sys.exit("usage: redis_py.py HOST:PORT|unix:PATH WORK COUNT|SECONDSs")
     address, name, budget = sys.argv[1:]
-    if address.startswith("unix:"):
+    cluster = address.startswith("cluster:")
+    if cluster:
+        host, port = address[8:].rsplit(":", 1)
+        client = redis.cluster.RedisCluster(host=host, port=int(port))
+    elif address.startswith("unix:"):
         client = redis.Redis(unix_socket_path=address[5:])
     else:
         host, port = address.rsplit(":", 1)
         client = redis.Redis(host=host, port=int(port))
-    table = works(client)
+    table = works(client, cluster)
     if name not in table:
         sys.exit("bench: unknown work: " + name)
     measure(name, table[name], budget)

@@ -9,7 +9,9 @@ static redmoon_error err;
 
 static void open_connection(const char *host, int port) {
   char url[512];
-  if (port) snprintf(url, sizeof url, "redis://%s:%d", host, port);
+  const char *seed = bench_cluster_host(host);
+  if (seed) snprintf(url, sizeof url, "redis+cluster://%s:%d", seed, port);
+  else if (port) snprintf(url, sizeof url, "redis://%s:%d", host, port);
   else snprintf(url, sizeof url, "unix://%s", host);
   if (redmoon_client_open(url, NULL, &client, &err) < 0) bench_fail("open", err.message);
 }
@@ -31,6 +33,15 @@ static void get(bool full) {
   redmoon_reply *reply = command(2, (const char *const[]){"GET", bench_keys[0]});
   expect_string(reply, BENCH_SMALL);
   redmoon_reply_free(reply);
+}
+
+static void get_any(bool full) {
+  static size_t next;
+  (void)full;
+  redmoon_reply *reply = command(2, (const char *const[]){"GET", bench_keys[next]});
+  expect_string(reply, BENCH_SMALL);
+  redmoon_reply_free(reply);
+  next = (next + 1) % BENCH_KEYS;
 }
 
 static void get_big(bool full) {
@@ -93,11 +104,14 @@ static void hash(bool full) {
   redmoon_reply_free(reply);
 }
 
-static void many(bool full) {
+static void many_of(int count, bool full) {
   const char *argv[BENCH_KEYS + 1] = {"MGET"};
-  for (int i = 0; i < BENCH_KEYS; i++) argv[i + 1] = bench_keys[i];
-  expect_elements(command(BENCH_KEYS + 1, argv), BENCH_KEYS, BENCH_SMALL, full);
+  for (int i = 0; i < count; i++) argv[i + 1] = bench_keys[i];
+  expect_elements(command(count + 1, argv), (size_t)count, BENCH_SMALL, full);
 }
+
+static void many(bool full) { many_of(BENCH_KEYS, full); }
+static void many_100(bool full) { many_of(100, full); }
 
 /* Patterns. */
 
@@ -138,6 +152,7 @@ static void count(bool full) {
 
 static const bench_work works[] = {
     {"get", get, 1},
+    {"get_any", get_any, 1},
     {"set", set, 1},
     {"get64k", get_big, 1},
     {"pipe100", pipeline_100, 100},
@@ -145,6 +160,7 @@ static const bench_work works[] = {
     {"lrange", list, 1},
     {"hgetall", hash, 1},
     {"mget", many, 1},
+    {"mget100", many_100, 1},
     {"lock", lock, 2},
     {"rate", rate, 1},
     {"counter", count, 1},

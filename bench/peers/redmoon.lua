@@ -5,9 +5,12 @@ local bench = require "bench"
 
 local function open(host, port)
   local url = port and ("redis://%s:%d"):format(host, port) or "unix://" .. host
+  local seed = host:match("^cluster:(.*)")
+  if seed then url = ("redis+cluster://%s:%d"):format(seed, port) end
   local client = assert(redmoon.connect(url))
   local key, keys, value, wrong = bench.keys[1], bench.keys, bench.value, bench.wrong
 
+  local next_key = 0
   local function pipeline(count)
     return function(full)
       local replies = assert(client:pipeline(function(p)
@@ -55,6 +58,10 @@ local function open(host, port)
       if full then assert(queue:purge("ready")) end
     end,
     get = function() if #client:get(key) ~= 16 then wrong(16) end end,
+    get_any = function()
+      next_key = next_key % #keys + 1
+      if #client:get(keys[next_key]) ~= 16 then wrong(16) end
+    end,
     get64k = function() if #client:get("bench:big") ~= 65536 then wrong(65536) end end,
     set = function() if client:set("bench:set", value) ~= true then wrong(0) end end,
     pipe100 = pipeline(100),
@@ -65,6 +72,9 @@ local function open(host, port)
     hgetall = function(full) bench.hash(client:hgetall("bench:hash"), full) end,
     mget = function(full)
       bench.strings(client:mget(table.unpack(keys)), 1000, bench.small, full)
+    end,
+    mget100 = function(full)
+      bench.strings(client:mget(table.unpack(keys, 1, 100)), 100, bench.small, full)
     end,
   }
 end

@@ -72,6 +72,9 @@
 ---@field multiplex? boolean default false: many callers share a few connections
 ---@field max_reply_size? integer default 512 MiB
 ---@field read_from? "primary"|"replica"|"any"|"nearest" which servers serve reads; with redis+sentinel:// and redis+cluster://
+---@field sentinel_username? string of the sentinels, which have users of their own
+---@field sentinel_password? string
+---@field sentinel_tls? boolean default: as the servers
 
 ---@class redmoon.call_options
 ---@field timeout? number
@@ -107,10 +110,21 @@
 ---@field fair? boolean those who wait with it get the lock in the order in which they asked first
 ---@field renew? boolean the client's keeper thread prolongs the lease until the release
 ---@field max_hold? number it is not prolonged beyond this long after it was acquired
----@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
+---@field on_lost? fun(lock: redmoon.lock) called by an event loop at once; else at the end of the next call of this module after it was lost, or by held()
 ---@field min_replicas? integer so many replicas must have got it; else UNAVAILABLE
 ---@field token? string of a lock that the caller holds: it is held once more
 ---@field request_id? string repeating the call with the same id gives the same lock
+
+---@class redmoon.redlock_options
+---@field ttl? number default 10, from 0.01 to the quarantine, to 86400 without one
+---@field wait? number default 0; how long to go on asking, while another holds it and while too few servers vote
+---@field renew? boolean the keeper thread of the first client prolongs the lease until the release
+---@field max_hold? number it is not prolonged beyond this long after it was acquired
+---@field on_lost? fun(lock: redmoon.lock) called at the end of the next call of this module after it was lost, or by held()
+
+---@class redmoon.redlock_servers
+---@field [integer] redmoon.client 2 to 31, of independent servers
+---@field quarantine? number|false default 60: for how long, and 1 s more, a server must have been up for its vote to count; no ttl is longer
 
 ---@class redmoon.semaphore_options
 ---@field permits integer how many there are, from 1 to 100000
@@ -139,9 +153,20 @@
 ---@field max_size? integer default 16 MiB: a larger value is not stored
 ---@field codec? redmoon.codec default "json"
 ---@field seal_key? string 32 random bytes: what is stored is encrypted, and bound to its key
+---@field tags? boolean default false: values may have tags
+---@field compress? integer default 0, never: values of so many bytes or more are compressed
 
 ---@class redmoon.cache_set_options
 ---@field ttl? number instead of the cache's
+---@field tags? redmoon.argument[] up to 32, of 1 to 255 bytes; the cache has the option tags
+
+---What a loader may return beside what it found.
+---@class redmoon.cache_loaded
+---@field tags? redmoon.argument[] what the value, or its absence, depends on: up to 32, of 1 to 255 bytes
+
+---The same of a loader of many.
+---@class redmoon.cache_loaded_many
+---@field tags? table<redmoon.argument, redmoon.argument[]> by key
 
 ---What is known of a value of a cache.
 ---@class redmoon.cache_info
@@ -492,6 +517,26 @@ function lock:release() end
 ---@return true
 function lock:close() end
 
+---Servers that vote for locks.
+---@class redmoon.redlock
+local redlock = {}
+---@param name string 1 to 512 bytes
+---@param options? redmoon.redlock_options
+---@return redmoon.lock?
+---@return string? message
+---@return string? code LOCKED when another holds it; UNAVAILABLE when too few servers vote, or there is no thread to renew with
+---@return redmoon.detail? detail
+function redlock:lock(name, options) end
+---Returns what fn(lock, ...) returns; LOST when the lock was lost before the end.
+---@param name string
+---@param options redmoon.redlock_options|nil
+---@param fn fun(lock: redmoon.lock, ...): ...
+---@param ... any
+---@return any
+function redlock:with_lock(name, options, fn, ...) end
+---@return true
+function redlock:close() end
+
 ---What a semaphore or a read-write lock gives.
 ---@class redmoon.permit
 ---@field token string
@@ -688,6 +733,7 @@ function list_queue:close() end
 ---@field raw string the payload as it was sent
 ---@field attempt integer 1 for the first run; runs that were released do not count
 ---@field epoch integer rises with every lease of the queue and never comes again
+---@field group? string
 ---@field ended boolean whether this object ended it
 local job = {}
 ---It is done.
@@ -747,6 +793,7 @@ function job:close() end
 ---@field result? any
 ---@field error? string why it failed last
 ---@field unique? string
+---@field group? string of queue:peek
 ---@field priority integer
 ---@field failures integer
 ---@field crashes integer leases that ended before it was done
@@ -764,9 +811,21 @@ function job:close() end
 ---@field retention? number default 0: how long the result of a done job is kept
 ---@field max_payload? integer default 262144 bytes
 ---@field min_replicas? integer default 0: so many replicas must have what a push or an ack has written, else UNAVAILABLE
+---@field group_concurrency? integer default 0, no limit: so many jobs of a group are leased at once
+---@field group_limit? integer default 0, no limit: so many jobs of a group begin in a window
+---@field group_window? number seconds, with group_limit
+---@field events? boolean|integer default false; true: about 10,000 are kept of what becomes of jobs, or so many
 ---@field codec? redmoon.codec default "json"
 
+---@class redmoon.queue_event
+---@field event "added"|"delayed"|"active"|"completed"|"failed"|"dead"|"stalled"|"released"|"progress"|"removed"|"redriven"|"paused"|"resumed"
+---@field id? string of the job; nil: of the queue
+---@field epoch integer of the job's lease; 0: it had none yet
+---@field at number Unix time by the server's clock
+---@field place string what comes behind it is asked for by this
+
 ---@class redmoon.push_options
+---@field group? string whose job it is: groups take turns, each within its limits
 ---@field delay? number seconds; it is ready after that, never before
 ---@field priority? integer default 0; to 1023: higher ones go first
 ---@field id? string refused while a job has it
@@ -829,11 +888,33 @@ function queue:ack_many(jobs, count) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:work(handler, options) end
----@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number }?
+---@return { ready: integer, delayed: integer, leased: integer, dead: integer, done: integer, pushed: integer, finished: integer, removed: integer, paused: boolean, next_due: number, grouped: integer, groups: integer }? grouped: of those that are ready; groups: that may have a turn
 ---@return string? message
 ---@return string? code
 ---@return redmoon.detail? detail
 function queue:stats() end
+---Events behind `since`, or all that are kept; waits for up to `timeout` where there is none.
+---@param since? string place of an event
+---@param count? integer default 100, to 1000
+---@param timeout? number default 0
+---@return redmoon.queue_event[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:read_events(since, count, timeout) end
+---The same, one by one, until none comes within `timeout`; a failure is raised.
+---@param since? string place of an event
+---@param timeout? number default 0
+---@return fun(): redmoon.queue_event?
+function queue:events(since, timeout) end
+---Limits of one group, for all workers, instead of the queue's options; without them it has those again.
+---@param group string
+---@param limits? { concurrency?: integer, limit?: integer, window?: number } 0: no limit
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function queue:set_group(group, limits) end
 ---No job is handed out until queue:resume().
 ---@return true?
 ---@return string? message
@@ -912,6 +993,8 @@ function queue:close() end
 ---@field ping_interval? number default 15; a link that is silent for twice as long is given up
 ---@field min_backoff? number default 0.05
 ---@field max_backoff? number default 5
+---@field on_message? fun(event: redmoon.message|redmoon.gap) in an event loop: as subscription:on_message
+---@field on_error? fun(message: any, code: string?, detail: redmoon.detail?, event: redmoon.message|redmoon.gap|nil) with on_message
 
 ---@class redmoon.subscription_stats
 ---@field received integer
@@ -938,6 +1021,11 @@ function subscription:receive(timeout) end
 ---Ends with the subscription; raises when that ended by itself.
 ---@return fun(): redmoon.message|redmoon.gap|nil
 function subscription:messages() end
+---In an event loop: calls `fn` for each event, one after the other, in a coroutine of its own, until the subscription ends.
+---@param fn fun(event: redmoon.message|redmoon.gap)
+---@param on_error? fun(message: any, code: string?, detail: redmoon.detail?, event: redmoon.message|redmoon.gap|nil) what `fn` raised, with the event; or why the subscription has ended. Default: warn()
+---@return true
+function subscription:on_message(fn, on_error) end
 ---@param set redmoon.subscription_set
 ---@return true?
 ---@return string? message
@@ -976,6 +1064,7 @@ function subscription:close() end
 
 ---@class redmoon.topic_stats
 ---@field delivered integer
+---@field filled integer of these, those that were missed, and given from what a durable topic keeps
 ---@field lost integer
 ---@field gaps integer
 ---@field unknown integer gaps of unknown extent
@@ -1000,8 +1089,86 @@ function topic_reader:stats() end
 ---@return true
 function topic_reader:close() end
 
+---@class redmoon.topic_retention
+---@field length? integer messages that are kept; default 100000 without `age`
+---@field age? number seconds for which they are
+---@field hold? integer what readers have not acknowledged is kept in spite of these, up to so many messages
+
+---@class redmoon.topic_options
+---@field durable? boolean default false
+---@field retention? number|redmoon.topic_retention a number is its `age`
+
+---@class redmoon.topic_lagged
+---@field kind "lagged"
+---@field from? integer the messages from..to were let go before they were received
+---@field to? integer
+---@field missed? integer
+---@field unknown? true instead of these: the numbers began anew, or went back
+
+---@class redmoon.topic_cursor_options
+---@field from? "start"|"end" where a new one begins; default "end"
+---@field batch? integer messages that are fetched together, 1 to 1000; default 100
+
+---@class redmoon.topic_cursor_stats
+---@field delivered integer
+---@field missed integer messages that were let go before
+---@field lagged integer how often that was told
+---@field unknown integer of these, those of unknown extent
+---@field buffered integer fetched, and not received yet
+---@field seq integer of what was received last
+---@field acked integer
+---@field lag integer messages behind `seq` when the server was asked last
+
+---@class redmoon.topic_cursor_info
+---@field name string
+---@field acked integer
+---@field lag integer messages behind that
+---@field idle number seconds since it was opened or acknowledged
+
+---@class redmoon.topic_cursor
+local topic_cursor = {}
+---The next message; nil alone when nothing came within `timeout` (default: it waits for ever).
+---@param timeout? number
+---@return redmoon.topic_message|redmoon.topic_lagged|nil
+---@return string? message
+---@return string? code "LOST": another opened it since, or it was removed
+---@return redmoon.detail? detail
+function topic_cursor:receive(timeout) end
+---@return fun(): redmoon.topic_message|redmoon.topic_lagged|nil
+function topic_cursor:messages() end
+---All messages up to `seq` (default: all that were received) are done.
+---@param seq? integer
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic_cursor:ack(seq) end
+---@return redmoon.topic_cursor_stats
+function topic_cursor:stats() end
+---@return true
+function topic_cursor:close() end
+
 ---@class redmoon.topic
 local topic = {}
+---A reader with a name, of a durable topic: the server keeps how far it has acknowledged.
+---@param name string 1 to 512 bytes
+---@param options? redmoon.topic_cursor_options
+---@return redmoon.topic_cursor?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:reader(name, options) end
+---@return redmoon.topic_cursor_info[]?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:readers() end
+---@param name string
+---@return boolean? removed
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function topic:remove_reader(name) end
 ---@param payload string
 ---@param options? { request_id?: string }
 ---@return { seq: integer, receivers: integer }?
@@ -1038,14 +1205,14 @@ function semaphore:close() end
 ---@class redmoon.cache
 local cache = {}
 ---@param key redmoon.argument
----@param load fun(key: redmoon.argument): any, any, string?, any returns a value; nil: there is none; or nil, message
+---@param load fun(key: redmoon.argument): any, any, string|redmoon.cache_loaded|nil, any returns a value; nil: there is none; either may be followed by nil, {tags=}; or nil, message
 ---@return any value nil, with no second value: there is none
 ---@return string? message
 ---@return string? code that of the loader, else UNAVAILABLE
 ---@return redmoon.cache_info|redmoon.detail|nil info
 function cache:get(key, load) end
 ---@param keys redmoon.argument[] up to 500
----@param load_many fun(keys: redmoon.argument[]): table<redmoon.argument, any>?, any values by key, or nil, message
+---@param load_many fun(keys: redmoon.argument[]): table<redmoon.argument, any>?, any, redmoon.cache_loaded_many? values by key, perhaps followed by nil, {tags=}; or nil, message
 ---@return any[]? values as the keys; redmoon.null: there is none; an error object: that key failed
 ---@return string? message
 ---@return string? code
@@ -1072,7 +1239,15 @@ function cache:set(key, value, options) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function cache:delete(key) end
----@return { hits: integer, stale: integer, misses: integer, loads: integer, early: integer, failures: integer, waits: integer, lost: integer, undecodable: integer, too_large: integer, unavailable: integer, fallbacks: integer, unstored: integer }
+---Ends all values that have one of these tags, up to 32 at once.
+---@param tag redmoon.argument
+---@param ... redmoon.argument
+---@return true?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function cache:invalidate_tags(tag, ...) end
+---@return { hits: integer, stale: integer, misses: integer, loads: integer, early: integer, failures: integer, waits: integer, lost: integer, invalidated: integer, undecodable: integer, too_large: integer, unavailable: integer, fallbacks: integer, unstored: integer }
 function cache:stats() end
 ---@return true
 function cache:close() end
@@ -1592,11 +1767,12 @@ function client:cache(options) end
 ---@return redmoon.detail? detail
 function client:subscribe(options) end
 ---@param name string
+---@param options? redmoon.topic_options
 ---@return redmoon.topic?
 ---@return string? message
 ---@return string? code
 ---@return redmoon.detail? detail
-function client:topic(name) end
+function client:topic(name, options) end
 ---@param name string 1 to 512 bytes
 ---@param options? redmoon.rwlock_options
 ---@return redmoon.rwlock?
@@ -1716,6 +1892,13 @@ function redmoon.is_error(value) end
 ---@return string? code
 ---@return redmoon.detail? detail
 function redmoon.rate_limits(limiters) end
+---A lock over several independent servers: held by whom more than half of them vote for.
+---@param clients redmoon.redlock_servers
+---@return redmoon.redlock?
+---@return string? message
+---@return string? code
+---@return redmoon.detail? detail
+function redmoon.redlock(clients) end
 ---@param source string
 ---@return redmoon.script?
 ---@return string? message

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- client:with_lock(name, options, fn, ...): holds a lock while a function runs.
+-- client:with_lock(name, options, fn, ...): holds a lock while a function runs; so does redlock:with_lock.
 
 local M = {}
 

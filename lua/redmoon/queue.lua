@@ -243,4 +243,20 @@ function M.work(queue, handler, options)
   return work_in_coroutines(worker, spawn)
 end
 
+-- for event in queue:events([since [, timeout]]): what became of jobs; ends when none comes within `timeout` (0).
+function M.events(queue, since, timeout)
+  local list, at = {}, 0
+  return function()
+    at = at + 1
+    if not list[at] then
+      local message
+      list, message = queue:read_events(since, 100, timeout)
+      if not list then error(message, 2) end
+      at = 1
+    end
+    since = list[at] and list[at].place or since
+    return list[at]
+  end
+end
+
 return M

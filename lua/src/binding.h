@@ -353,6 +353,15 @@ void rm_lua_hooks_dispatch(lua_State *L, rm_lua_shared *shared);
 /** Calls on_lost of the locks that were lost since the last look. [-0, +0] */
 void rm_lua_locks_dispatch(lua_State *L, rm_lua_shared *shared);
 
+/* Taking a lock by a method: an object at 1, the name at 2, options at 3. */
+
+/** The name, checked; the stack is cut to 3. [-?, +0] */
+const char *rm_lua_lock_name(lua_State *L, size_t *len);
+/** Pushes on_lost of the options, and a lock for a `_start` to fill: at 4 and 5. [-0, +2] */
+redmoon_lock **rm_lua_lock_new(lua_State *L, const rm_lua_link *link);
+/** A task for the operation that fills it; the lock keeps the value on top alive. [-1, +0|1] */
+rm_lua_task *rm_lua_lock_take(lua_State *L);
+
 /* Methods of the client, each in its own file. */
 int rm_lua_client_audit(lua_State *L);
 int rm_lua_client_audit_fix(lua_State *L);
@@ -389,6 +398,11 @@ int rm_lua_embedded_start(lua_State *L);
 int rm_lua_queue_spawns(lua_State *L);
 int rm_lua_queue_sleep(lua_State *L);
 int rm_lua_rate_limits(lua_State *L);
+/** subscription_next(subscription): the next event; nil, message, code, detail when it has ended, or is closed. */
+int rm_lua_subscription_next(lua_State *L);
+/** subscription_spawn(subscription): the loop's function that begins a coroutine; nothing: it is in no loop. */
+int rm_lua_subscription_spawn(lua_State *L);
+int rm_lua_redlock(lua_State *L);
 
 /** Each makes its metatables. [-0, +0] */
 void rm_lua_client_open(lua_State *L, rm_lua_shared *shared);
@@ -408,12 +422,16 @@ void rm_lua_permit_open(lua_State *L);
 void rm_lua_queue_open(lua_State *L);
 void rm_lua_rate_limiter_open(lua_State *L);
 void rm_lua_records_open(lua_State *L);
+/** Leaves the table of methods, for those written in Lua. [-0, +1] */
+void rm_lua_redlock_open(lua_State *L);
 void rm_lua_sessions_open(lua_State *L);
 void rm_lua_rwlock_open(lua_State *L);
 void rm_lua_semaphore_open(lua_State *L);
 void rm_lua_stream_queue_open(lua_State *L);
+/** Leaves the table of methods, for those written in Lua. [-0, +1] */
 void rm_lua_subscription_open(lua_State *L);
 void rm_lua_topic_open(lua_State *L);
+void rm_lua_topic_cursor_open(lua_State *L);
 void rm_lua_hooks_open(lua_State *L);
 void rm_lua_embedded_open(lua_State *L);
 /** Pushes the table of functions that the command-line tool needs. [-0, +1] */

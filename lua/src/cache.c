@@ -23,15 +23,16 @@ static const rm_option cache_options[] = {
     {"on_error", RM_OPTION_TEXT, FIELD(on_error), 0, 0, 0, "\"load\", \"stale\" or \"error\""},
     {"fallback_loads", RM_OPTION_INTEGER, FIELD(fallback_loads), 1, 10000, 8, "an integer from 1 to 10000"},
     {"max_size", RM_OPTION_INTEGER, FIELD(max_size), 1, 536870912, 16777216, "bytes, an integer from 1 to 536870912"},
+    {"tags", RM_OPTION_BOOL, FIELD(tags), 0, 1, 0, "true or false"},
+    {"compress", RM_OPTION_INTEGER, FIELD(compress), 0, 536870912, 0, "bytes, an integer from 0 (never) to 536870912"},
     {"seal_key", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
     RM_LUA_CODEC_OPTION,
     {"near", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": there is no cache in the process yet"},
-    {"tags", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": delete the keys one by one"},
-    {"compress", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, LATER ": let a codec of your own compress"},
 };
 
 static const rm_option set_options[] = {
     {"ttl", RM_OPTION_DURATION, 0, 1, YEAR_MS, 0, "seconds from 0.001 to 31622400 (366 days)"},
+    {"tags", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
 };
 
 /* The cache. */
@@ -129,13 +130,15 @@ void rm_lua_cache_push_info(lua_State *L, const redmoon_cache_result *result) {
   lua_setfield(L, -2, "error");
 }
 
-/* cache:set(key, value [, {ttl=}]) */
+/* cache:set(key, value [, {ttl=, tags=}]) */
 static int cache_set(lua_State *L) {
   rm_lua_cache *c = rm_lua_cache_check(L);
   luaL_argcheck(L, !lua_isnoneornil(L, 3), 3, "a value expected; delete removes one");
   lua_settop(L, 4);
   int64_t ttl_ms = REDMOON_UNSET;
-  rm_lua_read_options(L, 4, set_options, 1, &ttl_ms);
+  rm_lua_read_options(L, 4, set_options, sizeof set_options / sizeof set_options[0], &ttl_ms);
+  size_t tag_count;
+  const redmoon_bytes *tags = rm_lua_cache_set_tags(L, 4, &tag_count);
   const redmoon_bytes *key = rm_lua_cache_key(L, 2);
   redmoon_error err;
   if (rm_lua_codec_encode(L, c->codec, 1, RM_LUA_CACHE_CODEC, 3, &err) < 0) return rm_lua_fail(L, &err);
@@ -144,7 +147,8 @@ static int cache_set(lua_State *L) {
   const char *text = lua_tolstring(L, -1, &len);
   rm_lua_task *task = rm_lua_task_take(L, &c->link, rm_lua_task_done);
   return rm_lua_task_run_or_raise(
-      L, task, redmoon_cache_set_start(c->cache, key->ptr, key->len, text, len, ttl_ms, &task->op, &task->err));
+      L, task, redmoon_cache_set_tagged_start(c->cache, key->ptr, key->len, text, len, ttl_ms, tags, tag_count, &task->op,
+                                              &task->err));
 }
 
 /* cache:delete(key) */
@@ -217,7 +221,7 @@ static int cache_stats(lua_State *L) {
     const char *name;
     uint64_t count;
   } all[] = {{"hits", s.hits}, {"stale", s.stale}, {"misses", s.misses}, {"loads", s.loads}, {"early", s.early},
-             {"failures", s.failures}, {"waits", s.waits}, {"lost", s.lost}, {"undecodable", s.undecodable},
+             {"failures", s.failures}, {"waits", s.waits}, {"lost", s.lost}, {"invalidated", s.invalidated}, {"undecodable", s.undecodable},
              {"too_large", s.too_large}, {"unavailable", s.unavailable}, {"fallbacks", s.fallbacks}, {"unstored", s.unstored}};
   lua_createtable(L, 0, (int)(sizeof all / sizeof all[0]));
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
@@ -241,8 +245,8 @@ static int cache_close(lua_State *L) {
 void rm_lua_cache_open(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", cache_gc}, {"__close", cache_close}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"close", cache_close}, {"delete", cache_delete}, {"get", rm_lua_cache_get},
-                                     {"get_many", rm_lua_cache_get_many}, {"peek", cache_peek}, {"set", cache_set},
-                                     {"stats", cache_stats}, {NULL, NULL}};
+                                     {"get_many", rm_lua_cache_get_many}, {"invalidate_tags", rm_lua_cache_invalidate_tags},
+                                     {"peek", cache_peek}, {"set", cache_set}, {"stats", cache_stats}, {NULL, NULL}};
   rm_lua_new_type(L, CACHE_TYPE, meta, methods);
   lua_pop(L, 2);
   rm_lua_cache_get_open(L);

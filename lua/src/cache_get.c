@@ -124,7 +124,26 @@ static int tell_value(lua_State *L, getting *g, size_t index, redmoon_error *err
   return 0;
 }
 
+/* The tags at `index`, a list or nil, of what was found for key `load`.  0, or negative, and the load has failed. [-0, +0] */
+static int tell_tags(lua_State *L, getting *g, size_t load, int index, redmoon_error *err) {
+  int status = rm_lua_cache_take_tags(L, index, g->op, load, err);
+  if (status < 0) tell(g, load, REDMOON_CACHE_FAILED, err->message, strlen(err->message));
+  return status;
+}
+
 /* One. */
+
+/* What the loader found is at LOADED, perhaps {tags=} two places on; the value stays. */
+static int tell_found(lua_State *L, getting *g, redmoon_error *err) {
+  int status = rm_lua_cache_push_tags(L, LOADED + 2, err);
+  if (status < 0) tell(g, 0, REDMOON_CACHE_FAILED, err->message, strlen(err->message));
+  else status = tell_tags(L, g, 0, lua_gettop(L), err);
+  lua_settop(L, LOADED);
+  if (status < 0) return status;
+  if (!lua_isnil(L, LOADED)) return tell_value(L, g, 0, err);
+  tell(g, 0, REDMOON_CACHE_ABSENT, NULL, 0);
+  return 0;
+}
 
 /* The loader has ended: `status` of its call; what it returned, or raised, is on top, from LOADED on. */
 static void take_load(lua_State *L, int status) {
@@ -133,17 +152,12 @@ static void take_load(lua_State *L, int status) {
   g->raised = status != LUA_OK && status != LUA_YIELD;
   if (g->raised) {
     tell_failure(L, g, 0);
-  } else if (!lua_isnil(L, LOADED)) {
-    lua_settop(L, LOADED);
-    if (tell_value(L, g, 0, &err) == 0) return;
-    lua_settop(L, BOX);
-    (void)rm_lua_fail(L, &err);
-  } else if (lua_isnil(L, LOADED + 1)) {
-    lua_settop(L, LOADED);
-    tell(g, 0, REDMOON_CACHE_ABSENT, NULL, 0);
-  } else {
+  } else if (lua_isnil(L, LOADED) && !lua_isnil(L, LOADED + 1)) {
     lua_pushvalue(L, LOADED + 1);
     tell_failure(L, g, 0);
+  } else if (tell_found(L, g, &err) < 0) {
+    lua_settop(L, BOX);
+    (void)rm_lua_fail(L, &err);
   }
 }
 
@@ -287,10 +301,21 @@ static size_t push_loads(lua_State *L, getting *g) {
   return count;
 }
 
+/* The tags of key `load`, of the tables by key at `tags`, which may be nil. */
+static int take_tags(lua_State *L, getting *g, int tags, size_t load, redmoon_error *err) {
+  if (lua_isnil(L, tags)) return 0;
+  lua_rawgeti(L, KEY, (lua_Integer)g->places[load] + 1);
+  lua_rawget(L, tags);
+  int status = tell_tags(L, g, load, lua_gettop(L), err);
+  lua_pop(L, 1);
+  return status;
+}
+
 /* What the loader's table, at `index`, has for key `load` of this round. [-0, +0] */
-static void take_one(lua_State *L, getting *g, int index, size_t load) {
+static void take_one(lua_State *L, getting *g, int index, int tags, size_t load) {
   lua_Integer place = (lua_Integer)g->places[load] + 1;
   redmoon_error err;
+  if (take_tags(L, g, tags, load, &err) < 0) return;
   lua_rawgeti(L, KEY, place);
   lua_rawget(L, index);
   if (lua_isnil(L, -1) || (lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == NULL))
@@ -302,10 +327,21 @@ static void take_one(lua_State *L, getting *g, int index, size_t load) {
   lua_pop(L, 1);
 }
 
+/* The tables of tags by key of a loader's third value at `index`; nil: it gave none, or it is not as it should be, which
+ * is negative. [-0, +1] */
+static int push_tags_by_key(lua_State *L, int index, redmoon_error *err) {
+  int status = rm_lua_cache_push_tags(L, index, err);
+  if (status < 0 || lua_isnil(L, -1) || lua_istable(L, -1)) return status;
+  return rm_fail(err, REDMOON_ECONFIG, "the loader's tags are a %s, not a table by key", luaL_typename(L, -1));
+}
+
 /* The loader has ended: what it returned, or raised, is on top, from INFOS + 1 on. */
 static void take_loads(lua_State *L, int status) {
   getting *g = box(L);
-  const int got = INFOS + 1;
+  const int got = INFOS + 1, tags = got + FAILURE;
+  redmoon_error err;
+  lua_settop(L, tags - 1);
+  bool well = push_tags_by_key(L, got + 2, &err) == 0;
   size_t count = redmoon_cache_op_loads(g->op, g->loads, g->count);
   g->raised = status != LUA_OK && status != LUA_YIELD;
   if (g->raised) {
@@ -315,10 +351,12 @@ static void take_loads(lua_State *L, int status) {
     lua_pushfstring(L, "the loader returned a %s, not a table of values by key", luaL_typename(L, got));
   } else if (lua_isnil(L, got)) {
     lua_pushvalue(L, got + 1);
+  } else if (!well) {
+    lua_pushstring(L, err.message);
   }
   if (g->raised) lua_pushvalue(L, got);
   for (size_t i = 0; i < count; i++) {
-    if (!g->raised && lua_istable(L, got)) take_one(L, g, got, g->loads[i]);
+    if (!g->raised && well && lua_istable(L, got)) take_one(L, g, got, tags, g->loads[i]);
     else tell_failure(L, g, g->loads[i]);
   }
   lua_settop(L, INFOS);

@@ -110,11 +110,11 @@ static int client_tostring(lua_State *L) {
   return 1;
 }
 
-/* Whether the keeper will dial before anybody calls; what is wrong with URL or options is said later. */
+/* Whether the keeper will dial; what is wrong with URL or options is said later. */
 static bool dials_by_itself(const char *url, const redmoon_options *options) {
   rm_config *config;
   if (rm_config_new(url, options, &config, NULL) < 0) return false;
-  bool dials = config->min_idle > 0;
+  bool dials = config->min_idle > 0 || config->topology != RM_STANDALONE; /* it finds out the nodes, too */
   rm_config_free(config);
   return dials;
 }

@@ -67,7 +67,10 @@ int luaopen_redmoon_core(lua_State *L) {
                                        {"script", rm_lua_script_new}, {"is_error", rm_lua_is_error},
                                        {"build_info", build_info},    {"new_jti", rm_lua_new_jti},
                                        {"rate_limits", rm_lua_rate_limits}, {"queue_sleep", rm_lua_queue_sleep},
+                                       {"redlock", rm_lua_redlock},
                                        {"queue_spawns", rm_lua_queue_spawns},
+                                       {"subscription_next", rm_lua_subscription_next},
+                                       {"subscription_spawn", rm_lua_subscription_spawn},
                                        {NULL, NULL}};
   luaL_checkversion(L);
   luaL_newlib(L, functions);
@@ -96,13 +99,17 @@ int luaopen_redmoon_core(lua_State *L) {
   rm_lua_semaphore_open(L);
   rm_lua_stream_queue_open(L);
   rm_lua_subscription_open(L);
+  lua_setfield(L, -2, "subscription_methods");
   rm_lua_topic_open(L);
+  rm_lua_topic_cursor_open(L);
   rm_lua_hooks_open(L);
   rm_lua_embedded_open(L);
   rm_lua_system_open(L);
   lua_setfield(L, -2, "system");
   rm_lua_queue_open(L);
   lua_setfield(L, -2, "queue_methods");
+  rm_lua_redlock_open(L);
+  lua_setfield(L, -2, "redlock_methods");
   rm_lua_json_open(L);
   lua_setfield(L, -2, "json");
   rm_lua_transaction_open(L, shared);

@@ -237,7 +237,7 @@ static int job_tostring(lua_State *L) {
   return 1;
 }
 
-/* job.id .payload .attempt .epoch .raw .ended; else the method. Upvalue: method table. */
+/* job.id .payload .attempt .epoch .group .raw .ended; else the method. Upvalue: method table. */
 static int job_index(lua_State *L) {
   const rm_lua_job *j = rm_lua_job_check(L, 1);
   const char *field = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
@@ -251,6 +251,8 @@ static int job_index(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)redmoon_job_attempt(j->job));
   } else if (j->job != NULL && strcmp(field, "epoch") == 0) {
     lua_pushinteger(L, (lua_Integer)redmoon_job_epoch(j->job));
+  } else if (j->job != NULL && strcmp(field, "group") == 0) {
+    lua_pushstring(L, redmoon_job_group(j->job)); /* NULL: nil */
   } else if (j->job != NULL && strcmp(field, "raw") == 0) {
     size_t len;
     const char *payload = redmoon_job_payload(j->job, &len);

@@ -2,8 +2,11 @@
 /* client:lock(name, options) and the lock object.
  *
  * on_lost: nothing calls a function of this state from outside, so the locks that have one are looked at whenever a call of
- * this module ends (rm_lua_end), and when lock:held() is asked. */
+ * this module ends (rm_lua_end), and when lock:held() is asked.  In an event loop such a call waits for the loss, in a
+ * coroutine of its own, which does not keep the lock. */
 #include "binding.h"
+
+#include "patterns/lock_watch.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -110,6 +113,7 @@ static void end_lock(lua_State *L, lock *l) {
   redmoon_lock *held = l->lock;
   unwatch(l);
   l->lock = NULL;
+  if (held != NULL) rm_lock_unwatch(held);
   redmoon_lock_free(held);
   rm_lua_link_drop(L, &l->link);
 }
@@ -131,12 +135,57 @@ static void push_on_lost(lua_State *L, int index) {
     rm_lua_raise(L, "option 'on_lost': a %s is not accepted; it takes a function", lua_typename(L, type));
 }
 
+/* Waiting for the loss, in a loop. */
+
+#define WATCH_TYPE "redmoon.lock_watch"
+
+typedef struct lock_watch {
+  rm_lua_link link;
+  redmoon_op *op; /* NULL: the coroutine has it, or it is over */
+} lock_watch;
+
+static int watch_gc(lua_State *L) {
+  lock_watch *w = lua_touserdata(L, 1);
+  redmoon_op *op = w->op;
+  w->op = NULL;
+  redmoon_op_cancel(op);
+  rm_lua_link_drop(L, &w->link);
+  return 0;
+}
+
+static int watched(lua_State *L, rm_lua_task *task, int status) {
+  (void)L, (void)task, (void)status;
+  return 0; /* what follows every call looks for locks that were lost */
+}
+
+/* The coroutine: its watch. */
+static int run_watch(lua_State *L) {
+  lock_watch *w = luaL_checkudata(L, 1, WATCH_TYPE);
+  rm_lua_task *task = rm_lua_task_take_own(L, &w->link, watched);
+  task->op = w->op;
+  w->op = NULL;
+  return rm_lua_task_run(L, task, 0);
+}
+
+/* Begins it, for a lock with a function. Without a loop, or what it needs, calls look as they do anyway. [-0, +0] */
+static void begin_watch(lua_State *L, lock *l) {
+  if (l->link.loop == NULL || !rm_lua_loop_push_spawn(L, l->link.loop)) return;
+  lua_pushcfunction(L, run_watch);
+  lock_watch *w = lua_newuserdatauv(L, sizeof *w, 0);
+  memset(w, 0, sizeof *w);
+  luaL_setmetatable(L, WATCH_TYPE);
+  rm_lua_link_set(&w->link, &l->link);
+  if (rm_lock_watch_start(l->lock, &w->op, NULL) == 0) lua_call(L, 2, 0);
+  else lua_pop(L, 3);
+}
+
 /* The lock at 5, its function at 4. */
 static int acquired(lua_State *L, rm_lua_task *task, int status) {
   lock *l = lua_touserdata(L, 5);
   if (status == 0) {
     lua_pushvalue(L, 4);
     watch(L, 5, l);
+    if (l->watched) begin_watch(L, l);
     lua_pushvalue(L, 5);
     return 1;
   }
@@ -144,24 +193,39 @@ static int acquired(lua_State *L, rm_lua_task *task, int status) {
   return rm_lua_fail(L, &task->err);
 }
 
-int rm_lua_client_lock(lua_State *L) {
-  rm_lua_client *client = rm_lua_client_check(L, 1);
-  size_t name_len;
-  const char *name = luaL_checklstring(L, 2, &name_len);
-  luaL_argcheck(L, name_len >= 1 && name_len <= 512, 2, "a lock's name has 1 to 512 bytes");
-  lua_settop(L, 3);
-  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
-  rm_lua_read_options(L, 3, lock_options, sizeof lock_options / sizeof lock_options[0], &options);
+redmoon_lock **rm_lua_lock_new(lua_State *L, const rm_lua_link *link) {
   push_on_lost(L, 3);
-  if (client->link.client == NULL) return rm_lua_fail_closed(L);
   lock *l = lua_newuserdatauv(L, sizeof *l, SLOTS);
   memset(l, 0, sizeof *l);
   luaL_setmetatable(L, LOCK_TYPE);
+  rm_lua_link_set(&l->link, link);
+  return &l->lock;
+}
+
+rm_lua_task *rm_lua_lock_take(lua_State *L) {
+  lock *l = lua_touserdata(L, 5);
+  lua_setiuservalue(L, 5, SLOT_SERVER);
+  return rm_lua_task_take(L, &l->link, acquired);
+}
+
+const char *rm_lua_lock_name(lua_State *L, size_t *len) {
+  const char *name = luaL_checklstring(L, 2, len);
+  luaL_argcheck(L, *len >= 1 && *len <= 512, 2, "a lock's name has 1 to 512 bytes");
+  lua_settop(L, 3);
+  return name;
+}
+
+int rm_lua_client_lock(lua_State *L) {
+  rm_lua_client *client = rm_lua_client_check(L, 1);
+  size_t name_len;
+  const char *name = rm_lua_lock_name(L, &name_len);
+  redmoon_lock_options options = REDMOON_LOCK_OPTIONS_INIT;
+  rm_lua_read_options(L, 3, lock_options, sizeof lock_options / sizeof lock_options[0], &options);
+  if (client->link.client == NULL) return rm_lua_fail_closed(L);
+  redmoon_lock **out = rm_lua_lock_new(L, &client->link);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
-  lua_setiuservalue(L, -2, SLOT_SERVER);
-  rm_lua_link_set(&l->link, &client->link);
-  rm_lua_task *task = rm_lua_task_take(L, &client->link, acquired);
-  int started = redmoon_lock_acquire_start(l->link.client, name, name_len, &options, &l->lock, &task->op, &task->err);
+  rm_lua_task *task = rm_lua_lock_take(L);
+  int started = redmoon_lock_acquire_start(client->link.client, name, name_len, &options, out, &task->op, &task->err);
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
@@ -249,6 +313,9 @@ void rm_lua_lock_open(lua_State *L) {
       {"__gc", lock_gc}, {"__close", lock_close}, {"__tostring", lock_tostring}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"close", lock_close},     {"extend", lock_extend},       {"held", lock_held},
                                      {"release", lock_release}, {"remaining", lock_remaining}, {NULL, NULL}};
+  static const luaL_Reg watch_meta[] = {{"__gc", watch_gc}, {NULL, NULL}};
+  rm_lua_new_type(L, WATCH_TYPE, watch_meta, NULL);
+  lua_pop(L, 2);
   rm_lua_new_type(L, LOCK_TYPE, meta, methods);
   lua_pushcclosure(L, lock_index, 1);
   lua_setfield(L, -2, "__index");

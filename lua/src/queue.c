@@ -11,6 +11,7 @@
 #define TEN_YEARS_MS INT64_C(315360000000)
 #define YEAR_MS INT64_C(31622400000)
 #define TRIES "an integer from 1 to 1000000"
+enum { EVENTS_KEPT = 10000 };
 #define REQUEST_ID "1 to 128 letters, digits, '.', '_' and '-'"
 
 /* Options. */
@@ -23,7 +24,11 @@ static const rm_option queue_options[] = {
     {"max_payload", RM_OPTION_INTEGER, FIELD(max_payload), 1, 512 << 20, 262144, "an integer from 1 to 536870912 (bytes)"},
     {"retention", RM_OPTION_DURATION, FIELD(retention_ms), 0, YEAR_MS, 0, "seconds from 0 to 31622400 (366 days)"},
     {"min_replicas", RM_OPTION_INTEGER, FIELD(min_replicas), 0, 1000, 0, "an integer from 0 to 1000"},
+    {"group_concurrency", RM_OPTION_INTEGER, FIELD(group_concurrency), 0, 1000000, 0, "an integer from 0 to 1000000"},
+    {"group_limit", RM_OPTION_INTEGER, FIELD(group_limit), 0, 1000000, 0, "an integer from 0 to 1000000"},
+    {"group_window", RM_OPTION_DURATION, FIELD(group_window_ms), 1, YEAR_MS, 0, "seconds from 0.001 to 31622400 (366 days)"},
     {"backoff", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
+    {"events", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
     RM_LUA_CODEC_OPTION,
 };
 static const rm_option backoff_options[] = {
@@ -47,7 +52,7 @@ static const rm_option push_table[] = {
      "an integer from 0 to 1023"},
     {"max_attempts", RM_OPTION_INTEGER, offsetof(push_options, item.max_attempts), 1, 1000000, 10, TRIES},
     {"max_crashes", RM_OPTION_INTEGER, offsetof(push_options, item.max_crashes), 1, 1000000, 3, TRIES},
-    {"group", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, "is not known: a queue has no groups; use a queue for each of them"},
+    {"group", RM_OPTION_TEXT, offsetof(push_options, item.group), 0, 0, 0, "a string of 1 to 128 bytes"},
 };
 enum { PUSH_TABLE = sizeof push_table / sizeof push_table[0] };
 static const rm_option pop_table[] = {
@@ -75,6 +80,17 @@ rm_lua_queue *rm_lua_queue_check(lua_State *L) {
   return q;
 }
 
+/* Field `events` of the options at 3: true, or how many are kept. */
+static void read_event_option(lua_State *L, redmoon_queue_options *options) {
+  int is_integer = 0, kind = lua_getfield(L, 3, "events");
+  lua_Integer kept = lua_tointegerx(L, -1, &is_integer);
+  if (kind == LUA_TBOOLEAN) kept = lua_toboolean(L, -1) ? EVENTS_KEPT : 0;
+  else if (kind != LUA_TNIL && (kind != LUA_TNUMBER || !is_integer || kept < 0 || kept > 1000000))
+    rm_lua_raise(L, "option 'events': it takes true, false, or an integer from 0 to 1000000");
+  if (kind != LUA_TNIL) options->events = kept;
+  lua_pop(L, 1);
+}
+
 /* The options at 3. [-0, +1]: what the codec keeps */
 static rm_lua_codec read_options(lua_State *L, redmoon_queue_options *options) {
   rm_lua_read_options(L, 3, queue_options, sizeof queue_options / sizeof queue_options[0], options);
@@ -85,6 +101,7 @@ static rm_lua_codec read_options(lua_State *L, redmoon_queue_options *options) {
       rm_lua_read_options(L, -1, backoff_options, sizeof backoff_options / sizeof backoff_options[0], options);
     }
     lua_pop(L, 1);
+    read_event_option(L, options);
   }
   return rm_lua_codec_check(L, 3, RM_LUA_CODEC_JSON);
 }
@@ -132,7 +149,8 @@ static int pushed_one(lua_State *L, rm_lua_task *task, int status) {
   return count;
 }
 
-/* queue:push(payload [, {delay=, priority=, id=, unique=, max_attempts=, max_crashes=, request_id=}]) -> id */
+/* queue:push(payload [, {delay=, priority=, id=, unique=, max_attempts=, max_crashes=, group=, request_id=}])
+   -> id */
 static int queue_push(lua_State *L) {
   rm_lua_queue *q = rm_lua_queue_check(L);
   luaL_checkany(L, 2);

@@ -5,6 +5,7 @@
 #include "patterns/waiting.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 static void set_integer(lua_State *L, const char *name, int64_t value) {
@@ -15,7 +16,7 @@ static void set_integer(lua_State *L, const char *name, int64_t value) {
 static int counted(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
   const redmoon_queue_counts *counts = (const redmoon_queue_counts *)rm_lua_out(task);
-  lua_createtable(L, 0, 10);
+  lua_createtable(L, 0, 12);
   set_integer(L, "ready", counts->ready);
   set_integer(L, "delayed", counts->delayed);
   set_integer(L, "leased", counts->leased);
@@ -24,6 +25,8 @@ static int counted(lua_State *L, rm_lua_task *task, int status) {
   set_integer(L, "pushed", counts->pushed);
   set_integer(L, "finished", counts->finished);
   set_integer(L, "removed", counts->removed);
+  set_integer(L, "grouped", counts->grouped);
+  set_integer(L, "groups", counts->groups);
   lua_pushboolean(L, counts->paused);
   lua_setfield(L, -2, "paused");
   lua_pushnumber(L, counts->next_due_us < 0 ? HUGE_VAL : (lua_Number)counts->next_due_us / 1e6);
@@ -53,10 +56,32 @@ static int queue_resume(lua_State *L) {
   return rm_lua_task_run(L, task, redmoon_queue_resume_start(q->queue, &task->op, &task->err));
 }
 
+#define FIELD(name) offsetof(redmoon_group_limits, name)
+static const rm_option group_options[] = {
+    {"concurrency", RM_OPTION_INTEGER, FIELD(concurrency), 0, 1000000, 0, "an integer from 0 to 1000000"},
+    {"limit", RM_OPTION_INTEGER, FIELD(limit), 0, 1000000, 0, "an integer from 0 to 1000000"},
+    {"window", RM_OPTION_DURATION, FIELD(window_ms), 1, INT64_C(31622400000), 0, "seconds from 0.001 to 31622400 (366 days)"},
+};
+#undef FIELD
+
+/* queue:set_group(name [, {concurrency=, limit=, window=}]) */
+static int queue_set_group(lua_State *L) {
+  rm_lua_queue *q = rm_lua_queue_check(L);
+  size_t len;
+  const char *group = luaL_checklstring(L, 2, &len);
+  luaL_argcheck(L, len >= 1 && len <= 128 && strlen(group) == len, 2, "a group's name has 1 to 128 bytes and no NUL");
+  lua_settop(L, 3);
+  redmoon_group_limits limits = REDMOON_GROUP_LIMITS_INIT;
+  rm_lua_read_options(L, 3, group_options, sizeof group_options / sizeof group_options[0], &limits);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, rm_lua_task_done);
+  return rm_lua_task_run_or_raise(L, task,
+                                  redmoon_queue_set_group_start(q->queue, group, &limits, &task->op, &task->err));
+}
+
 /* What is known of a job, as a table. [-0, +1] */
 static void push_info(lua_State *L, const rm_lua_queue *q, const redmoon_job_info *info) {
   static const char *const states[] = {"", "ready", "delayed", "leased", "dead", "done"};
-  lua_createtable(L, 0, 14);
+  lua_createtable(L, 0, 15);
   lua_pushstring(L, info->id);
   lua_setfield(L, -2, "id");
   lua_pushstring(L, states[info->state >= 1 && info->state <= 5 ? info->state : 0]);
@@ -68,6 +93,10 @@ static void push_info(lua_State *L, const rm_lua_queue *q, const redmoon_job_inf
   if (info->unique[0] != '\0') {
     lua_pushstring(L, info->unique);
     lua_setfield(L, -2, "unique");
+  }
+  if (info->group[0] != '\0') {
+    lua_pushstring(L, info->group);
+    lua_setfield(L, -2, "group");
   }
   set_integer(L, "priority", info->priority);
   set_integer(L, "failures", info->failures);
@@ -184,6 +213,46 @@ static int queue_purge(lua_State *L) {
                          redmoon_queue_purge_start(q->queue, states[which], removed, &task->op, &task->err));
 }
 
+/* rm_lua_out(task): the list */
+static void drop_events(void *out) { redmoon_queue_event_list_free(*(redmoon_queue_event_list **)out); }
+
+static int told(lua_State *L, rm_lua_task *task, int status) {
+  if (status < 0) return rm_lua_fail(L, &task->err);
+  const redmoon_queue_event_list *list = *(redmoon_queue_event_list *const *)rm_lua_out(task);
+  lua_createtable(L, (int)list->count, 0);
+  for (size_t i = 0; i < list->count; i++) {
+    const redmoon_queue_event *event = &list->events[i];
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, event->name);
+    lua_setfield(L, -2, "event");
+    if (event->id[0] != '\0') {
+      lua_pushstring(L, event->id);
+      lua_setfield(L, -2, "id");
+    }
+    set_integer(L, "epoch", event->epoch);
+    lua_pushnumber(L, (lua_Number)event->at_ms / 1e3);
+    lua_setfield(L, -2, "at");
+    lua_pushstring(L, event->place);
+    lua_setfield(L, -2, "place");
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+/* queue:read_events([since [, count=100 [, timeout=0]]]) -> list of {event=, id=, epoch=, at=, place=} */
+static int queue_read_events(lua_State *L) {
+  static const rm_option timeout = {"timeout", RM_OPTION_DURATION, 0, 0, 86400000, 0, "seconds from 0 to 86400"};
+  rm_lua_queue *q = rm_lua_queue_check(L);
+  const char *since = luaL_optstring(L, 2, NULL);
+  int64_t count = luaL_optinteger(L, 3, 100);
+  int64_t timeout_ms = lua_isnoneornil(L, 4) ? 0 : rm_lua_duration_ms(L, 4, &timeout);
+  rm_lua_task *task = rm_lua_task_take(L, &q->link, told);
+  task->drop = drop_events;
+  redmoon_queue_event_list **out = (redmoon_queue_event_list **)rm_lua_out(task);
+  return rm_lua_task_run_or_raise(
+      L, task, redmoon_queue_events_start(q->queue, since, count, timeout_ms, out, &task->op, &task->err));
+}
+
 /* rm_lua_out(task): the report */
 static void drop_report(void *out) { redmoon_queue_report_free(*(redmoon_queue_report **)out); }
 
@@ -230,9 +299,17 @@ int rm_lua_queue_spawns(lua_State *L) {
 }
 
 void rm_lua_queue_admin_methods(lua_State *L) {
-  static const luaL_Reg methods[] = {{"check", queue_check},     {"dead", queue_dead},     {"pause", queue_pause},
-                                     {"peek", queue_peek},       {"purge", queue_purge},   {"redrive", queue_redrive},
-                                     {"remove", queue_remove},   {"resume", queue_resume}, {"stats", queue_stats},
+  static const luaL_Reg methods[] = {{"check", queue_check},
+                                     {"dead", queue_dead},
+                                     {"pause", queue_pause},
+                                     {"peek", queue_peek},
+                                     {"purge", queue_purge},
+                                     {"read_events", queue_read_events},
+                                     {"redrive", queue_redrive},
+                                     {"remove", queue_remove},
+                                     {"resume", queue_resume},
+                                     {"set_group", queue_set_group},
+                                     {"stats", queue_stats},
                                      {NULL, NULL}};
   luaL_setfuncs(L, methods, 0);
 }

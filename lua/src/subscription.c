@@ -13,8 +13,10 @@ typedef struct subscription {
   rm_lua_link link;
   redmoon_subscription *inner; /* NULL: closed */
   redmoon_message *held;       /* taken, and not given to Lua yet */
+  const char *channel, *pattern; /* of the message before, as Lua's strings, which the slots keep; NULL: none yet */
+  size_t channel_len, pattern_len;
 } subscription;
-enum { SLOT_SERVER = 1, SLOTS = 1 };
+enum { SLOT_SERVER = 1, SLOT_CHANNEL, SLOT_PATTERN, SLOT_KIND, SLOTS = SLOT_KIND };
 
 #define LIST "a list of names"
 static const rm_option subscribe_options[] = {
@@ -31,6 +33,8 @@ static const rm_option subscribe_options[] = {
      "seconds from 0.001 to 60"},
     {"max_backoff", RM_OPTION_DURATION, offsetof(redmoon_subscription_options, max_backoff_ms), 1, 600000, 5000,
      "seconds from min_backoff to 600"},
+    {"on_message", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a function"},
+    {"on_error", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, "a function"},
 };
 enum { LISTS = 3, OPTIONS = sizeof subscribe_options / sizeof subscribe_options[0] };
 
@@ -70,13 +74,50 @@ static redmoon_subscription_set read_set(lua_State *L, int index) {
   return (redmoon_subscription_set){at, lens[0], at + lens[0], lens[1], at + lens[0] + lens[1], lens[2]};
 }
 
+/* Whether the option `name` of the table at 2 is given. */
+static bool has_function(lua_State *L, const char *name) {
+  int type = lua_getfield(L, 2, name);
+  if (type != LUA_TNIL && type != LUA_TFUNCTION)
+    rm_lua_raise(L, "option '%s': a %s is not accepted; it takes a function", name, lua_typename(L, type));
+  lua_pop(L, 1);
+  return type != LUA_TNIL;
+}
+
+/* on_message can only be called from a loop. */
+static void check_functions(lua_State *L, const rm_lua_client *client) {
+  bool called = has_function(L, "on_message");
+  if (has_function(L, "on_error") && !called) rm_lua_raise(L, "option 'on_error' is for 'on_message', which is missing");
+  if (!called) return;
+  if (client->link.loop == NULL || !rm_lua_loop_push_spawn(L, client->link.loop))
+    rm_lua_raise(L, "option 'on_message': there is no event loop to call the function from (option 'loop', with a spawn); use "
+                    "receive or messages");
+  lua_pop(L, 1);
+}
+
 enum { BOX = 4 }; /* of a subscription that is being made: behind client, options and the set */
+
+/* The function of the options, if there is one, is given to the subscription's on_message. */
+static void begin_delivery(lua_State *L) {
+  if (lua_getfield(L, 2, "on_message") == LUA_TNIL) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_getfield(L, BOX, "on_message");
+  lua_insert(L, -2);
+  lua_pushvalue(L, BOX);
+  lua_insert(L, -2);
+  lua_getfield(L, 2, "on_error");
+  const subscription *s = lua_touserdata(L, BOX);
+  if (!rm_lua_loop_push_spawn(L, s->link.loop)) lua_pushnil(L); /* here the coroutine can yield; in the call it cannot */
+  lua_call(L, 4, 0);
+}
 
 static int subscribed(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) {
     end_subscription(L, lua_touserdata(L, BOX));
     return rm_lua_fail(L, &task->err);
   }
+  begin_delivery(L);
   lua_pushvalue(L, BOX);
   return 1;
 }
@@ -89,6 +130,7 @@ int rm_lua_client_subscribe(lua_State *L) {
   lua_settop(L, 2);
   redmoon_subscription_options options = REDMOON_SUBSCRIPTION_OPTIONS_INIT;
   rm_lua_read_options(L, 2, subscribe_options, OPTIONS, &options);
+  check_functions(L, client);
   redmoon_subscription_set set = read_set(L, 2);
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   /* Another thread dials, and goes by what the function says now. */
@@ -99,6 +141,8 @@ int rm_lua_client_subscribe(lua_State *L) {
   luaL_setmetatable(L, SUBSCRIPTION_TYPE);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
   lua_setiuservalue(L, -2, SLOT_SERVER);
+  lua_pushliteral(L, "message");
+  lua_setiuservalue(L, -2, SLOT_KIND);
   rm_lua_link_set(&s->link, &client->link);
   rm_lua_task *task = rm_lua_task_take(L, &s->link, subscribed);
   int started =
@@ -129,12 +173,27 @@ static void set_text(lua_State *L, const char *field, const char *text, size_t l
   lua_setfield(L, -2, field);
 }
 
+/* The same of a name that is mostly the one of the message before, whose string is in `slot` and at *kept.  [-0, +0] */
+static void set_name(lua_State *L, const char *field, const char *text, size_t len, int slot, const char **kept, size_t *kept_len) {
+  if (text == NULL) return;
+  if (*kept != NULL && *kept_len == len && memcmp(*kept, text, len) == 0) {
+    lua_getiuservalue(L, 1, slot);
+  } else {
+    const char *string = lua_pushlstring(L, text, len);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, slot);
+    *kept = string;
+    *kept_len = len;
+  }
+  lua_setfield(L, -2, field);
+}
+
 static void set_count(lua_State *L, const char *field, uint64_t value) {
   lua_pushinteger(L, (lua_Integer)value);
   lua_setfield(L, -2, field);
 }
 
-/* What is held, as a table; nil: nothing. [-0, +1] */
+/* What the subscription at index 1 holds, as a table; nil: nothing. [-0, +1] */
 static void push_held(lua_State *L, subscription *s) {
   const redmoon_message *m = s->held;
   if (m == NULL) {
@@ -143,9 +202,11 @@ static void push_held(lua_State *L, subscription *s) {
   }
   bool gap = m->kind == REDMOON_GAP;
   lua_createtable(L, 0, gap ? 4 : 3);
-  set_text(L, "kind", gap ? "gap" : "message", gap ? 3 : 7);
-  set_text(L, "channel", m->channel, m->channel_len);
-  set_text(L, "pattern", m->pattern, m->pattern_len);
+  if (gap) lua_pushliteral(L, "gap");
+  else lua_getiuservalue(L, 1, SLOT_KIND);
+  lua_setfield(L, -2, "kind");
+  set_name(L, "channel", m->channel, m->channel_len, SLOT_CHANNEL, &s->channel, &s->channel_len);
+  set_name(L, "pattern", m->pattern, m->pattern_len, SLOT_PATTERN, &s->pattern, &s->pattern_len);
   set_text(L, "payload", m->payload, m->payload_len);
   if (m->shard) {
     lua_pushboolean(L, 1);
@@ -227,6 +288,19 @@ static int subscription_messages(lua_State *L) {
   return 2;
 }
 
+/* For what is written in Lua. */
+
+int rm_lua_subscription_next(lua_State *L) {
+  subscription *s = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
+  lua_settop(L, 1);
+  return s->inner == NULL ? rm_lua_fail_text(L, REDMOON_ECLOSED, "the subscription is closed") : fetch(L, s, -1, received);
+}
+
+int rm_lua_subscription_spawn(lua_State *L) {
+  const subscription *s = check(L);
+  return s->link.loop != NULL && rm_lua_loop_push_spawn(L, s->link.loop) ? 1 : 0;
+}
+
 /* subscription:stats() */
 static int subscription_stats(lua_State *L) {
   redmoon_subscription_counts c;
@@ -265,5 +339,5 @@ void rm_lua_subscription_open(lua_State *L) {
                                      {"remove", subscription_remove},     {"stats", subscription_stats},
                                      {NULL, NULL}};
   rm_lua_new_type(L, SUBSCRIPTION_TYPE, meta, methods);
-  lua_pop(L, 2);
+  lua_remove(L, -2);
 }

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* client:topic(name), the topic object, and its readers. */
-#include "binding.h"
+/* client:topic(name), the topic object, and its readers; those that have a name are in topic_cursor.c. */
+#include "topic.h"
 
 #include <stddef.h>
 #include <string.h>
 
-#define TOPIC_TYPE "redmoon.topic"
 #define READER_TYPE "redmoon.topic_reader"
 
-typedef struct topic {
-  rm_lua_link link;
-  redmoon_topic *inner; /* NULL: closed */
-} topic;
+typedef rm_lua_topic topic;
 typedef struct reader {
   rm_lua_link link;
   redmoon_topic_reader *inner; /* NULL: closed */
   redmoon_topic_message *held; /* taken, and not given to Lua yet */
 } reader;
-enum { SLOT_SERVER = 1, SLOTS = 1 };
+enum { SLOTS = 1 };
 
 static const rm_option topic_options[] = {
-    {"durable", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0,
-     "is not supported by this version: topics keep no messages; what must not be lost belongs into a stream"},
-    {"retention", RM_LUA_OPTION_REFUSED, 0, 0, 0, 0, "is not supported by this version: topics keep no messages"},
+    {"durable", RM_OPTION_BOOL, offsetof(redmoon_topic_options, durable), 0, 1, 0, "true or false"},
+    {"retention", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
+};
+#define AGE "seconds from 0.001 to 31622400 (366 days)"
+static const rm_option retention_options[] = {
+    {"age", RM_OPTION_DURATION, offsetof(redmoon_topic_options, age_ms), 1, INT64_C(31622400000), 0, AGE},
+    {"hold", RM_OPTION_INTEGER, offsetof(redmoon_topic_options, hold), 1, 1000000000, 0, "an integer from 1 to 1000000000"},
+    {"length", RM_OPTION_INTEGER, offsetof(redmoon_topic_options, length), 1, 1000000000, 0,
+     "an integer from 1 to 1000000000"},
 };
 static const rm_option reader_options[] = {
     {"buffer", RM_OPTION_INTEGER, offsetof(redmoon_subscription_options, buffer), 1, 10000000, 1000,
@@ -51,10 +53,23 @@ static void end_topic(lua_State *L, topic *t) {
   rm_lua_link_drop(L, &t->link);
 }
 
-static topic *check_topic(lua_State *L) {
-  topic *t = luaL_checkudata(L, 1, TOPIC_TYPE);
+rm_lua_topic *rm_lua_topic_check(lua_State *L) {
+  topic *t = luaL_checkudata(L, 1, RM_LUA_TOPIC_TYPE);
   luaL_argcheck(L, t->inner != NULL, 1, "the topic is closed");
   return t;
+}
+
+/* Options of the table at `index`, if there is one. [-0, +0] */
+static void read_topic_options(lua_State *L, int index, redmoon_topic_options *out) {
+  static const rm_option seconds = {"retention", RM_OPTION_DURATION, 0, 1, INT64_C(31622400000), 0,
+                                    AGE ", or a table {age=, length=, hold=}"};
+  rm_lua_read_options(L, index, topic_options, COUNT(topic_options), out);
+  if (!lua_istable(L, index)) return;
+  if (lua_getfield(L, index, "retention") == LUA_TTABLE)
+    rm_lua_read_options(L, lua_gettop(L), retention_options, COUNT(retention_options), out);
+  else if (!lua_isnil(L, -1))
+    out->age_ms = rm_lua_duration_ms(L, lua_gettop(L), &seconds);
+  lua_pop(L, 1);
 }
 
 int rm_lua_client_topic(lua_State *L) {
@@ -63,18 +78,19 @@ int rm_lua_client_topic(lua_State *L) {
   const char *name = luaL_checklstring(L, 2, &name_len);
   luaL_argcheck(L, name_len >= 1 && name_len <= 512, 2, "a topic's name has 1 to 512 bytes");
   lua_settop(L, 3);
-  char none;
-  rm_lua_read_options(L, 3, topic_options, COUNT(topic_options), &none);
+  redmoon_topic_options options = REDMOON_TOPIC_OPTIONS_INIT;
+  read_topic_options(L, 3, &options);
   if (client->link.client == NULL) return rm_lua_fail_closed(L);
   topic *t = lua_newuserdatauv(L, sizeof *t, SLOTS);
   memset(t, 0, sizeof *t);
-  luaL_setmetatable(L, TOPIC_TYPE);
+  luaL_setmetatable(L, RM_LUA_TOPIC_TYPE);
   lua_getiuservalue(L, 1, RM_LUA_SLOT_SERVER);
-  lua_setiuservalue(L, -2, SLOT_SERVER);
+  lua_setiuservalue(L, -2, RM_LUA_TOPIC_SERVER);
   rm_lua_link_set(&t->link, &client->link);
   redmoon_error err;
-  if (redmoon_topic_new(client->link.client, name, name_len, &t->inner, &err) < 0) {
+  if (redmoon_topic_new(client->link.client, name, name_len, &options, &t->inner, &err) < 0) {
     end_topic(L, t);
+    if (err.status == REDMOON_ECONFIG) return rm_lua_raise(L, "%s", err.message);
     return rm_lua_fail(L, &err);
   }
   return 1;
@@ -97,7 +113,7 @@ static int published(lua_State *L, rm_lua_task *task, int status) {
 
 /* topic:publish(payload [, {request_id=}]) */
 static int topic_publish(lua_State *L) {
-  topic *t = check_topic(L);
+  topic *t = rm_lua_topic_check(L);
   size_t len;
   const char *payload = luaL_checklstring(L, 2, &len);
   lua_settop(L, 3);
@@ -139,7 +155,7 @@ static int subscribed(lua_State *L, rm_lua_task *task, int status) {
 
 /* topic:subscribe([{buffer=, overflow=, ...}]) */
 static int topic_subscribe(lua_State *L) {
-  topic *t = check_topic(L);
+  topic *t = rm_lua_topic_check(L);
   lua_settop(L, 2);
   redmoon_subscription_options options = REDMOON_SUBSCRIPTION_OPTIONS_INIT;
   rm_lua_read_options(L, 2, reader_options, COUNT(reader_options), &options);
@@ -149,8 +165,8 @@ static int topic_subscribe(lua_State *L) {
   reader *r = lua_newuserdatauv(L, sizeof *r, SLOTS);
   memset(r, 0, sizeof *r);
   luaL_setmetatable(L, READER_TYPE);
-  lua_getiuservalue(L, 1, SLOT_SERVER);
-  lua_setiuservalue(L, -2, SLOT_SERVER);
+  lua_getiuservalue(L, 1, RM_LUA_TOPIC_SERVER);
+  lua_setiuservalue(L, -2, RM_LUA_TOPIC_SERVER);
   rm_lua_link_set(&r->link, &t->link);
   rm_lua_task *task = rm_lua_task_take(L, &r->link, subscribed);
   int started = redmoon_topic_subscribe_start(t->inner, &options, &r->inner, &task->op, &task->err);
@@ -255,8 +271,9 @@ static int reader_messages(lua_State *L) {
 static int reader_stats(lua_State *L) {
   redmoon_topic_counts c;
   redmoon_topic_reader_stats(check_reader(L)->inner, &c);
-  lua_createtable(L, 0, 7);
+  lua_createtable(L, 0, 8);
   set_integer(L, "delivered", (int64_t)c.delivered);
+  set_integer(L, "filled", (int64_t)c.filled);
   set_integer(L, "lost", (int64_t)c.lost);
   set_integer(L, "gaps", (int64_t)c.gaps);
   set_integer(L, "unknown", (int64_t)c.unknown);
@@ -273,7 +290,7 @@ static int topic_gc(lua_State *L) {
 }
 
 static int topic_close(lua_State *L) {
-  end_topic(L, luaL_checkudata(L, 1, TOPIC_TYPE));
+  end_topic(L, luaL_checkudata(L, 1, RM_LUA_TOPIC_TYPE));
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -291,15 +308,20 @@ static int reader_close(lua_State *L) {
 
 void rm_lua_topic_open(lua_State *L) {
   static const luaL_Reg topic_meta[] = {{"__gc", topic_gc}, {"__close", topic_close}, {NULL, NULL}};
-  static const luaL_Reg topic_methods[] = {
-      {"close", topic_close}, {"publish", topic_publish}, {"subscribe", topic_subscribe}, {NULL, NULL}};
+  static const luaL_Reg topic_methods[] = {{"close", topic_close},
+                                           {"publish", topic_publish},
+                                           {"reader", rm_lua_topic_reader},
+                                           {"readers", rm_lua_topic_readers},
+                                           {"remove_reader", rm_lua_topic_remove_reader},
+                                           {"subscribe", topic_subscribe},
+                                           {NULL, NULL}};
   static const luaL_Reg reader_meta[] = {{"__gc", reader_gc}, {"__close", reader_close}, {NULL, NULL}};
   static const luaL_Reg reader_methods[] = {{"close", reader_close},
                                             {"messages", reader_messages},
                                             {"receive", reader_receive},
                                             {"stats", reader_stats},
                                             {NULL, NULL}};
-  rm_lua_new_type(L, TOPIC_TYPE, topic_meta, topic_methods);
+  rm_lua_new_type(L, RM_LUA_TOPIC_TYPE, topic_meta, topic_methods);
   rm_lua_new_type(L, READER_TYPE, reader_meta, reader_methods);
   lua_pop(L, 4);
 }

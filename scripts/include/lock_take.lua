@@ -9,15 +9,15 @@ local function lock_wrong(lease, max)
   end
 end
 
--- Its owner, the fence, since when, the longest hold, and whether there is a hold with this id.
+-- Its owner, the fence, since when, the longest hold, whether there is a hold with this id, and whether somebody waits.
 local function lock_look(lock, id)
-  return unpack(redis.call("HMGET", lock, "owner", "fence", "since", "max", "h" .. id))
+  return unpack(redis.call("HMGET", lock, "owner", "fence", "since", "max", "h" .. id, "waits"))
 end
 
 -- To its owner, once more, or for a repetition: what the owner has already.  The answer, or an error.
 local function lock_again(lock, request, token, id, lease, now)
-  local _, fence, since, limit, mine = lock_look(lock, id)
-  local holds, left = lock_holds(lock, limit), redis.call("PTTL", lock)
+  local _, fence, since, limit, mine, waits = lock_look(lock, id)
+  local holds, left = lock_holds(lock, limit, waits), redis.call("PTTL", lock)
   local answer = {LOCK_OK, tonumber(fence), left, holds, request and token, request and id}
   if mine then
     written_again(lock)

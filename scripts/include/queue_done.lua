@@ -33,6 +33,11 @@ local function queue_done(q, ended, retention, now)
     results[2 * i - 1], results[2 * i] = queue_text(now + retention * 1000), job.id
   end
   redis.call("ZREM", q.leased, unpack(ids))
+  for _, job in ipairs(ended) do
+    local group = job.record[QUEUE_GROUP]
+    if group then queue_groups(q).left(job.id, group) end
+    if q.tell then q.tell("completed", job.id, queue_text(job.record[QUEUE_EPOCH])) end
+  end
   for i = 1, #fields, 900 do redis.call("HDEL", q.jobs, unpack(fields, i, math.min(i + 899, #fields))) end
   if retention > 0 then
     redis.call("ZADD", q.done, unpack(results))

@@ -1,15 +1,24 @@
 -- queue_items: jobs to be pushed, and which of them may be.  Written for many of them in one call.
 local QUEUE_FIELDS, QUEUE_MOST = 7, 500 -- arguments of a job, and jobs in one call
+local QUEUE_LAST = 4398046511103 -- of the places of a queue, so that a score holds it
 
 -- What jobs of the same options have in common, read from the arguments behind `at`; nil if one is not acceptable.
 local function queue_kind(args, at)
   local priority, delay = queue_whole(args[at + 3], 0, 1023), queue_whole(args[at + 4], 0, 315360000000)
   local attempts, crashes = queue_whole(args[at + 5], 1, 1000000), queue_whole(args[at + 6], 1, 1000000)
-  local unique = args[at + 7]
+  local unique, group = args[at + 7], nil
+  local cut = unique ~= "" and unique:find("\0", 1, true)
+  if cut then unique, group = unique:sub(1, cut - 1), unique:sub(cut + 1) end
   if not (priority and delay and attempts and crashes) or #unique > 256 then return nil end
-  -- A record is a packed list of 8: so it begins and so it ends, around seq.
+  if group and (#group < 1 or #group > 128 or group:find("\0", 1, true)) then return nil end
+  -- A record is a packed list of 8, or 9: so it begins and so it ends, around seq.
   local before, behind = "\152" .. cmsgpack.pack(priority), cmsgpack.pack(0, 0, attempts, crashes, 0, unique)
-  return {delay = delay, unique = unique, before = before, behind = behind, score = (1023 - priority) * 4398046511104}
+  local score, front = (1023 - priority) * 4398046511104, nil
+  if group then
+    before, behind = "\153" .. cmsgpack.pack(priority), behind .. cmsgpack.pack(group)
+    front = "w" .. group .. "\0" -- of its members, see include/queue_group.lua
+  end
+  return {delay = delay, unique = unique, before = before, behind = behind, score = score, group = group, front = front}
 end
 
 -- Ids and kinds of all jobs; nil when an argument is not acceptable.

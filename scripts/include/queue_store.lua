@@ -9,6 +9,4 @@ local function queue_unbind(jobs, id, record)
   if field ~= "u" and redis.call("HGET", jobs, field) == id then redis.call("HDEL", jobs, field) end
 end
 
-local function queue_forget(jobs, id)
-  redis.call("HDEL", jobs, "j" .. id, "p" .. id, "e" .. id, "r" .. id)
-end
+--- @include "queue_forget"

@@ -11,6 +11,10 @@ local function tickets_clear(beats, now)
   end
 end
 
+local function ticket_first(queue)
+  return redis.call("ZRANGE", queue, 0, 0)[1]
+end
+
 local function ticket_end(beats, ticket)
   return ticket and tonumber(redis.call("ZSCORE", beats, ticket) or 0)
 end
@@ -18,7 +22,7 @@ end
 -- The ticket whose turn it is, and when it ends; nil when nobody waits.  Those before it that ended are taken out: when
 -- they are too many for one call, one that ended is returned, and the next call goes on.
 local function tickets_head(queue, beats, now)
-  local dead, head = 0, redis.call("ZRANGE", queue, 0, 0)[1]
+  local dead, head = 0, ticket_first(queue)
   local ends = ticket_end(beats, head)
   while head and ends <= now and dead < TICKETS_AT_ONCE do
     dead = dead + 1

@@ -62,7 +62,7 @@ static redmoon_cache_stats stats_of(const redmoon_cache *cache) {
 static int load(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
   (void)keys;
   int *loads = ctx;
-  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "loaded", 6, NULL};
+  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "loaded", 6, NULL, NULL, 0};
   return 0;
 }
 

@@ -85,9 +85,10 @@ static void use_counter(redmoon_client *client) {
 }
 
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  static const redmoon_bytes tags[] = {{"a", 1}, {"b", 1}};
   (void)ctx;
   (void)keys;
-  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL};
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){(int)draw(3) + 1, "value", 5, NULL, tags, draw(3)};
   return 0;
 }
 
@@ -96,11 +97,13 @@ static void use_cache(redmoon_client *client) {
   options.name = "x";
   options.ttl_ms = options.stale_ttl_ms = 60000;
   options.lease_ms = 10;
+  options.tags = 1;
   redmoon_cache *cache;
   redmoon_cache_result results[2];
   const redmoon_cache_key keys[] = {{"x", 1, NULL, 0}, {"y", 1, NULL, 0}};
   if (redmoon_cache_new(client, &options, &cache, NULL) != 0) return;
-  uint64_t kind = draw(4);
+  const redmoon_bytes tag = {"a", 1};
+  uint64_t kind = draw(6);
   int status = -1;
   if (kind == 0) status = redmoon_cache_get_many(cache, keys, 2, load_for_cache, NULL, results, NULL, NULL);
   if (kind == 0 && status == 0) redmoon_cache_result_fini(&results[1]);
@@ -108,6 +111,8 @@ static void use_cache(redmoon_client *client) {
   if (status == 0) redmoon_cache_result_fini(results);
   if (kind == 2) (void)!redmoon_cache_set(cache, "x", 1, "v", 1, 60000, NULL);
   if (kind == 3) (void)!redmoon_cache_delete(cache, "x", 1, NULL);
+  if (kind == 4) (void)!redmoon_cache_set_tagged(cache, "x", 1, "v", 1, 60000, &tag, 1, NULL);
+  if (kind == 5) (void)!redmoon_cache_invalidate_tags(cache, &tag, 1, NULL);
   redmoon_cache_free(cache);
 }
 
@@ -118,6 +123,27 @@ static void use_lock(redmoon_client *client) {
   (void)!redmoon_lock_extend(lock, 70000, NULL);
   if (draw(2) == 0) (void)!redmoon_lock_release(lock, NULL);
   redmoon_lock_free(lock);
+}
+
+/* Two databases stand for two servers. */
+static void use_redlock(redmoon_client *client) {
+  redmoon_client *clients[2] = {client};
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  redmoon_redlock_options without = {0};
+  redmoon_redlock_request request = REDMOON_REDLOCK_REQUEST_INIT;
+  redmoon_redlock *redlock = NULL;
+  redmoon_lock *lock = NULL;
+  options.database = 1;
+  request.ttl_ms = 60000;
+  if (redmoon_client_open(redmoon_client_url(client), &options, &clients[1], NULL) != 0) return;
+  if (redmoon_redlock_new(clients, 2, &without, &redlock, NULL) == 0 &&
+      redmoon_redlock_acquire(redlock, "x", 1, &request, &lock, NULL) == 0) {
+    (void)!redmoon_lock_extend(lock, 70000, NULL);
+    if (draw(2) == 0) (void)!redmoon_lock_release(lock, NULL);
+  }
+  redmoon_lock_free(lock);
+  redmoon_redlock_free(redlock);
+  redmoon_client_close(clients[1]);
 }
 
 static void use_semaphore(redmoon_client *client) {
@@ -163,7 +189,7 @@ static void use_limiter(redmoon_client *client) {
 static void use_topic(redmoon_client *client) {
   redmoon_topic *topic;
   redmoon_topic_reader *reader = NULL;
-  if (redmoon_topic_new(client, "x", 1, &topic, NULL) != 0) return;
+  if (redmoon_topic_new(client, "x", 1, NULL, &topic, NULL) != 0) return;
   if (draw(4) == 0) (void)!redmoon_topic_subscribe(topic, NULL, &reader, NULL);
   (void)!redmoon_topic_publish(topic, "payload", 7, draw(2) == 0 ? "once" : NULL, NULL, NULL);
   redmoon_topic_reader_close(reader);
@@ -226,7 +252,7 @@ static bool kill_many(const act *acts, size_t count, char *immortal, size_t cap)
 
 static void no_pattern_leaves_a_key_without_a_lifetime(void **state) {
   (void)state;
-  static const act acts[] = {use_blocklist, use_records,   use_cache,  use_counter, use_lock,
+  static const act acts[] = {use_blocklist, use_records,   use_cache,  use_counter, use_lock, use_redlock,
                              use_limiter,   use_semaphore, use_rwlock, use_topic};
   char key[200];
   if (kill_many(acts, sizeof acts / sizeof acts[0], key, sizeof key)) fail_msg("%s would live for ever", key);

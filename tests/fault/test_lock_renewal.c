@@ -384,7 +384,6 @@ static void keeper_is_there_only_when_it_is_needed(void **state) {
   assert_int_equal(redmoon_client_open(redis_server_url(server), &no_upkeep, &client, &err), 0);
   assert_int_equal(redmoon_lock_acquire(client, "plain", 5, &options, &plain, &err), 0);
   options.renew = 1;
-  options.wait_ms = 20;
   assert_int_equal(redmoon_lock_acquire(client, "plain", 5, &options, &none, &err), REDMOON_ELOCKED);
   assert_int_equal(threads_now(), before);
   redmoon_lock *lock = renewed(client, "kept", 10000);

@@ -74,7 +74,7 @@ static void a_counter_counts_each_request_once(void **state) {
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
   (void)keys;
   int *loads = ctx;
-  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL};
+  for (size_t i = 0; i < count; i++, ++*loads) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL, NULL, 0};
   return 0;
 }
 
@@ -104,6 +104,41 @@ static void a_value_is_loaded_once_for_each_time_that_it_is_deleted(void **state
   redmoon_cache_free(cache);
 }
 
+static int load_with_tags(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  static const redmoon_bytes tags[] = {{"a", 1}, {"b", 1}};
+  int status = load_for_cache(ctx, keys, count, out);
+  for (size_t i = 0; i < count; i++) out[i].tags = tags, out[i].tag_count = 2;
+  return status;
+}
+
+static void a_value_is_loaded_once_for_each_time_that_a_tag_of_it_ends(void **state) {
+  fixture *f = *state;
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "x";
+  options.ttl_ms = 600000;
+  options.lease_ms = 60000;
+  options.on_error = "error";
+  options.early_refresh_ppm = 0;
+  options.tags = 1;
+  redmoon_cache *cache;
+  redmoon_error err;
+  assert_int_equal(redmoon_cache_new(f->client, &options, &cache, &err), 0);
+  const redmoon_cache_key key = {"x", 1, NULL, 0};
+  const redmoon_bytes ends[] = {{"a", 1}, {"b", 1}, {"c", 1}};
+  int loads = 0, expected = 1;
+  for (int i = 0; i < CALLS / 4; i++) {
+    redmoon_cache_result result;
+    for (int n = 0; n < 2; n++) {
+      if (redmoon_cache_get(cache, &key, load_with_tags, &loads, &result, &err) != 0) fail_msg("get %d: %s", i, err.message);
+      redmoon_cache_result_fini(&result);
+      assert_int_equal(loads, expected);
+    }
+    if (redmoon_cache_invalidate_tags(cache, &ends[i % 3], 1, &err) != 0) fail_msg("invalidation %d: %s", i, err.message);
+    expected += i % 3 != 2;
+  }
+  redmoon_cache_free(cache);
+}
+
 static void a_lock_is_had_and_given_back(void **state) {
   fixture *f = *state;
   int64_t fence = 0;
@@ -117,6 +152,37 @@ static void a_lock_is_had_and_given_back(void **state) {
     redmoon_lock_free(lock);
     assert_int_equal(ask_integer(f->direct, "EXISTS", "redmoon:{x}:lock", NULL), 0);
   }
+}
+
+/* Two databases stand for two servers; both must vote, so every loss counts. */
+static void a_redlock_is_had_and_given_back(void **state) {
+  fixture *f = *state;
+  redmoon_client *clients[2] = {f->client};
+  redmoon_error err;
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  redmoon_redlock_options without = {0};
+  redmoon_redlock_request request = REDMOON_REDLOCK_REQUEST_INIT;
+  redmoon_redlock *redlock;
+  options.database = 1;
+  request.wait_ms = 600000;
+  assert_int_equal(redmoon_client_open(redmoon_client_url(f->client), &options, &clients[1], &err), 0);
+  assert_int_equal(redmoon_redlock_new(clients, 2, &without, &redlock, &err), 0);
+  int64_t fence = 0;
+  int repeated = 0;
+  for (int i = 0; i < CALLS / 2; i++) {
+    redmoon_lock *lock;
+    if (redmoon_redlock_acquire(redlock, "x", 1, &request, &lock, &err) != 0) fail_msg("acquisition %d: %s", i, err.message);
+    assert_true(redmoon_lock_fence(lock) > fence);
+    fence = redmoon_lock_fence(lock);
+    int status;
+    while ((status = redmoon_lock_release(lock, &err)) == REDMOON_EUNAVAILABLE) repeated++;
+    if (status != 0) fail_msg("release %d: %s", i, err.message);
+    redmoon_lock_free(lock);
+    assert_int_equal(ask_integer(f->direct, "EXISTS", "redmoon:{x}:redlock", NULL), 0);
+  }
+  assert_true(repeated > 0);
+  redmoon_redlock_free(redlock);
+  redmoon_client_close(clients[1]);
 }
 
 /* One holds it, without loss, while another waits: that one gets one ticket, and then the lock, whatever is lost. */
@@ -359,8 +425,8 @@ static void a_message_of_a_topic_is_published_once(void **state) {
   redmoon_topic *topic, *theirs;
   redmoon_topic_reader *reader;
   redmoon_error err;
-  assert_int_equal(redmoon_topic_new(f->client, "x", 1, &topic, &err), 0);
-  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, &theirs, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->client, "x", 1, NULL, &topic, &err), 0);
+  assert_int_equal(redmoon_topic_new(f->direct, "x", 1, NULL, &theirs, &err), 0);
   if (redmoon_topic_subscribe(theirs, NULL, &reader, &err) != 0) fail_msg("%s", err.message);
   for (int i = 1; i <= CALLS; i++) {
     char id[16];
@@ -377,6 +443,38 @@ static void a_message_of_a_topic_is_published_once(void **state) {
   redmoon_topic_reader_close(reader);
   redmoon_topic_free(theirs);
   redmoon_topic_free(topic);
+}
+
+/* Published, fetched and acknowledged through what loses answers. */
+static void a_message_of_a_durable_topic_is_read_once(void **state) {
+  fixture *f = *state;
+  redmoon_topic_options options = REDMOON_TOPIC_OPTIONS_INIT;
+  options.durable = 1;
+  redmoon_topic *topic;
+  redmoon_topic_cursor *cursor;
+  redmoon_error err;
+  assert_int_equal(redmoon_topic_new(f->client, "x", 1, &options, &topic, &err), 0);
+  if (redmoon_topic_cursor_open(topic, "r", 1, NULL, &cursor, &err) != 0) fail_msg("%s", err.message);
+  for (int i = 1; i <= CALLS; i++) {
+    char id[16];
+    snprintf(id, sizeof id, "r%d", i);
+    redmoon_topic_published published;
+    redmoon_topic_message *message = NULL;
+    if (redmoon_topic_publish(topic, id, strlen(id), id, &published, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    assert_int_equal(published.seq, i);
+    if (redmoon_topic_cursor_receive(cursor, 20000, &message, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    if (message == NULL) fail_msg("message %d did not come", i);
+    assert_int_equal(message->seq, i);
+    assert_string_equal(message->payload, id);
+    redmoon_topic_message_free(message);
+    if (redmoon_topic_cursor_ack(cursor, i, &err) != 0) fail_msg("message %d: %s", i, err.message);
+    if (i % 50 != 0) continue;
+    redmoon_topic_cursor_close(cursor);
+    if (redmoon_topic_cursor_open(topic, "r", 1, NULL, &cursor, &err) != 0) fail_msg("%s", err.message);
+  }
+  redmoon_topic_cursor_close(cursor);
+  redmoon_topic_free(topic);
+  assert_int_equal(ask_integer(f->direct, "XLEN", "redmoon:{x}:topic.log", NULL), CALLS);
 }
 
 /* The control: without anything that makes a repetition harmless, calls end unknown, and nobody knows the count. */
@@ -405,8 +503,10 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_counter_counts_each_request_once),
       TEST(a_value_is_loaded_once_for_each_time_that_it_is_deleted),
+      TEST(a_value_is_loaded_once_for_each_time_that_a_tag_of_it_ends),
       TEST(a_fix_lists_every_key_that_it_changed),
       TEST(a_lock_is_had_and_given_back),
+      TEST(a_redlock_is_had_and_given_back),
       TEST(a_job_is_pushed_and_ended_once),
       TEST(a_turn_is_waited_for_and_had_once),
       TEST(a_limiter_takes_what_it_allowed_once),
@@ -415,6 +515,7 @@ int main(void) {
       TEST(an_audit_counts_each_key_once),
       TEST(a_stream_queue_loses_and_doubles_nothing),
       TEST(a_message_of_a_topic_is_published_once),
+      TEST(a_message_of_a_durable_topic_is_read_once),
       TEST(without_an_id_answers_are_missed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,6 +91,36 @@ static void check_lock(world *w, int status, const redmoon_error *err) {
   if (status == 0) assert_int_equal(ask_integer(w->client, "EXISTS", name, queue, beats, NULL), 0);
 }
 
+/* Three databases stand for three servers.  A lack of memory costs votes, and a quorum may do without. */
+static int redlock(world *w, redmoon_error *err) {
+  redmoon_client *clients[3] = {w->client};
+  redmoon_redlock *servers = NULL;
+  redmoon_lock *held = NULL;
+  int rc = 0;
+  for (int i = 1; i < 3 && rc == 0; i++) {
+    redmoon_options options = REDMOON_OPTIONS_INIT;
+    options.database = i;
+    rc = redmoon_client_open(redis_server_url(w->server), &options, &clients[i], err);
+  }
+  redmoon_redlock_options options = {0};
+  if (rc == 0) rc = redmoon_redlock_new(clients, 3, &options, &servers, err);
+  redmoon_redlock_request request = REDMOON_REDLOCK_REQUEST_INIT;
+  request.renew = 1;
+  if (rc == 0) rc = redmoon_redlock_acquire(servers, w->tag, strlen(w->tag), &request, &held, err);
+  assert_true(held != NULL || rc != 0);
+  redmoon_redlock_free(servers);
+  if (rc == 0) {
+    assert_true(redmoon_lock_held(held));
+    redmoon_error release_err;
+    rc = redmoon_lock_extend(held, 60000, err);
+    int release = give_back(w, held, &release_err);
+    if (rc == 0 && release != 0) *err = release_err;
+    if (rc == 0) rc = release;
+  }
+  for (int i = 1; i < 3; i++) redmoon_client_close(clients[i]);
+  return rc;
+}
+
 static int limiter(world *w, redmoon_error *err) {
   redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
   options.algorithm = "sliding_log";
@@ -445,7 +475,7 @@ static int counter_calls(world *w, redmoon_counter *counter, redmoon_error *err)
 
 static int load_for_cache(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
   (void)keys;
-  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL};
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL, NULL, 0};
   return 0;
 }
 
@@ -486,6 +516,55 @@ static int cache(world *w, redmoon_error *err) {
     return rc;
   }
   rc = cache_calls(w, cache, err);
+  redmoon_cache_free(cache);
+  return rc;
+}
+
+static int load_tagged(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  static const redmoon_bytes tags[] = {{"first", 5}, {"second", 6}};
+  (void)keys;
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, ctx, strlen(ctx), NULL, tags, 2};
+  return 0;
+}
+
+/* A value is loaded, compressed, with tags; read; set; and one of its tags is ended. */
+static int cache_tag_calls(world *w, redmoon_cache *cache, redmoon_error *err) {
+  static char large[] = "large large large large large large large large large large large large large large large large";
+  const redmoon_cache_key key = {w->tag, strlen(w->tag), NULL, 0};
+  const redmoon_bytes tags[] = {{"first", 5}, {"third", 5}};
+  redmoon_cache_result result = {0};
+  int rc = 0;
+  for (int i = 0; i < 2 && rc == 0; i++) {
+    rc = redmoon_cache_get(cache, &key, load_tagged, large, &result, err);
+    if (rc == 0) assert_memory_equal(result.value, large, sizeof large - 1);
+    redmoon_cache_result_fini(&result);
+  }
+  if (rc == 0) rc = redmoon_cache_set_tagged(cache, w->tag, key.len, large, sizeof large - 1, REDMOON_UNSET, tags, 2, err);
+  if (rc == 0) rc = redmoon_cache_peek(cache, w->tag, key.len, &result, err);
+  if (result.found) assert_memory_equal(result.value, large, sizeof large - 1);
+  redmoon_cache_result_fini(&result);
+  if (rc == 0) rc = redmoon_cache_invalidate_tags(cache, tags, 2, err);
+  if (rc == 0) rc = redmoon_cache_peek(cache, w->tag, key.len, &result, err);
+  if (rc == 0) assert_int_equal(result.found, 0);
+  redmoon_cache_result_fini(&result);
+  return rc;
+}
+
+static int cache_tags(world *w, redmoon_error *err) {
+  redmoon_cache_options options = REDMOON_CACHE_OPTIONS_INIT;
+  options.name = "memory";
+  options.ttl_ms = 600000;
+  options.lease_ms = 10;
+  options.on_error = "error";
+  options.tags = 1;
+  options.compress = 50;
+  redmoon_cache *cache = NULL;
+  int rc = redmoon_cache_new(w->client, &options, &cache, err);
+  if (rc != 0) {
+    assert_null(cache);
+    return rc;
+  }
+  rc = cache_tag_calls(w, cache, err);
   redmoon_cache_free(cache);
   return rc;
 }
@@ -748,8 +827,10 @@ static void refused_memory_fails_a_pattern_cleanly(void **state) {
       {"stream queue", stream_queue, check_stream_queue, false},
       {"lock", lock, check_lock, false},
       {"lock with all", lock_with_all, check_lock, false},
+      {"redlock", redlock, NULL, true},
       {"blocklist", blocklist, check_blocklist, false},
       {"cache", cache, check_cache, false},
+      {"cache's tags", cache_tags, check_cache, false},
       {"counter", counter, check_counter, false},
       {"counter by its source", counter_by_source, check_counter, false},
       {"limiter", limiter, check_limiter, false},

@@ -32,7 +32,10 @@ static redmoon_queue_item item_of(const char *id) {
 static int push(hands *h, redmoon_error *err) {
   redmoon_queue_item one = item_of("a"), many[] = {item_of("b"), item_of("c"), item_of("c"), item_of(NULL)};
   redmoon_queue_pushed pushed[4];
+  const redmoon_group_limits limits = {3, REDMOON_UNSET, REDMOON_UNSET};
+  many[1].group = many[3].group = "g";
   int rc = redmoon_queue_push(h->queue, &one, h->request, pushed, err);
+  if (rc == 0) rc = redmoon_queue_set_group(h->queue, "g", &limits, err);
   if (rc == 0) rc = redmoon_queue_push_many(h->queue, many, 4, NULL, pushed, err);
   if (rc == 0) assert_int_equal(pushed[2].status, REDMOON_ECONFLICT);
   return rc;
@@ -67,6 +70,10 @@ static int look_after(hands *h, redmoon_error *err) {
   if (rc == 0) assert_int_equal(list->jobs[0].result.len, 6);
   redmoon_job_list_free(list);
   list = NULL;
+  if (rc == 0) rc = redmoon_queue_peek(h->queue, "c", &list, err);
+  if (rc == 0) assert_string_equal(list->jobs[0].group, "g");
+  redmoon_job_list_free(list);
+  list = NULL;
   if (rc == 0) rc = redmoon_queue_dead(h->queue, 0, 10, &list, err);
   if (rc == 0) assert_int_equal(list->count, 1);
   redmoon_job_list_free(list);
@@ -78,6 +85,10 @@ static int look_after(hands *h, redmoon_error *err) {
   if (rc == 0) rc = redmoon_queue_check(h->queue, &report, err);
   if (rc == 0) assert_int_equal(report->count, 0);
   redmoon_queue_report_free(report);
+  redmoon_queue_event_list *events = NULL;
+  if (rc == 0) rc = redmoon_queue_events(h->queue, NULL, 5, 0, &events, err);
+  if (rc == 0) assert_string_equal(events->events[0].name, "added");
+  redmoon_queue_event_list_free(events);
   return rc == 0 ? redmoon_queue_purge(h->queue, REDMOON_JOB_READY, &count, err) : rc;
 }
 
@@ -85,7 +96,10 @@ static int queue(world *w, redmoon_error *err) {
   hands h = {0};
   snprintf(h.request, sizeof h.request, "%s", w->tag);
   for (char *at = strchr(h.request, ':'); at != NULL; at = strchr(at, ':')) *at = '-';
-  int rc = redmoon_queue_new(w->client, w->tag, strlen(w->tag), NULL, &h.queue, err);
+  redmoon_queue_options options = REDMOON_QUEUE_OPTIONS_INIT;
+  options.group_concurrency = 1;
+  options.events = 1000;
+  int rc = redmoon_queue_new(w->client, w->tag, strlen(w->tag), &options, &h.queue, err);
   if (rc != 0) {
     assert_null(h.queue);
     return rc;

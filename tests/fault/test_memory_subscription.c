@@ -11,6 +11,7 @@
 #include "support/refused_memory.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 static redmoon_subscription_options quick(void) {
@@ -95,7 +96,7 @@ static int read_topic(world *w, redmoon_topic *topic, redmoon_error *err) {
 
 static int topic(world *w, redmoon_error *err) {
   redmoon_topic *topic = NULL;
-  int rc = redmoon_topic_new(w->client, w->tag, strlen(w->tag), &topic, err);
+  int rc = redmoon_topic_new(w->client, w->tag, strlen(w->tag), NULL, &topic, err);
   if (rc != 0) {
     assert_null(topic);
     return rc;
@@ -105,11 +106,87 @@ static int topic(world *w, redmoon_error *err) {
   return rc;
 }
 
+/* What a buffer of one had no room for is filled; every message is there. */
+static int read_filled(world *w, redmoon_topic *topic, redmoon_error *err) {
+  redmoon_subscription_options options = quick();
+  options.buffer = 1;
+  redmoon_topic_reader *reader = NULL;
+  redmoon_topic_published published = {0};
+  int rc = redmoon_topic_subscribe(topic, &options, &reader, err);
+  for (int i = 0; rc == 0 && i < 5; i++) rc = redmoon_topic_publish(topic, "payload", 7, NULL, &published, err);
+  for (int64_t seen = 0; rc == 0 && seen < published.seq;) {
+    redmoon_topic_message *message = NULL;
+    bool open = atomic_load(&w->gate.mode) == GATE_OPEN;
+    rc = redmoon_topic_receive(reader, open ? 20000 : 50, &message, err);
+    if (rc == 0 && message == NULL) {
+      if (open) fail_msg("nothing came");
+      atomic_store(&w->gate.mode, GATE_OPEN); /* then what is missing is asked for again */
+    } else if (rc == 0) {
+      assert_int_equal(message->kind, REDMOON_MESSAGE);
+      assert_int_equal(message->seq, ++seen);
+    }
+    redmoon_topic_message_free(message);
+  }
+  redmoon_topic_reader_close(reader);
+  return rc;
+}
+
+/* What could not be handed over for want of memory comes with the next receive. */
+static int read_cursor(redmoon_topic *topic, redmoon_error *err) {
+  redmoon_topic_cursor *cursor = NULL;
+  redmoon_topic_cursor_list *list = NULL;
+  int rc = redmoon_topic_cursor_open(topic, "reader", 6, NULL, &cursor, err);
+  for (int i = 0; rc == 0 && i < 3; i++) rc = redmoon_topic_publish(topic, "payload", 7, NULL, NULL, err);
+  for (int64_t seen = 0; rc == 0 && seen < 3;) {
+    redmoon_topic_message *message = NULL;
+    rc = redmoon_topic_cursor_receive(cursor, 20000, &message, err);
+    if (rc == 0) assert_int_equal(message->seq, ++seen);
+    redmoon_topic_message_free(message);
+  }
+  if (rc == 0) rc = redmoon_topic_cursor_ack(cursor, 0, err);
+  if (rc == 0) rc = redmoon_topic_cursors(topic, &list, err);
+  if (rc == 0) assert_int_equal(list->items[0].acked, 3);
+  redmoon_topic_cursor_list_free(list);
+  redmoon_topic_cursor_close(cursor);
+  if (rc == 0) rc = redmoon_topic_cursor_remove(topic, "reader", 6, NULL, err);
+  return rc;
+}
+
+/* `kind`: the tag is the same in every scenario. */
+static redmoon_topic *durable(world *w, char kind, redmoon_error *err, int *rc) {
+  redmoon_topic_options options = REDMOON_TOPIC_OPTIONS_INIT;
+  options.durable = 1;
+  redmoon_topic *topic = NULL;
+  char name[sizeof w->tag + 1];
+  int len = snprintf(name, sizeof name, "%c%s", kind, w->tag);
+  *rc = redmoon_topic_new(w->client, name, (size_t)len, &options, &topic, err);
+  if (*rc != 0) assert_null(topic);
+  return topic;
+}
+
+static int filled(world *w, redmoon_error *err) {
+  int rc;
+  redmoon_topic *topic = durable(w, 'f', err, &rc);
+  if (rc == 0) rc = read_filled(w, topic, err);
+  redmoon_topic_free(topic);
+  return rc;
+}
+
+static int cursor(world *w, redmoon_error *err) {
+  int rc;
+  redmoon_topic *topic = durable(w, 'c', err, &rc);
+  if (rc == 0) rc = read_cursor(topic, err);
+  redmoon_topic_free(topic);
+  return rc;
+}
+
 static void refused_memory_fails_a_subscription_cleanly(void **state) {
   static const scenario list[] = {
       {"receive", receive, NULL, false},
       {"change", change, NULL, false},
       {"topic", topic, NULL, false},
+      {"filled topic", filled, NULL, false},
+      {"cursor", cursor, NULL, false},
   };
   squeeze_list(*state, list, sizeof list / sizeof list[0]);
 }

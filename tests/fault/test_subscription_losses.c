@@ -186,7 +186,7 @@ static void *run_topic_flood(void *arg) {
   redmoon_topic *topic = NULL;
   redmoon_error failure;
   char payload[32];
-  if (redmoon_topic_new(f->client, "t", 1, &topic, &failure) != 0) abort();
+  if (redmoon_topic_new(f->client, "t", 1, NULL, &topic, &failure) != 0) abort();
   for (long i = 1; i <= f->count; i++) {
     redmoon_topic_published published;
     int len = snprintf(payload, sizeof payload, "%ld", i);
@@ -206,7 +206,7 @@ static void lose_many_of_a_topic(lose_fn lose, long losses, int64_t buffer) {
   redmoon_topic_reader *reader = NULL;
   redmoon_topic_counts counts;
   free(redis_server_ask(server, NULL, "FLUSHALL"));
-  assert_int_equal(redmoon_topic_new(listener, "t", 1, &topic, &err), 0);
+  assert_int_equal(redmoon_topic_new(listener, "t", 1, NULL, &topic, &err), 0);
   if (redmoon_topic_subscribe(topic, &options, &reader, &err) != 0) fail_msg("%s", err.message);
   flood f = {.client = client, .count = from_environment("REDMOON_MESSAGES", 20000)};
   pthread_t thread;
@@ -362,6 +362,55 @@ static void a_child_has_none_of_its_parents(void **state) {
   redmoon_client_close(client);
 }
 
+/* 0 or what was wrong. */
+static int read_in_the_child(redmoon_topic_reader *reader, redmoon_topic_cursor *cursor) {
+  redmoon_topic_message *message = NULL;
+  redmoon_error why;
+  if (redmoon_topic_receive(reader, 1000, &message, &why) != REDMOON_ECLOSED) return 1;
+  redmoon_topic_reader_close(reader);
+  if (redmoon_topic_cursor_receive(cursor, 20000, &message, &why) != 0 || message == NULL) return 2;
+  if (message->seq != 1) return 3;
+  redmoon_topic_message_free(message);
+  if (redmoon_topic_cursor_ack(cursor, 0, &why) != 0) return 4;
+  redmoon_topic_cursor_close(cursor);
+  return 0;
+}
+
+/* What a topic's reader missed is being fetched by the keeper while the process forks. */
+static void a_child_has_no_reader_of_its_parents(void **state) {
+  (void)state;
+  redmoon_client *client = open_at(redis_server_url(server));
+  redmoon_subscription_options options = quick(1);
+  redmoon_topic_options durable = REDMOON_TOPIC_OPTIONS_INIT;
+  redmoon_topic *topic = NULL;
+  redmoon_topic_reader *reader = NULL;
+  redmoon_topic_cursor *cursor = NULL;
+  redmoon_topic_message *message = NULL;
+  durable.durable = 1;
+  assert_int_equal(redmoon_topic_new(client, "forked", 6, &durable, &topic, &err), 0);
+  if (redmoon_topic_subscribe(topic, &options, &reader, &err) != 0) fail_msg("%s", err.message);
+  if (redmoon_topic_cursor_open(topic, "c", 1, NULL, &cursor, &err) != 0) fail_msg("%s", err.message);
+  for (int i = 0; i < 150; i++) assert_int_equal(redmoon_topic_publish(topic, "x", 1, NULL, NULL, &err), 0);
+  for (int64_t seq = 1; seq <= 150; seq++) {
+    if (seq <= 20) {
+      pid_t pid = fork();
+      if (pid == 0) _exit(read_in_the_child(reader, cursor));
+      int status;
+      assert_int_equal(waitpid(pid, &status, 0), pid);
+      assert_int_equal(status, 0);
+    }
+    assert_int_equal(redmoon_topic_receive(reader, 20000, &message, &err), 0);
+    if (message == NULL) fail_msg("message %d did not come", (int)seq);
+    assert_int_equal(message->kind, REDMOON_MESSAGE);
+    assert_int_equal(message->seq, seq);
+    redmoon_topic_message_free(message);
+  }
+  redmoon_topic_cursor_close(cursor);
+  redmoon_topic_reader_close(reader);
+  redmoon_topic_free(topic);
+  redmoon_client_close(client);
+}
+
 /* The parent is killed while its child lives: the server must see the end of the connection. */
 static void a_child_does_not_keep_its_dead_parents_link(void **state) {
   (void)state;
@@ -494,6 +543,7 @@ int main(void) {
       cmocka_unit_test(it_is_back_after_the_server_was_away),
       cmocka_unit_test(a_slow_reader_costs_no_more_memory_and_loses_by_count),
       cmocka_unit_test(a_child_has_none_of_its_parents),
+      cmocka_unit_test(a_child_has_no_reader_of_its_parents),
       cmocka_unit_test(a_child_does_not_keep_its_dead_parents_link),
       cmocka_unit_test(it_may_end_at_any_moment),
       cmocka_unit_test(a_client_has_a_thousand_at_most),

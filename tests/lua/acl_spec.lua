@@ -51,6 +51,11 @@ use["Cache"] = function(client)
   local other = assert(client:cache { name = "c", ttl = 60, codec = "string" })
   assert(select("#", other:peek("k")) == 4) -- of another codec: it is discarded
   assert(cache:peek("k") == nil and other:stats().undecodable == 1)
+  assert(cache:delete("w"))
+  assert(admin:set("redmoon:{w}:c.cache+lease", "another's", { ttl = 60 }))
+  local impatient <close> = client:with { timeout = 0.2 }
+  assert(impatient:cache { name = "c", ttl = 60 }:get("w", function() return 1 end) == 1)
+  assert(cache:set("w", 2))
 end
 
 use["Counter"] = function(client)
@@ -73,7 +78,7 @@ use["Lock"] = function(client)
   assert(lock:extend())
   assert(lock:release())
   local fair = assert(client:lock("x", { fair = true }))
-  local none, _, code = client:lock("x", { fair = true, wait = 0.02 })
+  local none, _, code = client:lock("x", { fair = true, wait = 0.2 })
   assert(none == nil and code == "LOCKED", code)
   assert(fair:release())
   local _, message = client:lock("x", { ttl = 0.1, min_replicas = 1 })
@@ -81,7 +86,7 @@ use["Lock"] = function(client)
 end
 
 use["Queue"] = function(client)
-  local queue = assert(client:queue("q", { retention = 0.001, backoff = { min = 0, max = 0 } }))
+  local queue = assert(client:queue("q", { events = true, retention = 0.001, backoff = { min = 0, max = 0 } }))
   for _ = 1, 4 do assert(queue:push(1, { unique = redmoon.new_jti(), request_id = redmoon.new_jti() })) end
   assert(queue:push_many { { payload = 6, id = redmoon.new_jti(), delay = 0.001 } })
   local job = assert(queue:pop(60, { renew = true, request_id = redmoon.new_jti() }))
@@ -93,6 +98,10 @@ use["Queue"] = function(client)
   assert(queue:extend_many(jobs))
   assert(queue:ack_many(jobs, 1))
   assert(queue:redrive() == 1)
+  assert(queue:read_events(nil, 1, 1))
+  assert(queue:set_group("g", { concurrency = 1, limit = 9, window = 0.001 }))
+  for _ = 1, 3 do assert(queue:push(1, { group = "g" })) end
+  for _ = 1, 3 do assert(assert(queue:pop(60)):ack()) end
   assert(queue:pause() and queue:resume())
   assert(queue:peek(assert(queue:dead()) and job.id) == nil)
   assert(queue:remove(assert(queue:pop(60)).id))
@@ -183,15 +192,28 @@ use["Semaphore"] = function(client)
   local semaphore = assert(client:semaphore("s", { permits = 1, ttl = 5 }))
   local permit = assert(semaphore:acquire(1, { request_id = redmoon.new_jti() }))
   assert(not semaphore:acquire())
+  assert(not client:semaphore("s", { permits = 1, ttl = 5, wait = 0.2 }):acquire())
   assert(semaphore:stats())
   assert(permit:extend())
   assert(permit:release())
+end
+
+use["Redlock"] = function(client)
+  local second <close> = assert(redmoon.connect(helper.tcp_url()))
+  local redlock <close> = redmoon.redlock { client, second, quarantine = false }
+  local lock = assert(redlock:lock("x", { ttl = 5, renew = true }))
+  assert(lock:extend())
+  assert(lock:release())
+  local careful <close> = redmoon.redlock { client, second, quarantine = 86400 }
+  local _, message = careful:lock("x")
+  assert(message:find("in quarantine after a start", 1, true) and not message:find("permission", 1, true), message)
 end
 
 use["Read-write lock"] = function(client)
   local lock, other = assert(client:rwlock("l", { ttl = 5 })), assert(client:rwlock("l", { ttl = 5 }))
   local read = assert(lock:read())
   assert(not other:write())
+  assert(not client:rwlock("l", { wait = 0.2 }):write())
   assert(read:extend())
   assert(read:release())
   local write = assert(other:write())
@@ -206,6 +228,16 @@ use["Topic"] = function(client)
   assert(topic:publish("y"))
   assert(reader:receive(20).seq == seq)
   assert(reader:receive(20).payload == "y")
+  local durable <close> = assert(client:topic("d", { durable = true }))
+  local small <close> = assert(durable:subscribe { buffer = 1 })
+  local named <close> = assert(durable:reader("r"))
+  assert(named:receive(0.01) == nil)
+  local last
+  for _ = 1, 3 do last = assert(durable:publish("x", { request_id = redmoon.new_jti() })).seq end
+  for i = last - 2, last do assert(small:receive(20).seq == i and named:receive(20).seq == i) end
+  assert(named:ack())
+  assert(#assert(durable:readers()) == 1)
+  assert(durable:remove_reader("r"))
 end
 
 local function rules()
@@ -223,6 +255,14 @@ local function words(text)
   return table.unpack(list)
 end
 
+-- Neither those who wait nor those who wake them were refused anything: that would not be seen otherwise.
+local function assert_may_wake()
+  for _, entry in ipairs(assert(admin:acl("LOG"))) do
+    local why, what = entry.reason, entry.object
+    assert.is_nil(why == "channel" or what == "publish" or what:match("subscribe$") or nil, why .. " " .. what)
+  end
+end
+
 describe("the rule of", function()
   setup(function() admin = helper.client() end)
   teardown(function() admin:close() end)
@@ -237,8 +277,11 @@ describe("the rule of", function()
       assert.is_function(use[entry.title], "no use of " .. entry.title .. " is known")
       for _, scripts in ipairs { "known", "unknown" } do
         if scripts == "unknown" then assert(admin:script("FLUSH")) end
+        collectgarbage() -- what an earlier client handed out may keep it, and its link, alive
+        assert(admin:acl("LOG", "RESET"))
         local client <close> = connect(entry.rule)
         use[entry.title](client)
+        assert_may_wake()
       end
     end)
 

@@ -231,6 +231,143 @@ helper.over_each_way(describe, "a cache", function(way)
     assert.are.equal("UNAVAILABLE", values[2].code)
   end)
 
+  it("ends what was stored with a tag, when the tag ends", function()
+    local cache, loads = cache_of { tags = true, stale_ttl = 60 }, 0
+    local function load(key)
+      loads = loads + 1
+      return { id = key, n = loads }, nil, { tags = { "user:" .. key, "all", 7 } }
+    end
+    for _ = 1, 2 do assert.are.same({ id = 1, n = 1 }, (cache:get(1, load))) end
+    assert.are.same({ id = 2, n = 2 }, (cache:get(2, load)))
+    assert(cache:set(3, "set", { tags = { "user:3", 7 }, ttl = 30 }))
+    assert(cache:set(4, "none"))
+    assert.is_true(cache:invalidate_tags("user:1", "user:9"))
+    assert.are.equal(3, cache:get(1, load).n)
+    assert.are.equal(2, cache:get(2, load).n)
+    assert.are.equal("set", (cache:peek(3)))
+    assert.is_true(cache:invalidate_tags(7))
+    local value, _, _, info = cache:peek(3)
+    assert.is_nil(value)
+    assert.are.equal("miss", info.state)
+    assert.are.equal(4, cache:get(2, load).n)
+    assert.are.equal("none", (cache:get(4, never)))
+    local stats = cache:stats()
+    assert.are.equal(3, stats.invalidated)
+    assert.are.equal(0, stats.undecodable)
+    -- That there is nothing may end, too.
+    local function none() return nil, nil, { tags = { "absent" } } end
+    assert.is_nil((cache:get(5, none)))
+    assert.is_nil((cache:get(5, never)))
+    assert.is_true(cache:invalidate_tags("absent"))
+    assert.are.equal(5, cache:get(5, load).n)
+  end)
+
+  it("does not store what a tag has ended while it was loaded", function()
+    local cache = cache_of { tags = true }
+    local value, _, _, info = cache:get("k", function()
+      assert(cache:invalidate_tags("t"))
+      return "old", nil, { tags = { "t" } }
+    end)
+    assert.are.equal("old", value)
+    assert.are.same({ source = "loader", state = "miss", age = 0, stored = false, error = "LOST" }, info)
+    assert.are.equal(0, client:exists("redmoon:{k}:c.cache", "redmoon:{k}:c.cache+lease"))
+    value, _, _, info = cache:get("k", function()
+      assert(cache:invalidate_tags("another"))
+      return "new", nil, { tags = { "t" } }
+    end)
+    assert.are.equal("new", value)
+    assert.is_true(info.stored)
+    assert.are.equal("new", (cache:get("k", never)))
+    assert.are.equal(1, cache:stats().lost)
+  end)
+
+  it("takes tags for many, by key", function()
+    local cache, asked = cache_of { tags = true }, {}
+    local function load_many(keys)
+      local found, tags = {}, {}
+      asked[#asked + 1] = table.concat(keys, " ")
+      for _, key in ipairs(keys) do
+        if key ~= "c" then found[key] = key .. #asked end
+        if key ~= "d" then tags[key] = { "t:" .. key, "all" } end
+      end
+      return found, nil, { tags = tags }
+    end
+    local keys = { "a", "b", "c", "d" }
+    for _ = 1, 2 do assert.are.same({ "a1", "b1", redmoon.null, "d1" }, (cache:get_many(keys, load_many))) end
+    assert.is_true(cache:invalidate_tags("t:a", "t:c"))
+    assert.are.same({ "a2", "b1", redmoon.null, "d1" }, (cache:get_many(keys, load_many)))
+    assert.is_true(cache:invalidate_tags("all"))
+    assert.are.same({ "a3", "b3", redmoon.null, "d1" }, (cache:get_many(keys, load_many)))
+    assert.are.same({ "a b c d", "a c", "a b c" }, asked)
+  end)
+
+  it("takes a loader's tags for what they are, or its load has failed", function()
+    local cache, plain = cache_of { tags = true }, cache_of { name = "plain" }
+    local many = {}
+    for i = 1, 33 do many[i] = "t" .. i end
+    for pattern, third in pairs {
+      ["returned a string beside what it found"] = "user:1",
+      ["tags are a string, not a list"] = { tags = "user:1" },
+      ["gave 33 tags; up to 32"] = { tags = many },
+      ["tag 2 is a table, not a string"] = { tags = { "a", {} } },
+      ["a tag of 0 bytes is not accepted; it takes 1 to 255"] = { tags = { "" } },
+      ["a tag of 256 bytes"] = { tags = { ("x"):rep(256) } },
+    } do
+      local message = helper.assert_failure("CONFIG", cache:get("k", function() return 1, nil, third end))
+      assert.matches(pattern, message)
+    end
+    for pattern, third in pairs {
+      ["tags are a string, not a table by key"] = { tags = "user:1" },
+      ["returned a number beside"] = 5,
+      ["tags are a boolean, not a list"] = { tags = { k = true } },
+    } do
+      local values = cache:get_many({ "k" }, function() return { k = 1 }, nil, third end)
+      assert.matches(pattern, values[1].message)
+    end
+    local message = helper.assert_failure("CONFIG", plain:get("k", function() return 1, nil, { tags = { "t" } } end))
+    assert.matches("it has no tags; make it with the option tags", message)
+    assert.are.equal(1, (plain:get("k", function() return 1, nil, {} end)))
+    assert.are.equal(1, (cache:get("k", function() return 1, nil, { tags = {} } end)))
+    helper.assert_raises("it has no tags", function() plain:set("k", 1, { tags = { "t" } }) end)
+    helper.assert_raises("it has no tags", function() plain:invalidate_tags("t") end)
+    helper.assert_raises("option 'tags'%[1%]: string or number expected", function()
+      cache:set("k", 1, { tags = { {} } })
+    end)
+    helper.assert_raises("a tag expected", function() cache:invalidate_tags() end)
+    helper.assert_raises("33 tags are not accepted; give up to 32", function()
+      cache:invalidate_tags(table.unpack(many))
+    end)
+  end)
+
+  it("compresses what is large, and reads what is compressed without being told", function()
+    local key = ("k"):rep(32)
+    for name, options in pairs { open = {}, sealed = { seal_key = key } } do
+      options.name, options.codec = name, "string"
+      local reader = cache_of(options)
+      options.compress, options.tags = 1000, true
+      local cache = cache_of(options)
+      local small, large = ("s"):rep(900), ("large "):rep(10000)
+      local noise = {}
+      for i = 1, 2000 do noise[i] = string.char(math.random(0, 255)) end
+      noise = table.concat(noise)
+      assert(cache:set("small", small))
+      assert(cache:set("large", large, { tags = { "t" } }))
+      assert(cache:set("noise", noise))
+      assert.is_true(client:strlen(("redmoon:{small}:%s.cache"):format(name)) > 900)
+      assert.is_true(client:strlen(("redmoon:{large}:%s.cache"):format(name)) < 1000)
+      for _, each in ipairs { cache, reader } do
+        assert.are.equal(small, (each:get("small", never)))
+        assert.are.equal(large, (each:get("large", never)))
+        assert.are.equal(noise, (each:get("noise", never)))
+      end
+      -- What would be larger than the reader's limit is none, before there is memory for it.
+      options.max_size = 50000
+      local short = cache_of(options)
+      assert.is_nil((short:peek("large")))
+      assert.are.equal(1, short:stats().undecodable)
+    end
+  end)
+
   it("seals what it stores", function()
     local key = ("k"):rep(32)
     local cache, other = cache_of { seal_key = key }, cache_of { seal_key = ("j"):rep(32) }
@@ -252,8 +389,8 @@ describe("a cache", function()
     for pattern, options in pairs {
       ["unknown option 'tll' %(did you mean 'ttl'%?%)"] = { name = "c", tll = 5 },
       ["cache_spec.lua:%d+: option 'near' is not in this version"] = { name = "c", ttl = 5, near = { size = 10 } },
-      ["option 'tags' is not in this version"] = { name = "c", ttl = 5, tags = true },
-      ["option 'compress' is not in this version"] = { name = "c", ttl = 5, compress = 100 },
+      ["option 'tags': a table is not accepted; it takes true or false"] = { name = "c", ttl = 5, tags = { "a" } },
+      ["option 'compress': %-1 is not accepted; it takes bytes"] = { name = "c", ttl = 5, compress = -1 },
       ["cache option name is missing"] = { ttl = 5 },
       ["cache option ttl is missing"] = { name = "c" },
       ["option 'ttl': 0 is not accepted; it takes seconds from 0.001"] = { name = "c", ttl = 0 },

@@ -27,7 +27,7 @@ describe("redmoon top", function()
     assert(backend:acquire(2))
     assert(client:set("redmoon:{other}:unknown", "x"))
     local queue = assert(client:queue("mails"))
-    for _ = 1, 3 do assert(queue:push("x")) end
+    for i = 1, 3 do assert(queue:push("x", { group = i > 1 and "g" or nil })) end
     local job <close> = assert(queue:pop())
     assert(queue:pause())
     local result = top()

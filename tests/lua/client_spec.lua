@@ -80,7 +80,7 @@ describe("a client", function()
     assert.equal("v", client:get("k"))
   end)
 
-  it("counts in stats", function()
+  helper.on_one_server(it)("counts in stats", function()
     local client <close> = assert(helper.server():connect())
     client:ping()
     client:ping()
@@ -143,7 +143,7 @@ describe("client:on", function()
     assert.is_true(hook:close())
   end)
 
-  it("tells of connections", function()
+  helper.on_one_server(it)("tells of connections", function()
     local fresh = assert(helper.server():connect())
     local connects = {}
     fresh:on("connect", function(event) connects[#connects + 1] = event end)

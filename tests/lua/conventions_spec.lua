@@ -18,7 +18,7 @@ for _, way in ipairs(helper.ways) do
       client:close()
     end)
 
-    it("is the way that was meant", function()
+    helper.on_one_server(it)("is the way that was meant", function()
       local info = client:client("INFO")
       assert.matches(" resp=" .. way.protocol .. "%s", info)
       local address, kind = info:match(" laddr=(%S+)"), way.name:match("^%a+")

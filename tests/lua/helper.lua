@@ -27,6 +27,17 @@ local debugging = { "--enable-debug-command", "yes" }
 local servers = {}
 local tries = 0
 
+-- With $REDMOON_TEST_CLUSTER the specs meet a cluster in the place of each of the servers that they share.
+local clustered = os.getenv "REDMOON_TEST_CLUSTER" ~= nil
+M.is_cluster = clustered
+
+-- What the specs use of a server, of the cluster of this run.
+local function start_cluster()
+  local cluster = require("tests.lua.cluster").start { replicas = 0 }
+  return { cluster = cluster, url = cluster.url, pid = cluster.nodes[1].server.pid,
+    connect = function(_, options) return redmoon.connect(cluster.url, options) end }
+end
+
 -- Of the kind that is tested: $REDMOON_TEST_SERVER is its program.
 function M.embedded(config)
   return redmoon.embedded { server = os.getenv("REDMOON_TEST_SERVER"), config = config }
@@ -34,7 +45,7 @@ end
 
 -- The server of this run, on a unix socket.
 function M.server()
-  if not servers.unix then servers.unix = assert(M.embedded(debugging)) end
+  if not servers.unix then servers.unix = clustered and start_cluster() or assert(M.embedded(debugging)) end
   return servers.unix
 end
 
@@ -102,6 +113,33 @@ function M.tls_url()
   return servers.tls_url .. "?tls_ca_file=" .. M.certs().ca_file
 end
 
+-- Found through a sentinel: a server of its own, for the sentinel talks to it, too.  A sentinel takes its configuration
+-- file as the first argument, which is what the program here is for.
+function M.sentinel_url()
+  if servers.sentinel then return servers.sentinel_url end
+  local dir = M.server().url:match("^unix://(/.*)/") .. "/sentinel"
+  local watched, port = server_with_port(function(own) return { "--port", own, "--bind", "127.0.0.1" } end)
+  assert(os.execute("mkdir '" .. dir .. "'"))
+  local conf, program = assert(io.open(dir .. "/conf", "w")), assert(io.open(dir .. "/sentinel", "w"))
+  conf:write(("sentinel monitor main 127.0.0.1 %d 1\nsentinel down-after-milliseconds main 60000\n"):format(port))
+  conf:close()
+  program:write(("#!/bin/sh\nexec '%s' '%s/conf' --sentinel \"$@\"\n"):format(
+    os.getenv "REDMOON_TEST_SERVER" or "redis-server", dir))
+  program:close()
+  assert(os.execute("chmod 700 '" .. dir .. "/sentinel'"))
+  local sentinel, sentinel_port
+  for _ = 1, 50 do
+    tries = tries + 1
+    sentinel_port = 20000 + (M.server().pid * 7 + tries * 131) % 40000
+    local config = { "--port", sentinel_port, "--bind", "127.0.0.1" }
+    sentinel = redmoon.embedded { server = dir .. "/sentinel", config = config }
+    if sentinel then break end
+  end
+  servers.sentinel, servers.watched = assert(sentinel), watched
+  servers.sentinel_url = ("redis+sentinel://127.0.0.1:%d/main"):format(sentinel_port)
+  return servers.sentinel_url
+end
+
 -- Every way to reach a server that must not make a difference.
 M.ways = {
   { name = "unix, RESP3", url = function() return M.server().url end, protocol = 3 },
@@ -110,7 +148,16 @@ M.ways = {
   { name = "TCP, RESP2", url = M.tcp_url, protocol = 2 },
   { name = "TLS, RESP3", url = M.tls_url, protocol = 3 },
   { name = "TLS, RESP2", url = M.tls_url, protocol = 2 },
+  { name = "sentinel, RESP3", url = M.sentinel_url, protocol = 3 },
+  { name = "sentinel, RESP2", url = M.sentinel_url, protocol = 2 },
 }
+
+if clustered then
+  M.ways = {
+    { name = "cluster, RESP3", url = function() return M.server().url end, protocol = 3 },
+    { name = "cluster, RESP2", url = function() return M.server().url end, protocol = 2 },
+  }
+end
 
 -- Describes the same behaviour over each way; `describe` is the spec's own, `body` gets the way.
 function M.over_each_way(describe, what, body)
@@ -158,10 +205,38 @@ function M.assert_raises(pattern, fn, ...)
   return message
 end
 
--- A number of the server's INFO.
+-- In the place of `it` for what is about the connections to one server, or what only one server can do: in a cluster
+-- it is not described.
+function M.on_one_server(it) return clustered and function() end or it end
+
+-- The answer of the server to a command, an integer; of a cluster the sum of its nodes' answers.
+function M.sum(client, ...)
+  local sum = 0
+  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+    sum = sum + assert(one.client:call(...))
+  end
+  return sum
+end
+
+-- How often a command was executed since CONFIG RESETSTAT, by its lower-case name.
+function M.calls(client, command)
+  local sum = 0
+  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+    local text = assert(one.client:info("commandstats"))
+    sum = sum + (tonumber(text:match("cmdstat_" .. command .. ":calls=(%d+)")) or 0)
+  end
+  return sum
+end
+
+-- A number of the server's INFO; of a cluster the sum over its nodes.
 function M.info(client, section, field)
-  local text = assert(client:info(section))
-  return tonumber(text:match(field .. ":(%d+)"))
+  local sum
+  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+    local text = assert(one.client:info(section))
+    local number = tonumber(text:match(field .. ":(%d+)"))
+    sum = number and (sum or 0) + number or sum
+  end
+  return sum
 end
 
 -- Waits until `check` holds; for what another process does in its own time.

@@ -174,6 +174,20 @@ for name, run in pairs(loops.each) do
       end)
     end)
 
+    it("a redlock that another holds", function()
+      local second = assert(helper.embedded())
+      local beside = assert(redmoon.connect(second.url, { loop = name }))
+      local redlock <close> = redmoon.redlock { client, beside, quarantine = false }
+      local lock
+      run(function() lock = assert(redlock:lock("l")) end)
+      goes_on_while(function()
+        local waited <close> = assert(redlock:lock("l", { wait = 30 }))
+        assert.is_true(waited:held())
+      end, function() assert.is_true(lock:release()) end)
+      beside:close()
+      second:close()
+    end)
+
     it("a value that another coroutine loads, by a loader that waits itself", function()
       local cache <close> = assert(client:cache { name = "c", ttl = 60 })
       local loads, values, functions = 0, {}, {}
@@ -289,6 +303,29 @@ for name, run in pairs(loops.each) do
       goes_on_while(function()
         helper.assert_failure("CLOSED", reader:receive(30))
       end, function() reader:close() end)
+    end)
+
+    it("a durable topic, and a reader with a name", function()
+      local topic <close> = assert(client:topic("d", { durable = true }))
+      local reader <close> = assert(topic:reader("r"))
+      goes_on_while(function()
+        assert.equal("x", reader:receive(30).payload)
+        assert(reader:ack())
+      end, function()
+        assert.equal(1, topic:publish("x").seq)
+      end)
+      goes_on_while(function()
+        helper.assert_failure("CLOSED", reader:receive(30))
+      end, function()
+        reader:close()
+        assert(topic:publish("x"))
+      end)
+      local small <close> = assert(topic:subscribe { buffer = 1 })
+      goes_on_while(function()
+        for i = 3, 200 do assert.equal(i, small:receive(30).seq) end
+      end, function()
+        for _ = 3, 200 do assert(topic:publish("y")) end
+      end)
     end)
 
     it("a transaction and a scan", function()

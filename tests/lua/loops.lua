@@ -152,6 +152,15 @@ M.calls = {
     assert(topic:publish(tag))
     assert(assert(reader:receive(5)).payload == tag)
   end,
+  topic_cursor = function(client, tag)
+    local topic <close> = assert(client:topic("durable:" .. tag, { durable = true }))
+    assert(topic:remove_reader("r") ~= nil) -- of a call with this tag that was closed
+    local reader <close> = assert(topic:reader("r"))
+    assert(topic:publish(tag))
+    assert(assert(reader:receive(5)).payload == tag)
+    assert(reader:receive(0.02) == nil)
+    assert(reader:ack())
+  end,
   audit = function(client) assert(client:audit { match = "l*" }) end,
 }
 

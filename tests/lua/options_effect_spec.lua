@@ -305,7 +305,7 @@ describe("the option", function()
     end)
   end)
 
-  describe("that waits for a later version is refused:", function()
+  describe("that one server has no use for is refused:", function()
     local function assert_config(pattern, ...)
       local message, detail = helper.assert_failure("CONFIG", redmoon.connect(...))
       assert.matches(pattern, message)
@@ -314,7 +314,7 @@ describe("the option", function()
 
     it("read_from", function()
       for _, source in ipairs { "replica", "any", "nearest" } do
-        local pattern = 'read_from "' .. source .. '" is not supported by this version; "primary" is'
+        local pattern = 'read_from "' .. source .. '" needs to know the replicas'
         assert_config(pattern, server.url, { read_from = source })
         assert_config(pattern, server.url .. "?read_from=" .. source)
       end

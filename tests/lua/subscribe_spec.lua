@@ -4,7 +4,7 @@
 local helper = require "tests.lua.helper"
 local redmoon = require "redmoon"
 
-local function kill_subscribers(client) return assert(client:call("CLIENT", "KILL", "TYPE", "pubsub")) end
+local function kill_subscribers(client) return helper.sum(client, "CLIENT", "KILL", "TYPE", "pubsub") end
 
 -- A server learns of a closed connection in its own time.
 local function nobody_listens(client)
@@ -80,7 +80,7 @@ helper.over_each_way(describe, "a subscription", function(way)
   it("tells of a loss before the next message, and goes on", function()
     sub = assert(client:subscribe { channels = { "c" }, patterns = { "p*" } })
     for round = 1, 3 do
-      assert.equal(1, kill_subscribers(client))
+      assert.is_true(kill_subscribers(client) >= 1) -- a sentinel is one, too
       reconnected(client, sub, round)
       assert.equal(1, client:publish("c", "after"))
       assert.equal(1, client:publish("pq", "after"))

@@ -70,15 +70,18 @@ describe("the definitions for the language server", function()
       stream_queue = assert(client:stream_queue("q")),
       semaphore = assert(client:semaphore("s", { permits = 1 })),
       subscription = assert(client:subscribe {}),
-      topic = assert(client:topic("t")),
+      topic = assert(client:topic("t", { durable = true })),
       hook = assert(client:on("command", function() end)),
       embedded = helper.server(),
     }
     objects.rate_result = objects.rate_limiter:peek("k")
+    local second <close> = assert(redmoon.connect(helper.tcp_url()))
+    objects.redlock = redmoon.redlock { client, second }
     objects.rate_limits = redmoon.rate_limits { objects.rate_limiter }
     assert(objects.queue:push(1))
     objects.job = assert(objects.queue:pop())
     objects.topic_reader = assert(objects.topic:subscribe())
+    objects.topic_cursor = assert(objects.topic:reader("r"))
     objects.permit = assert(objects.semaphore:acquire())
     objects.stream_queue:push(1)
     objects.stream_job = assert(objects.stream_queue:pop())

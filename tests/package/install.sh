@@ -215,7 +215,7 @@ check "a C host embeds the module without files on disk, shared" host host-share
 # shellcheck disable=SC2046
 check "a C host embeds the module without files on disk, static" host host-static -DREDMOON_STATIC \
   -I"$prefix/include" "$lib/libredmoon-lua.a" "$lib/libredmoon.a" \
-  $(pkg-config --libs libsodium openssl jansson) $(pkg-config --exists 'hiredis >= 1.2' && pkg-config --libs hiredis) -lpthread -lm
+  $(pkg-config --libs libsodium libzstd openssl jansson) $(pkg-config --exists 'hiredis >= 1.2' && pkg-config --libs hiredis) -lpthread -lm
 
 # The tool finds its modules by itself, from any folder, and through a link.
 tool() { # tool PROGRAM WORDS...

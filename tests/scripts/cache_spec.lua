@@ -10,7 +10,8 @@ local server = require "server"
 local FRESH, REFRESH, BUSY, LOAD, WAIT, STORED, LOST = 1, 2, 3, 4, 0, 1, -1
 local KS = 1000000 -- ms
 local ENTRY, LEASE = "redmoon:{k}:c.cache", "redmoon:{k}:c.cache+lease"
-local NAMES = {"cache_lease", "cache_put", "cache_release", "cache_discard"}
+local WAITS = "redmoon:{k}:c.cache+waits"
+local NAMES = {"cache_delete", "cache_discard", "cache_lease", "cache_put", "cache_release"}
 
 local function entry_text(id, soft, hard, body)
   return "\201RC\1" .. string.pack(">I1I1I2I8I6I6I4I8", 0, 0, 0, id, soft, hard, 5, 0) .. body
@@ -79,12 +80,14 @@ describe("cache", function()
   before_each(function() redis:call("FLUSHALL") end)
 
   local function lease(token, ms, lost, seen, why)
-    return redis:call("EVALSHA", sha.cache_lease, 2, ENTRY, LEASE, token, ms or 10000, lost or "", seen or "",
+    return redis:call("EVALSHA", sha.cache_lease, 3, ENTRY, LEASE, WAITS, token, ms or 10000, lost or "", seen or "",
       why or "load")
   end
-  local function put(token, text, ttl) return redis:call("EVALSHA", sha.cache_put, 2, ENTRY, LEASE, token, text, ttl) end
+  local function put(token, text, ttl)
+    return redis:call("EVALSHA", sha.cache_put, 3, ENTRY, LEASE, WAITS, token, text, ttl)
+  end
   local function release(token, pause)
-    return redis:call("EVALSHA", sha.cache_release, 1, LEASE, token, pause or 0)
+    return redis:call("EVALSHA", sha.cache_release, 2, LEASE, WAITS, token, pause or 0)
   end
   local function discard(seen) return redis:call("EVALSHA", sha.cache_discard, 1, ENTRY, seen) end
 
@@ -118,7 +121,7 @@ describe("cache", function()
       local lost = math.random(6) == 1 and tokens[math.random(#tokens)] or ""
       local why = ({"load", "load", "early", "reject"})[math.random(4)]
       if math.random(3) == 1 then seen = "" end
-      return {"EVALSHA", sha.cache_lease, 2, entry, key, token, ms, lost, seen, why},
+      return {"EVALSHA", sha.cache_lease, 3, entry, key, WAITS .. round, token, ms, lost, seen, why},
         model:take(now, token, ms, lost, seen, why)
     elseif how <= 9 then
       if math.random(5) == 1 then token = "" elseif model.lease and math.random(2) == 1 then token = model.lease.token end
@@ -126,11 +129,12 @@ describe("cache", function()
       local hard = math.random(8) == 1 and 0 or soft + math.random(0, 3) * KS + KS // 4
       local fresh = entry_text(#texts + 1000 * round, soft, hard, ("v"):rep(math.random(0, 20)))
       texts[#texts + 1] = fresh
-      return {"EVALSHA", sha.cache_put, 2, entry, key, token, fresh, hard}, model:put(now, token, fresh, soft, hard)
+      local put_it = {"EVALSHA", sha.cache_put, 3, entry, key, WAITS .. round, token, fresh, hard}
+      return put_it, model:put(now, token, fresh, soft, hard)
     elseif how == 10 then
       if model.lease and math.random(2) == 1 then token = model.lease.token end
       local pause = math.random(0, 2) * KS
-      return {"EVALSHA", sha.cache_release, 1, key, token, pause}, model:release(now, token, pause)
+      return {"EVALSHA", sha.cache_release, 2, key, WAITS .. round, token, pause}, model:release(now, token, pause)
     elseif how == 11 then
       return {"EVALSHA", sha.cache_discard, 1, entry, seen}, model:discard(now, seen)
     end
@@ -210,7 +214,7 @@ describe("cache", function()
           if there and tonumber(there:sub(41)) < wall[name] then stale = stale + 1 end
           coroutine.yield()
           local token = name .. n .. math.random(1 << 30)
-          local answer = redis:call("EVALSHA", sha.cache_lease, 2, entry, key, token, 10000, "", "", "load")
+          local answer = redis:call("EVALSHA", sha.cache_lease, 3, entry, key, WAITS .. n, token, 10000, "", "", "load")
           if answer[1] == FRESH then
             if tonumber(answer[2]:sub(41)) < wall[name] then stale = stale + 1 end
           end
@@ -220,7 +224,8 @@ describe("cache", function()
             loads = loads + 1
             coroutine.yield()
             id = id + 1
-            redis:call("EVALSHA", put_script, 2, entry, key, token, entry_text(id, KS, KS, tostring(value)), KS)
+            redis:call("EVALSHA", put_script, 3, entry, key, WAITS .. n, token, entry_text(id, KS, KS, tostring(value)),
+              KS)
             coroutine.yield()
           end
         end
@@ -229,7 +234,7 @@ describe("cache", function()
         truth = truth + 1
         local mine = truth
         coroutine.yield()
-        redis:call("UNLINK", entry, key)
+        redis:call("EVALSHA", sha.cache_delete, 3, entry, key, WAITS .. n)
         deleted = math.max(deleted, mine)
       end
       local running = {}

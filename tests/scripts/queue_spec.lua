@@ -10,17 +10,18 @@ local SECOND = 1000000
 local START = 1760000000 * SECOND
 local SCRIPTS = {push = true, pop = true, ack = true, ack_many = true, nack = true, release = false, extend = true,
   progress = false, stats = true, pause = false, dead = false, redrive = false, peek = true, remove = true, purge = false,
-  check = false}
+  check = false, limits = false}
 local KEYS = {
-  push = "jobs state ready delayed done wake", pop = "jobs state ready delayed leased dead done wake",
-  ack = "jobs state ready delayed leased dead done wake", ack_many = "jobs state ready delayed leased dead done wake",
-  nack = "jobs state ready delayed leased dead wake",
-  release = "jobs ready leased wake", extend = "jobs leased", progress = "jobs leased",
-  stats = "state ready delayed leased dead done", pause = "state wake", dead = "jobs dead",
-  redrive = "jobs state ready dead wake", peek = "jobs ready delayed leased dead done",
-  remove = "jobs state ready delayed leased dead done", check = "jobs ready delayed leased dead done",
+  push = "jobs state ready delayed done wake groups", pop = "jobs state ready delayed leased dead done wake groups",
+  ack = "jobs state ready delayed leased dead done wake groups",
+  ack_many = "jobs state ready delayed leased dead done wake groups",
+  nack = "jobs state ready delayed leased dead wake groups", limits = "jobs state wake groups",
+  release = "jobs ready leased wake state groups", extend = "jobs leased", progress = "jobs leased",
+  stats = "state ready delayed leased dead done groups", pause = "state wake", dead = "jobs dead",
+  redrive = "jobs state ready dead wake groups", peek = "jobs ready delayed leased dead done groups",
+  remove = "jobs state ready delayed leased dead done wake groups", check = "jobs ready delayed leased dead done groups",
 }
-local PARTS = {"jobs", "state", "ready", "delayed", "leased", "dead", "done", "wake"}
+local PARTS = {"jobs", "state", "ready", "delayed", "leased", "dead", "done", "wake", "groups"}
 
 describe("queue", function()
   local redis, stop, sha
@@ -37,13 +38,20 @@ describe("queue", function()
 
   local function key(name, part) return "redmoon:{" .. name .. "}:queue" .. part end
 
+  local TELLS = {push = true, pop = true, ack = true, ack_many = true, nack = true, release = true, progress = true,
+    redrive = true, remove = true, pause = true}
+  local told = {} -- names of the queues whose events are wanted
+
   -- The command that runs a script on the queue `name`.
   local function command(now, name, verb, args, keys, request)
     local out = {"EVALSHA", sha[verb], 0}
     for part in (keys or KEYS[verb]):gmatch("%a+") do out[#out + 1] = key(name, "." .. part) end
     if request then out[#out + 1] = key(name, (verb == "pop" and ".pop" or "") .. "+req." .. request) end
+    local tells = told[name] and TELLS[verb]
+    if tells then out[#out + 1] = key(name, ".events") end
     out[3] = #out - 3
     for _, arg in ipairs(args) do out[#out + 1] = arg end
+    if tells then out[#out + 1] = 1000000 end
     if SCRIPTS[verb] then out[#out + 1] = now end
     return out
   end
@@ -54,7 +62,8 @@ describe("queue", function()
   local function job(id, options)
     options = options or {}
     return {id, options.payload or ("payload of " .. id), options.priority or 0, options.delay or 0,
-      options.attempts or 10, options.crashes or 3, options.unique or ""}
+      options.attempts or 10, options.crashes or 3,
+      (options.unique or "") .. (options.group and "\0" .. options.group or "")}
   end
   local function push(now, ...)
     local args = {}
@@ -64,13 +73,13 @@ describe("queue", function()
   local function pop(now, count, lease) return run(now, "pop", count or 1, lease or 30000, "0", "0") end
   local function ids(answer)
     local list = {}
-    for i = 4, #answer, 4 do list[#list + 1] = answer[i] end
+    for i = 4, #answer, 4 do list[#list + 1] = answer[i]:match("^%Z*") end
     return list
   end
 
   local function check(name)
     local wrong, looked = {}, 0
-    for which = 0, 5 do
+    for which = 0, 6 do
       local cursor = "0"
       repeat
         local answer = redis:call(table.unpack(command(0, name, "check", {which, cursor, 100})))
@@ -105,43 +114,64 @@ describe("queue", function()
       if id == "j" .. world.ids + 1 then world.ids = world.ids + 1 end
       items[#items + 1] = job(id, {priority = math.random(3) == 1 and math.random(0, 1023) or math.random(0, 2),
         delay = math.random(4) == 1 and math.random(1, 5000) or 0, attempts = math.random(3), crashes = math.random(3),
-        unique = math.random(4) == 1 and "u" .. math.random(6) or ""})
+        unique = math.random(4) == 1 and "u" .. math.random(6) or "", group = world.groups and math.random(3) > 1
+        and "g" .. math.random(world.groups) or nil})
       table.move(items[#items], 1, 7, #args + 1, args)
+      local unique, group = items[#items][7]:match("^(%Z*)%z(.+)$")
+      if group then items[#items][7], items[#items][8] = unique, group end
     end
     local request = math.random(6) == 1 and "r" .. math.random(world.ids) or nil
     return command(now, world.name, "push", args, nil, request), model:push(now, items, request)
   end
 
   local function note_leases(world, answer, from)
-    for i = from, #answer, 4 do world.leases[#world.leases + 1] = {answer[i], answer[i + 1]} end
+    for i = from, #answer, 4 do
+      world.leases[#world.leases + 1] = {answer[i]:match("^%Z*"), answer[i + 1]}
+    end
+  end
+
+  -- Limits of all groups, mostly the same; and how they are sent.
+  local function some_limits(world)
+    local limits = math.random(20) == 1 and {math.random(0, 3), math.random(0, 3), math.random(1, 3000)} or world.limits
+    return limits, (limits[1] > 0 or limits[2] > 0) and limits or {}
   end
 
   local verbs = {}
+  function verbs.limits(world, model, now)
+    local own = {"g" .. math.random(world.groups or 1), math.random(-1, 3), math.random(-1, 3), math.random(1, 3000)}
+    return command(now, world.name, "limits", own), model:limits(now, table.unpack(own))
+  end
   function verbs.push(world, model, now) return random_push(world, model, now) end
   function verbs.pop(world, model, now)
     local count, lease = math.random(3) == 1 and 3 or 1, math.random(3) == 1 and 30000 or math.random(1, 3000)
     local waits, keeps = math.random(2) == 1, math.random(3) == 1
     local request = math.random(5) == 1 and "p" .. world.ids + math.random(-2, 1) or nil
     local answer
-    if request then answer = model:request(now, count, lease, waits, keeps, request)
-    else answer = model:pop(now, count, lease, waits, keeps) end
+    local limits, tail = some_limits(world)
+    if request then answer = model:request(now, count, lease, waits, keeps, limits, request)
+    else answer = model:pop(now, count, lease, waits, keeps, limits) end
     note_leases(world, answer, 4)
-    return command(now, world.name, "pop", {count, lease, waits and 1 or 0, keeps and 1 or 0}, nil, request), answer
+    return command(now, world.name, "pop", {count, lease, waits and 1 or 0, keeps and 1 or 0, table.unpack(tail)}, nil,
+      request), answer
   end
   function verbs.ack(world, model, now)
     local id, epoch = some_lease(world)
     local retention, count = math.random(2) == 1 and math.random(4000) or 0, math.random(3) == 1 and math.random(2) or 0
-    local answer = model:ack(now, id, epoch, retention, "result " .. id, count, 2000)
+    local limits, tail = some_limits(world)
+    local answer = model:ack(now, id, epoch, retention, "result " .. id, count, 2000, limits)
     note_leases(world, answer, 4)
-    return command(now, world.name, "ack", {id, epoch, retention, "result " .. id, count, 2000}), answer
+    local args = {id, epoch, retention, "result " .. id, count, 2000, table.unpack(tail)}
+    return command(now, world.name, "ack", args), answer
   end
   function verbs.ack_many(world, model, now)
     local list = {}
     for i = 1, math.random(4) do list[2 * i - 1], list[2 * i] = some_lease(world) end
     local retention = math.random(2) == 1 and math.random(4000) or 0
     local count = math.random(3) == 1 and math.random(2) or 0
-    local answer = model:ack_many(now, retention, count, 2000, list)
+    local limits, tail = some_limits(world)
+    local answer = model:ack_many(now, retention, count, 2000, list, limits)
     note_leases(world, answer, 2 + #list // 2 + 2)
+    table.move(tail, 1, #tail, #list + 1, list)
     return command(now, world.name, "ack_many", {retention, count, 2000, table.unpack(list)}), answer
   end
   function verbs.nack(world, model, now)
@@ -187,8 +217,8 @@ describe("queue", function()
   end
   function verbs.purge(world, model, now)
     local state = ({"ready", "delayed", "dead", "done"})[math.random(4)]
-    return command(now, world.name, "purge", {state == "done" and 1 or 0}, "jobs state " .. state),
-      model:purge(now, state)
+    local keys = "jobs state " .. state .. (state == "ready" and " groups" or "")
+    return command(now, world.name, "purge", {state == "done" and 1 or 0}, keys), model:purge(now, state)
   end
   -- A worker that waits is woken: the marker is taken.
   function verbs.wake(world, model)
@@ -199,7 +229,7 @@ describe("queue", function()
 
   local DICE = {}
   for verb, weight in pairs {push = 30, pop = 30, ack = 12, ack_many = 5, nack = 10, release = 4, extend = 5,
-    progress = 2, stats = 4, pause = 3, dead = 2, redrive = 2, peek = 5, remove = 2, purge = 1, wake = 10} do
+    progress = 2, stats = 4, pause = 3, dead = 2, redrive = 2, peek = 5, remove = 2, purge = 1, limits = 2, wake = 10} do
     for _ = 1, weight do DICE[#DICE + 1] = verb end
   end
   table.sort(DICE)
@@ -228,6 +258,9 @@ describe("queue", function()
       round = round + 1
       local model, now = Model.new(), START
       local world = {name = "q" .. round, ids = 1, leases = {{"nobody", 1}}}
+      world.groups = round % 3 > 0 and 1 + round % 7 or nil
+      told[world.name] = round % 2 == 0
+      world.limits = {math.random(0, 3), math.random(0, 3), math.random(1, 3000)}
       local commands, expected = {}, {}
       for _ = 1, 400 do
         local dice = math.random(20)
@@ -262,6 +295,11 @@ describe("queue", function()
         end
       end
       assert.are.same({}, (check(world.name)))
+      local events = {}
+      for i, entry in ipairs(redis:call("XRANGE", key(world.name, ".events"), "-", "+")) do
+        events[i] = ("%s %s %s"):format(entry[2][2], entry[2][4], entry[2][6])
+      end
+      assert.are.same(told[world.name] and model.events or {}, events)
       local stats = model:stats(now)
       died = died + stats[5]
       assert.are.equal(stats[7], stats[8] + stats[9] + stats[2] + stats[3] + stats[4] + stats[5])
@@ -409,6 +447,10 @@ describe("queue", function()
       {"push", "i", "p", -1, 0, 1, 1, ""},
       {"push", "i", "p", 1024, 0, 1, 1, ""}, {"push", "i", "p", 0, -1, 1, 1, ""}, {"push", "i", "p", 0, 1.5, 1, 1, ""},
       {"push", "i", "p", 0, 315360000001, 1, 1, ""}, {"push", "i", "p", 0, 0, 0, 1, ""},
+      {"push", "i", "p", 0, 0, 1, 1, "k\0"}, {"push", "i", "p", 0, 0, 1, 1, "k\0" .. ("g"):rep(129)},
+      {"push", "i", "p", 0, 0, 1, 1, "\0g\0"}, {"pop", 1, 1000, 0, 0, -1, 0, 1}, {"pop", 1, 1000, 0, 0, 0, 1, 0},
+      {"ack", "a", 1, 0, "", 1, 1000, 0, 0.5, 1}, {"ack_many", 0, 1, 1000, "a", 1, 1, 1, "x"},
+      {"limits", "", 1, 1, 1}, {"limits", "a\0", 1, 1, 1}, {"limits", "a", -2, 1, 1}, {"limits", "a", 1, 1, 0},
       {"push", "i", "p", 0, 0, 1, 1, ("k"):rep(257)}, {"push", ("i"):rep(129), "p", 0, 0, 1, 1, ""},
       {"push", "i", "p", 0, 0, 1, 1, "", "k", "p", 0, 0, 1, "x", ""}, {"push", "i", "p", "nan", 0, 1, 1, ""},
       {"pop", 0, 1000, 0, 0}, {"pop", 501, 1000, 0, 0}, {"pop", 1, 0, 0, 0}, {"pop", 1, 86400001, 0, 0},
@@ -417,7 +459,7 @@ describe("queue", function()
       {"ack_many", 0, 501, 1000, "a", 1}, {"ack_many", 0, 0, 0, "a", 1},
       {"nack", "a", 1, -1, "", 0}, {"nack", "a", 1, "inf", "", 0}, {"release"}, {"release", "a"}, {"extend", 0, "a", 1},
       {"extend", 1000, "a"}, {"pause", 2}, {"dead", -1, 1}, {"dead", 0, 501}, {"redrive", 0, 0}, {"redrive", 0.5, 1},
-      {"check", 6, 0, 1}, {"check", 0, 0, 0}, {"check", 0, "x", 1},
+      {"check", 7, 0, 1}, {"check", 0, 0, 0}, {"check", 0, "x", 1},
     }
     for _, case in ipairs(cases) do
       local answer = run(START, table.unpack(case))
@@ -426,6 +468,125 @@ describe("queue", function()
     assert.are.same(before, dumps("q"))
     redis:call("HSET", key("q", ".state"), "seq", "4398046511103")
     assert.is_truthy(push(START, job("z")).err)
+  end)
+
+  it("serves groups in turn, and those without one as one more; a full group is in nobody's way", function()
+    for i = 1, 4 do push(START, job("a" .. i, {group = "a"}), job("b" .. i, {group = "b"}), job("n" .. i)) end
+    assert.are.same({"n1", "a1", "b1", "n2", "a2", "b2", "n3"}, ids(pop(START, 7)))
+    local function limited(count, ...) return ids(run(START, "pop", count, 30000, "0", "0", ...)) end
+    assert.are.same({"n4"}, limited(500, 2, 0, 1)) -- of a and b two run
+    assert.are.same({1, 4, 0, 8, 0, 0, 12, 0, 0, 0, 30000000, 4, 0}, run(START, "stats"))
+    local before = dumps("q")
+    assert.are.same({}, limited(500, 2, 0, 1))
+    assert.are.same(before[9], dumps("q")[9]) -- nobody looked at them
+    redis:call(table.unpack(command(START, "q", "limits", {"b", 3, -1, 1})))
+    assert.are.same({"b3"}, limited(500, 2, 0, 1))
+    assert.are.same({}, (check("q")))
+  end)
+
+  it("a job of a group keeps its place in it, over delays, releases and leases that end", function()
+    push(START, job("a1", {group = "a"}), job("a2", {group = "a"}), job("a0", {group = "a", priority = 1}))
+    push(START, job("late", {group = "a", delay = 1}))
+    local function one(now) return run(now, "pop", 1, 1000, "0", "0", 1, 0, 1) end
+    local first = one(START)
+    assert.are.equal("a0\0a", first[4])
+    assert.are.same({1, 1}, run(START, "release", "a0", first[5]))
+    assert.are.same({"a0"}, ids(one(START + 1000)))
+    assert.are.same({}, ids(one(START + 1000)))
+    local again = one(START + 1001000) -- its lease is over
+    assert.are.same({"a0"}, ids(again))
+    assert.are.same({1}, run(START + 1001000, "ack", "a0", again[5], 0, "", 0, 1000))
+    local list, at = {}, START + 1001000
+    for i = 1, 3 do
+      local answer = one(at)
+      list[i] = answer[4]:match("^%Z*")
+      run(at, "ack", list[i], answer[5], 0, "", 0, 1000)
+    end
+    assert.are.same({"a1", "a2", "late"}, list)
+    assert.are.equal(0, redis:call("EXISTS", key("q", ".groups")))
+    assert.are.same({}, redis:call("HGETALL", key("q", ".jobs"))) -- nothing is left of the group
+  end)
+
+  it("no more jobs of a group begin in a window than may, and not a microsecond before it is over", function()
+    for i = 1, 5 do push(START, job("a" .. i, {group = "a"})) end
+    local function some(now) return run(now, "pop", 10, 30000, "1", "1", 0, 2, 700) end
+    redis:call("DEL", key("q", ".wake"))
+    assert.are.same({"a1", "a2"}, ids(some(START)))
+    assert.are.equal(1, redis:call("EXISTS", key("q", ".wake"))) -- somebody has to keep the time
+    local answer = some(START + 699999)
+    assert.are.same({1, 1, 1}, answer) -- the keeper asks when the window is over
+    assert.are.same({"a3", "a4"}, ids(some(START + 700000)))
+    assert.are.same({"a5"}, ids(some(START + 1400000)))
+    for i = 1, 5 do run(START, "remove", "a" .. i) end
+    assert.are.same({1, 1000000, 0}, some(START + 9000000))
+    assert.are.same({}, redis:call("HGETALL", key("q", ".jobs")))
+  end)
+
+  it("passes by ten thousand groups that are full", function()
+    for batch = 0, 19 do
+      local items = {}
+      for i = 1, 500 do items[i] = job(("j%02d%03d"):format(batch, i), {group = "g" .. batch * 500 + i}) end
+      push(START, table.unpack(items))
+    end
+    for _ = 1, 20 do run(START, "pop", 500, 30000, "0", "0", 1, 0, 1) end
+    for batch = 0, 19 do
+      local items = {}
+      for i = 1, 500 do items[i] = job(("k%02d%03d"):format(batch, i), {group = "g" .. batch * 500 + i}) end
+      push(START, table.unpack(items))
+    end
+    redis:call("CONFIG", "RESETSTAT")
+    push(START, job("x", {group = "free"}))
+    assert.are.same({"x"}, ids(run(START, "pop", 1, 30000, "0", "0", 1, 0, 1)))
+    local calls = 0
+    for count in redis:call("INFO", "commandstats"):gmatch("cmdstat_z%w+:calls=(%d+)") do calls = calls + count end
+    assert.is_true(calls < 40, calls .. " calls")
+    assert.are.same({}, (check("q")))
+  end)
+
+  it("sees what is wrong with groups", function()
+    push(START, job("a", {group = "g"}), job("b", {group = "g"}))
+    local lease = run(START, "pop", 1, 30000, "0", "0", 1, 5, 1000)
+    assert.are.equal("a\0g", lease[4])
+    local groups, jobs = key("q", ".groups"), key("q", ".jobs")
+    local members = {}
+    for _, member in ipairs(redis:call("ZRANGE", groups, 0, -1)) do members[member:sub(1, 1)] = member end
+    local record = redis:call("HGET", jobs, "gg")
+    local function wrong() return (table.concat((check("q")), " ")) end
+    local function without(kind, text)
+      redis:call("ZREM", groups, members[kind])
+      assert.is_truthy(wrong():find(text, 1, true), wrong())
+      redis:call("ZADD", groups, 0, members[kind])
+      assert.are.equal("", wrong())
+    end
+    without("r", "not counted in its group a")
+    without("w", "in no place b")
+    without("x", "window lost g")
+    redis:call("HDEL", jobs, "gg")
+    assert.is_truthy(wrong():find("waits for no turn b", 1, true))
+    redis:call("HSET", jobs, "gg", record)
+    redis:call("ZADD", groups, 0, "t0000000000000001g")
+    assert.are.equal("turn of no group g has a turn, and cannot take it g", wrong())
+    redis:call("ZREM", groups, "t0000000000000001g")
+    redis:call("ZADD", key("q", ".ready"), 1, "b")
+    assert.is_truthy(wrong():find("among those without a group b", 1, true))
+    redis:call("ZREM", key("q", ".ready"), "b")
+    redis:call("ZADD", groups, 0, "rg\0ghost")
+    assert.is_truthy(wrong():find("no record ghost", 1, true))
+    redis:call("ZREM", groups, "rg\0ghost")
+    assert.are.equal("", wrong())
+  end)
+
+  it("a group's members without records are dropped, and block it no more", function()
+    push(START, job("a", {group = "g"}), job("b", {group = "g"}))
+    run(START, "pop", 1, 1, "0", "0", 1, 0, 1)
+    redis:call("DEL", key("q", ".jobs"))
+    push(START, job("c", {group = "g"}))
+    local list = {}
+    for i = 1, 4 do
+      for _, id in ipairs(ids(run(START + i * 5000, "pop", 1, 30000, "0", "0", 1, 0, 1))) do list[#list + 1] = id end
+    end
+    assert.are.same({"c"}, list)
+    assert.are.same({}, (check("q")))
   end)
 
   it("sees what is wrong with a queue", function()

@@ -9,7 +9,7 @@ local server = require "server"
 local SECOND = 1000000
 local START = 1760000000 * SECOND
 local LOOK = SECOND -- as in scripts/include/queue_wake.lua
-local PARTS = "jobs state ready delayed leased dead done wake"
+local PARTS = "jobs state ready delayed leased dead done wake groups"
 
 describe("workers that wait", function()
   local redis, stop, sha
@@ -23,8 +23,8 @@ describe("workers that wait", function()
   end)
   teardown(function() stop() end)
 
-  local KEYS = {push = "jobs state ready delayed done wake", pop = PARTS, ack = PARTS,
-    nack = "jobs state ready delayed leased dead wake", release = "jobs ready leased wake"}
+  local KEYS = {push = "jobs state ready delayed done wake groups", pop = PARTS, ack = PARTS,
+    nack = "jobs state ready delayed leased dead wake groups", release = "jobs ready leased wake state groups"}
   local function key(part) return "redmoon:{q}:queue." .. part end
 
   local World = {}

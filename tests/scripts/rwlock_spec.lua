@@ -9,6 +9,7 @@ local OK, BUSY, GONE = 1, 0, -1
 local SECOND = 1000000
 local START = 1760000000 * SECOND
 local PARTS = {"readers", "writer", "waiting", "fence"}
+local WAITS = {rwlock_read = true, rwlock_write = true, rwlock_release = true, permit_release = true}
 
 -- The model: ends of leases of the readers by token; the writer's token, end and fence; the end of the flag.
 local Model = {}
@@ -107,6 +108,10 @@ describe("rwlock", function()
     local out = {"EVALSHA", sha[name], count}
     for i = 1, count do out[#out + 1] = key(PARTS[i], round) end
     if name:find("^rwlock_[er]") and count == 1 then out[4] = key("writer", round) end
+    if WAITS[name] then
+      out[3] = count + 1
+      out[#out + 1] = key("waits", round)
+    end
     for _, arg in ipairs {...} do out[#out + 1] = arg end
     return out
   end

@@ -9,6 +9,7 @@ local OK, BUSY, GONE, NEVER = 1, 0, -1, -1
 local SECOND = 1000000
 local START = 1760000000 * SECOND
 local KEY, FENCE, REQUEST = "redmoon:{s}:semaphore", "redmoon:{s}:semaphore.fence", "redmoon:{s}:semaphore+req."
+local WAITS = "redmoon:{s}:semaphore.waits"
 
 -- The model: what is in the set, by token: how many places, until when; they are live while that is after now.
 local Model = {}
@@ -89,16 +90,17 @@ describe("semaphore", function()
 
   local function acquire(now, token, permits, count, lease, request)
     if request then
-      return redis:call("EVALSHA", sha.semaphore_acquire, 3, KEY, FENCE, REQUEST .. request, token, permits,
+      return redis:call("EVALSHA", sha.semaphore_acquire, 4, KEY, FENCE, WAITS, REQUEST .. request, token, permits,
         count or 1, lease or 100000, now)
     end
-    return redis:call("EVALSHA", sha.semaphore_acquire, 2, KEY, FENCE, token, permits, count or 1, lease or 100000, now)
+    return redis:call("EVALSHA", sha.semaphore_acquire, 3, KEY, FENCE, WAITS, token, permits, count or 1,
+      lease or 100000, now)
   end
   local function extend(now, token, count, lease)
     return redis:call("EVALSHA", sha.permit_extend, 1, KEY, token, count or 1, lease or 100000, now)
   end
   local function release(now, token, count)
-    return redis:call("EVALSHA", sha.permit_release, 1, KEY, token, count or 1, now)
+    return redis:call("EVALSHA", sha.permit_release, 2, KEY, WAITS, token, count or 1, now)
   end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
@@ -123,10 +125,10 @@ describe("semaphore", function()
         count = old.count
       end
       local answer = model:acquire(now, token, permits, count, lease, request)
-      local command = {"EVALSHA", sha.semaphore_acquire, 2, key, FENCE .. round}
+      local command = {"EVALSHA", sha.semaphore_acquire, 3, key, FENCE .. round, WAITS .. round}
       if request then
-        command[3] = 3
-        command[6] = REQUEST .. round .. request
+        command[3] = 4
+        command[7] = REQUEST .. round .. request
       end
       for _, arg in ipairs {token, permits, count, lease, now} do command[#command + 1] = arg end
       return command, answer, answer[1] == OK, answer[1] == OK and answer[5]
@@ -135,7 +137,7 @@ describe("semaphore", function()
       return {"EVALSHA", sha.permit_extend, 1, key, old.token, held, lease, now}, answer, answer[1] == OK
     elseif how <= 9 then
       local answer = model:release(now, old.token)
-      return {"EVALSHA", sha.permit_release, 1, key, old.token, held, now}, answer, answer[1] == OK
+      return {"EVALSHA", sha.permit_release, 2, key, WAITS .. round, old.token, held, now}, answer, answer[1] == OK
     end
     return {"EVALSHA", sha.semaphore_peek, 1, key, permits, now}, model:peek(now, permits), false
   end

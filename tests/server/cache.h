@@ -7,6 +7,7 @@
 #include "patterns/cache.h"
 #include "support/ask.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ static inline redmoon_cache *cache_of(redmoon_client *client, int64_t stale_ttl_
 static inline redmoon_client *another_client(const fixture *f) {
   redmoon_client *client;
   redmoon_error err;
-  if (redmoon_client_open(redmoon_embedded_url(f->server), NULL, &client, &err) != 0) fail_msg("%s", err.message);
+  if (redmoon_client_open(embedded_server_url(f->server), NULL, &client, &err) != 0) fail_msg("%s", err.message);
   return client;
 }
 
@@ -63,9 +64,9 @@ static inline int load(void *ctx, const redmoon_bytes *keys, size_t count, redmo
   source *s = ctx;
   for (size_t i = 0; i < count; i++) {
     s->loads++;
-    if (s->error != NULL) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_FAILED, s->error, strlen(s->error), NULL};
+    if (s->error != NULL) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_FAILED, s->error, strlen(s->error), NULL, NULL, 0};
     else if (s->value == NULL) out[i].found = REDMOON_CACHE_ABSENT;
-    else out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, s->value, strlen(s->value), NULL};
+    else out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, s->value, strlen(s->value), NULL, NULL, 0};
     if (s->inner != NULL) {
       redmoon_cache_result result;
       redmoon_error err;

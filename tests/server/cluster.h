@@ -62,21 +62,23 @@ static redmoon_client *clustered_open(const char *url, const redmoon_options *op
   return client;
 }
 
-static int clustered_enter(void **state, int64_t protocol, int64_t multiplex) {
+static int clustered_enter(void **state, int64_t protocol, int64_t pool_size, int64_t multiplex) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
-  options.protocol = protocol;
   options.multiplex = multiplex;
-  for (int i = 0; i < cluster_count(clustered_one.cluster); i++)
-    if (i < PRIMARIES) redmoon_reply_free(cluster_ask(clustered_one.cluster, i, "FLUSHALL", NULL));
+  options.protocol = protocol;
+  options.pool_size = pool_size;
+  cluster_end_moves(clustered_one.cluster);
+  for (int i = 0; i < PRIMARIES; i++) redmoon_reply_free(cluster_ask(clustered_one.cluster, i, "FLUSHALL", NULL));
   clustered_one.client = clustered_open(cluster_url(clustered_one.cluster), &options);
   atomic_store(&clustered_one.redirects, 0);
   *state = &clustered_one;
   return 0;
 }
 
-static int clustered_enter_3(void **state) { return clustered_enter(state, 3, 0); }
-static int clustered_enter_2(void **state) { return clustered_enter(state, 2, 0); }
-static int clustered_enter_shared(void **state) { return clustered_enter(state, 3, 1); }
+static int clustered_enter_3(void **state) { return clustered_enter(state, 3, 20, 0); }
+static int clustered_enter_2(void **state) { return clustered_enter(state, 2, 20, 0); }
+static int clustered_enter_one(void **state) { return clustered_enter(state, 3, 1, 0); }
+static int clustered_enter_shared(void **state) { return clustered_enter(state, 3, 20, 1); }
 
 static int clustered_leave(void **state) {
   (void)state;
@@ -84,8 +86,10 @@ static int clustered_leave(void **state) {
   return 0;
 }
 
-#define CLUSTER_TEST(f)                                                                                              \
-  {#f " [RESP3]", f, clustered_enter_3, clustered_leave, NULL}, {#f " [RESP2]", f, clustered_enter_2, clustered_leave, NULL}, \
+#define CLUSTER_TEST(f)                                                                          \
+  {#f " [RESP3]", f, clustered_enter_3, clustered_leave, NULL},                                  \
+      {#f " [RESP2]", f, clustered_enter_2, clustered_leave, NULL},                              \
+      {#f " [pool_size=1]", f, clustered_enter_one, clustered_leave, NULL},                      \
       {#f " [multiplex]", f, clustered_enter_shared, clustered_leave, NULL}
 
 static inline int slot_of(const char *key) { return rm_slot_of(key, strlen(key)); }
@@ -144,6 +148,32 @@ static inline void assert_value(redmoon_client *client, const char *key, const c
 
 static inline void set(redmoon_client *client, const char *key, const char *value) {
   redmoon_reply_free(ask(client, "SET", key, value, NULL));
+}
+
+/* Pipelines. */
+
+static inline redmoon_pipeline *pipeline_of(redmoon_client *client) {
+  redmoon_pipeline *p = NULL;
+  redmoon_error err;
+  if (redmoon_pipeline_new(client, &p, &err) != 0) fail_msg("%s", err.message);
+  return p;
+}
+
+static inline void pipeline_add(redmoon_pipeline *p, const char *const *argv) {
+  redmoon_error err;
+  if (redmoon_pipeline_command(p, count_of(argv), argv, NULL, &err) < 0) fail_msg("%s", err.message);
+}
+
+static inline void pipeline_run(redmoon_pipeline *p) {
+  redmoon_error err;
+  if (redmoon_pipeline_run(p, &err) != 0) fail_msg("%s", err.message);
+}
+
+static inline const redmoon_reply *pipeline_reply(redmoon_pipeline *p, size_t i) {
+  redmoon_result result = redmoon_pipeline_result(p, i);
+  assert_int_equal(result.outcome, REDMOON_ANSWERED);
+  assert_non_null(result.reply);
+  return result.reply;
 }
 
 /* Steps an operation until it is done or `holds` is true; true: it is done. */

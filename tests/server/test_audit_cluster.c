@@ -132,13 +132,14 @@ static void settings_are_warned_of_by_node(void **state) {
   const redmoon_audit_warning *warning = warning_of(report, "memory_unlimited");
   assert_non_null(warning);
   assert_non_null(strstr(warning->message, "all 3 nodes: "));
+  int64_t pool_size = redmoon_audit_report_summary(report)->pool_size;
   redmoon_audit_report_free(report);
 
   redmoon_reply_free(cluster_ask(f->cluster, 1, "CONFIG", "SET", "maxmemory", "500mb", NULL));
   redmoon_reply_free(cluster_ask(f->cluster, 1, "CONFIG", "SET", "maxmemory-policy", "volatile-lru", NULL));
   redmoon_reply_free(cluster_ask(f->cluster, 2, "CONFIG", "SET", "maxclients", "900", NULL));
   redmoon_audit_options options = REDMOON_AUDIT_OPTIONS_INIT;
-  options.processes = 50; /* with pools of 20 */
+  options.processes = 1000 / pool_size; /* 1,000 connections */
   report = audited(f->client, &options);
   char address[32];
   snprintf(address, sizeof address, "127.0.0.1:%d: ", cluster_port(f->cluster, 1));

@@ -9,6 +9,7 @@
 
 #include "server/blocklist.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -199,7 +200,7 @@ static void many_are_checked_in_one_round_trip(void **state) {
   redmoon_client_stats(f->client, &before);
   if (redmoon_blocklist_check_many(list, claims, TOKENS, results, &err) != 0) fail_msg("%s", err.message);
   redmoon_client_stats(f->client, &after);
-  assert_int_equal(after.hits + after.misses - before.hits - before.misses, 1);
+  assert_in_range(after.hits + after.misses - before.hits - before.misses, 1, embedded_server_nodes(f->server));
   for (int i = 0; i < TOKENS; i++)
     assert_string_equal(results[i].reason, i % 2 == 0 ? "revoked" : i % 3 == 0 && i <= 500 ? "subject" : "");
   assert_int_equal(redmoon_blocklist_check_many(list, claims, 0, results, &err), REDMOON_ECONFIG);
@@ -311,7 +312,7 @@ static void server_gets_no_id_no_subject_and_no_clients_time(void **state) {
   redmoon_blocklist *list = list_with(f->client, &options);
   redmoon_subject_result subject;
   int64_t exp = server_s(f->client) + 12345;
-  int monitor = monitor_open(redmoon_embedded_url(f->server));
+  int monitor = monitor_open(embedded_server_url(f->server));
   revoke_token(list, BYTES("secret-jti"), exp, NULL);
   assert_int_equal(redmoon_blocklist_revoke_subject(list, "secret-sub", 10, REDMOON_UNSET, &subject, &err), 0);
   assert_int_equal(redmoon_blocklist_bump(list, "secret-sub", 10, NULL, &subject, &err), 0);
@@ -403,9 +404,9 @@ int main(void) {
       cmocka_unit_test_setup(many_are_checked_in_one_round_trip, embedded_fixture_empty),
       cmocka_unit_test_setup(lists_of_other_name_issuer_or_key_share_nothing, embedded_fixture_empty),
       cmocka_unit_test_setup(keys_are_keyed_hashes_in_a_fixed_layout, embedded_fixture_empty),
-      cmocka_unit_test_setup(server_gets_no_id_no_subject_and_no_clients_time, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(server_gets_no_id_no_subject_and_no_clients_time, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(new_ids_differ_and_need_no_escape, embedded_fixture_empty),
       cmocka_unit_test_setup(of_those_who_present_one_id_at_once_one_is_served, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("blocklist", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("blocklist", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

@@ -10,6 +10,7 @@
 #include "server/blocklist.h"
 #include "support/cutter.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 
 static redmoon_claims a_claim(void) {
   redmoon_claims claims = REDMOON_CLAIMS_INIT;
@@ -100,7 +101,7 @@ static void what_cannot_be_read_is_unavailable_unless_another_says_revoked(void 
 static void lost_answers_change_nothing_twice(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_blocklist *list = list_of(through);
@@ -256,7 +257,7 @@ static void lack_of_memory_at_any_point_never_lets_a_token_in(void **state) {
   bool hit = true;
   for (int at = 0; hit; at++) {
     redmoon_client *own; /* a new one each time: a dial that failed makes a pool wait before the next */
-    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+    assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
     redmoon_claims claims[] = {claims_of(BYTES("a"), BYTES("user"), 5, 0), claims_of(BYTES("a"), none, 0, 0)};
     redmoon_check_result results[2] = {{.revoked = 1}, {.revoked = 1}};
     int left = at;
@@ -279,12 +280,12 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(without_a_server_on_error_decides_and_it_is_counted),
       cmocka_unit_test_setup(what_cannot_be_read_is_unavailable_unless_another_says_revoked, embedded_fixture_empty),
-      cmocka_unit_test_setup(lost_answers_change_nothing_twice, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(lost_answers_change_nothing_twice, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
       cmocka_unit_test_setup(bad_arguments_are_refused_and_nothing_is_written, embedded_fixture_empty),
       cmocka_unit_test_setup(operation_outlives_the_list, embedded_fixture_empty),
       cmocka_unit_test_setup(server_that_evicts_is_told, embedded_fixture_empty),
       cmocka_unit_test_setup(lack_of_memory_at_any_point_never_lets_a_token_in, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("blocklist faults", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("blocklist faults", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

@@ -136,7 +136,9 @@ static void many_share_their_round_trips(void **state) {
       redmoon_cache_result_fini(&results[i]);
     }
     /* One to read; then a lease, a put, and one to read the key that is there twice. */
-    assert_int_equal(after.hits - before.hits, round == 0 ? 4 : 1);
+    uint64_t least = round == 0 ? 4 : 1;
+    assert_in_range(after.hits + after.misses - before.hits - before.misses, least,
+                    least * (uint64_t)embedded_server_nodes(f->server));
     assert_int_equal(db.loads, 4);
   }
   assert_int_equal(ask_integer(f->client, "DBSIZE", NULL), 5);
@@ -175,7 +177,12 @@ static void a_sealed_value_is_read_with_its_key_alone(void **state) {
   get_as(other, &db, "other", "loader", "miss"); /* what it cannot read it replaces */
   assert_int_equal(stats_of(other).undecodable, 1);
   /* Moved to another key it is none. */
-  redmoon_reply_free(ask(f->client, "RENAME", ENTRY, "redmoon:{j}:c.cache", NULL));
+  len = ask_text(f->client, stored, sizeof stored, "GETDEL", ENTRY, NULL);
+  const char *const argv[] = {"SET", "redmoon:{j}:c.cache", stored, "PX", "60000"};
+  const size_t lens[] = {3, 19, (size_t)len, 2, 5};
+  redmoon_reply *reply = NULL;
+  assert_int_equal(redmoon_command(f->client, 5, argv, lens, &reply, NULL), 0);
+  redmoon_reply_free(reply);
   redmoon_cache_result result;
   assert_int_equal(redmoon_cache_peek(other, "j", 1, &result, NULL), 0);
   assert_int_equal(result.found, 0);
@@ -259,5 +266,5 @@ int main(void) {
       TEST(what_is_too_large_is_not_stored),
       TEST(bad_options_are_refused_with_what_is_accepted),
   };
-  return cmocka_run_group_tests_name("cache", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("cache", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

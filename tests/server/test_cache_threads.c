@@ -27,7 +27,7 @@ static int load_when_all_have_asked(void *ctx, const redmoon_bytes *keys, size_t
   atomic_fetch_add(&c->loads, (int)count);
   struct timespec tick = {0, 1000000};
   for (int i = 0; i < 20000 && atomic_load(&c->asked) < WORKERS; i++) nanosleep(&tick, NULL);
-  out[0] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL};
+  out[0] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "v", 1, NULL, NULL, 0};
   return 0;
 }
 
@@ -115,5 +115,5 @@ int main(void) {
       TEST(threads_of_one_client_share_a_load),
       TEST(no_schedule_brings_back_what_was_deleted),
   };
-  return cmocka_run_group_tests_name("cache threads", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("cache threads", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

@@ -101,8 +101,13 @@ static void half_a_move_asks(void **state) {
   assert_int_equal(gone, 13);
   assert_int_equal(there, KEYS - 13);
   const char *const both[] = {"MGET", other, "{t}5"};
-  assert_int_equal(redmoon_command(cluster_client(c, from), 3, both, NULL, &reply, &err), REDMOON_ESERVER);
+  redmoon_call_options once = REDMOON_CALL_OPTIONS_INIT; /* the client tries again until its deadline */
+  once.timeout_ms = 300;
+  redmoon_client *impatient = NULL;
+  assert_int_equal(redmoon_client_with(cluster_client(c, from), &once, &impatient, &err), 0);
+  assert_int_equal(redmoon_command(impatient, 3, both, NULL, &reply, &err), REDMOON_ESERVER);
   assert_string_equal(err.code, "TRYAGAIN");
+  redmoon_client_close(impatient);
   cluster_end_move(c, slot);
   assert_int_equal(cluster_primary_of(c, slot), to);
   for (int i = 0; i < KEYS; i++) assert_string_equal(get(c, to, key_name(key, i)), "value");

@@ -77,7 +77,7 @@ static void error_reply_is_a_status_with_code_and_outcome(void **state) {
   /* the same connection goes on */
   redmoon_stats stats;
   redmoon_client_stats(client, &stats);
-  assert_int_equal(stats.dials, 1);
+  assert_in_range(stats.dials, 1, matrix_nodes(*state));
 }
 
 static void arguments_hold_any_bytes(void **state) {
@@ -328,8 +328,8 @@ static void blocking_commands_outlast_read_timeout_and_deadline(void **state) {
   options.max_retries = 0;
   redmoon_client *client = matrix_open(cell, &options);
   static const char *const blocking[][8] = {{"BLPOP", "nothing", "0.8", NULL},
-                                            {"BRPOP", "nothing", "none", "0.8", NULL},
-                                            {"BLMOVE", "nothing", "there", "LEFT", "RIGHT", "0.8", NULL},
+                                            {"BRPOP", "nothing", "none{nothing}", "0.8", NULL},
+                                            {"BLMOVE", "nothing", "there{nothing}", "LEFT", "RIGHT", "0.8", NULL},
                                             {"BZPOPMIN", "nothing", "0.8", NULL},
                                             {"BLMPOP", "0.8", "1", "nothing", "LEFT", NULL},
                                             {"XREAD", "BLOCK", "800", "STREAMS", "nothing", "$", NULL},
@@ -478,7 +478,7 @@ static const matrix_test tests[] = {
     MATRIX_TEST(value_of_a_mebibyte_and_of_64_come_back_whole),
     MATRIX_TEST(blocking_commands_outlast_read_timeout_and_deadline),
     MATRIX_TEST(blocking_pop_without_limit_gets_what_comes),
-    MATRIX_TEST(command_that_is_unblocked_with_an_error_says_so),
+    MATRIX_ALONE(command_that_is_unblocked_with_an_error_says_so),
     MATRIX_TEST(commands_that_change_their_connection_are_refused),
     MATRIX_TEST(command_without_a_name_or_with_a_null_argument_is_refused),
 };

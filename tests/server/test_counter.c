@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -240,7 +241,7 @@ static void many_with_one_that_is_not_acceptable_count_nothing(void **state) {
 static void lost_answer_without_an_id_is_unknown_and_counted_once(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_counter *counter = window_of(through, 60000);
@@ -260,7 +261,7 @@ static void lost_answer_without_an_id_is_unknown_and_counted_once(void **state) 
 static void lost_answer_with_an_id_is_asked_again_and_counted_once(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_counter *counter = window_of(through, 60000);
@@ -282,7 +283,7 @@ static void lost_answers_of_many(void **state) {
   fixture *f = *state;
   redmoon_error err, errors[3];
   redmoon_counter_result results[3];
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_counter *counter = window_of(through, 60000);
@@ -382,7 +383,7 @@ static void metrics_tell_what_was_counted_clamped_and_refused(void **state) {
   fixture *f = *state;
   redmoon_client *client;
   redmoon_error err;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &client, &err), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &client, &err), 0);
   redmoon_counter_options options = REDMOON_COUNTER_OPTIONS_INIT;
   options.max = 10;
   redmoon_counter *strict = counter_of(client, &options);
@@ -474,7 +475,7 @@ static void sum_of_16_clients_is_exact(void **state) {
   redmoon_error err;
   int64_t expected = 0, applied = 0;
   for (int i = 0; i < WORKERS; i++) {
-    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &clients[i], &err), 0);
+    assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &clients[i], &err), 0);
     int64_t by = i % 2 == 0 ? (INT64_C(1) << 50) + i : -(INT64_C(1) << 50) + 3 * i;
     workers[i] = (worker){.counter = window_of(clients[i], 3600000), .by = by, .number = i};
     expected += (by + 1) * (TRIES / 2);
@@ -506,9 +507,9 @@ int main(void) {
       cmocka_unit_test_setup(reset_forgets, embedded_fixture_empty),
       cmocka_unit_test_setup(many_are_counted_in_one_round_trip_each_for_itself, embedded_fixture_empty),
       cmocka_unit_test_setup(many_with_one_that_is_not_acceptable_count_nothing, embedded_fixture_empty),
-      cmocka_unit_test_setup(lost_answer_without_an_id_is_unknown_and_counted_once, embedded_fixture_empty),
-      cmocka_unit_test_setup(lost_answer_with_an_id_is_asked_again_and_counted_once, embedded_fixture_empty),
-      cmocka_unit_test_setup(lost_answers_of_many, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(lost_answer_without_an_id_is_unknown_and_counted_once, embedded_fixture_empty, embedded_server_alone),
+      cmocka_unit_test_setup_teardown(lost_answer_with_an_id_is_asked_again_and_counted_once, embedded_fixture_empty, embedded_server_alone),
+      cmocka_unit_test_setup_teardown(lost_answers_of_many, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
       cmocka_unit_test_setup(longest_names_are_kept_whole, embedded_fixture_empty),
       cmocka_unit_test_setup(bad_key_and_id_are_refused_and_nothing_is_sent, embedded_fixture_empty),
@@ -517,5 +518,5 @@ int main(void) {
       cmocka_unit_test_setup(operation_that_is_cancelled_writes_no_results, embedded_fixture_empty),
       cmocka_unit_test_setup(sum_of_16_clients_is_exact, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("counter", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("counter", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

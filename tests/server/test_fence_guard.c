@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -70,7 +71,7 @@ static void bad_input_is_refused_and_nothing_is_sent(void **state) {
 
 static void lost_answer_is_asked_for_again(void **state) {
   fixture *f = *state;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, NULL), 0);
   cutter_lose(c, 1);
@@ -87,7 +88,7 @@ int main(void) {
       cmocka_unit_test_setup(falling_fence_is_refused_and_changes_nothing, embedded_fixture_empty),
       cmocka_unit_test_setup(fences_of_a_lock_pass_in_their_order, embedded_fixture_empty),
       cmocka_unit_test_setup(bad_input_is_refused_and_nothing_is_sent, embedded_fixture_empty),
-      cmocka_unit_test_setup(lost_answer_is_asked_for_again, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(lost_answer_is_asked_for_again, embedded_fixture_empty, embedded_server_alone),
   };
-  return cmocka_run_group_tests_name("fence_guard", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("fence_guard", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

@@ -8,6 +8,7 @@
 
 #include "support/ask.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 
 #include <poll.h>
 #include <stdbool.h>
@@ -67,7 +68,7 @@ static void step_until_blocked(redmoon_op *op, redmoon_client *other) {
 static void who_waits_gets_what_is_pushed(void **state) {
   fixture *f = *state;
   redmoon_client *own;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, NULL), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, NULL), 0);
   redmoon_list_queue *queue = queue_of(own);
   redmoon_reply *item = NULL;
   redmoon_op *op;
@@ -91,7 +92,7 @@ static void who_waits_gets_what_is_pushed(void **state) {
 static void a_cancelled_pop_takes_nothing_that_comes_later(void **state) {
   fixture *f = *state;
   redmoon_client *own;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, NULL), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, NULL), 0);
   redmoon_list_queue *queue = queue_of(own);
   redmoon_reply *item = NULL;
   redmoon_op *op;
@@ -143,5 +144,5 @@ int main(void) {
       TEST(a_cancelled_pop_takes_nothing_that_comes_later),
       TEST(what_is_not_acceptable_is_refused_and_not_sent),
   };
-  return cmocka_run_group_tests(tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("list_queue", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

@@ -11,6 +11,7 @@
 #include "engine/op.h"
 #include "patterns/scripts_generated.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 #include "support/fake_server.h"
@@ -82,7 +83,7 @@ static void repeated_release_succeeds_without_the_server(void **state) {
   fixture *f = *state;
   redmoon_client *own;
   redmoon_error err;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
   redmoon_lock *lock = acquire(own, 10000);
   assert_int_equal(redmoon_lock_release(lock, &err), 0);
   assert_int_equal(ask_integer(f->client, "EXISTS", KEY, NULL), 0);
@@ -213,7 +214,7 @@ static void what_became_of_locks_is_counted(void **state) {
   fixture *f = *state;
   redmoon_client *own;
   redmoon_error err;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
   redmoon_lock *lock = acquire(own, 10000), *other = NULL;
   assert_int_equal(redmoon_lock_acquire(own, "n", 1, NULL, &other, &err), REDMOON_ELOCKED);
   assert_int_equal(redmoon_lock_release(lock, &err), 0);
@@ -237,7 +238,7 @@ static void key_prefix_and_hash_tag_of_the_caller_are_kept(void **state) {
   options.key_prefix = "app:test";
   redmoon_client *own;
   redmoon_error err;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), &options, &own, &err), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), &options, &own, &err), 0);
   redmoon_lock *lock;
   assert_int_equal(redmoon_lock_acquire(own, "user:{42}", 9, NULL, &lock, &err), 0);
   assert_int_equal(ask_integer(f->client, "EXISTS", "app:test:~user:{42}:lock", "app:test:~user:{42}:fence", NULL),
@@ -251,7 +252,7 @@ static void key_prefix_and_hash_tag_of_the_caller_are_kept(void **state) {
 static void request_whose_answer_was_lost_is_repeated_without_harm(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   cutter_lose(c, 1);
@@ -275,7 +276,7 @@ static void request_whose_answer_was_lost_is_repeated_without_harm(void **state)
 static void release_that_ended_unknown_can_be_repeated(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.max_retries = 0;
   redmoon_client *through;
@@ -404,7 +405,7 @@ static void lack_of_memory_at_any_point_is_reported_and_leaks_nothing(void **sta
   for (int at = 0; refused; at++) {
     redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
     redmoon_client *own; /* a new one each time: a dial that failed makes a pool wait before the next */
-    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+    assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
     redmoon_lock *lock = NULL;
     int left = at;
     rm_alloc_set_refuse(refuse_at, &left);
@@ -494,16 +495,16 @@ int main(void) {
       cmocka_unit_test_setup(released_lock_cannot_be_extended, embedded_fixture_empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_the_accepted_range, embedded_fixture_empty),
       cmocka_unit_test_setup(local_lease_ends_before_the_servers, embedded_fixture_empty),
-      cmocka_unit_test_setup(acquisition_answered_after_its_lease_is_not_handed_out, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(acquisition_answered_after_its_lease_is_not_handed_out, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(what_became_of_locks_is_counted, embedded_fixture_empty),
       cmocka_unit_test_setup(key_prefix_and_hash_tag_of_the_caller_are_kept, embedded_fixture_empty),
-      cmocka_unit_test_setup(request_whose_answer_was_lost_is_repeated_without_harm, embedded_fixture_empty),
-      cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(request_whose_answer_was_lost_is_repeated_without_harm, embedded_fixture_empty, embedded_server_alone),
+      cmocka_unit_test_setup_teardown(release_that_ended_unknown_can_be_repeated, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(operation_works_under_a_loop_and_outlives_the_handle, embedded_fixture_empty),
       cmocka_unit_test_setup(no_request_holds_a_time_of_the_clients_clock, embedded_fixture_empty),
       cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, embedded_fixture_empty),
       cmocka_unit_test_setup(server_names_the_scripts_as_the_library_does, embedded_fixture_empty),
       cmocka_unit_test_setup(threads_exclude_each_other, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("lock", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("lock", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

@@ -8,8 +8,10 @@
 
 #include "base/clock.h"
 #include "support/ask.h"
+#include "support/pausing.h"
 #include "support/cutter.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -55,11 +57,12 @@ static void wait_for(const redmoon_wants *wants) {
 
 /* Steps it until it only lets time pass: it has been refused, and holds a ticket. */
 static void step_to_a_pause(waiter *w) {
-  redmoon_wants wants = {.fd = 0};
-  while (wants.fd >= 0) {
+  redmoon_wants wants;
+  for (;;) {
     assert_int_equal(redmoon_op_step(w->op), 0);
     redmoon_op_wants(w->op, &wants);
-    if (wants.fd >= 0) wait_for(&wants);
+    if (is_pause(&wants)) return;
+    wait_for(&wants);
   }
 }
 
@@ -238,7 +241,7 @@ static void lost_answers_change_no_order(void **state) {
   fixture *f = *state;
   redmoon_error err;
   redmoon_lock_options options = fair(600000);
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_lock *held = acquire(f->client, &options);
@@ -324,8 +327,8 @@ int main(void) {
       cmocka_unit_test_setup(owner_holds_it_once_more_past_those_who_wait, embedded_fixture_empty),
       cmocka_unit_test_setup(request_that_waited_in_turn_gets_the_same_lock_when_it_is_repeated, embedded_fixture_empty),
       cmocka_unit_test_setup(longest_hold_and_replicas_are_as_without_it, embedded_fixture_empty),
-      cmocka_unit_test_setup(lost_answers_change_no_order, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(lost_answers_change_no_order, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(threads_that_wait_take_turns, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("fair locks", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("fair locks", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

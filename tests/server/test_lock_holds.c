@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "support/ask.h"
+#include "support/pausing.h"
 #include "support/cutter.h"
 #include "support/redis_server.h"
 
@@ -89,11 +90,11 @@ static void step_to_a_pause(redmoon_op *op) {
   for (;;) {
     assert_int_equal(redmoon_op_step(op), 0);
     redmoon_op_wants(op, &wants);
-    if (wants.fd < 0) break;
+    if (is_pause(&wants)) break;
     struct pollfd fd = {wants.fd, (short)((wants.events & REDMOON_WANT_WRITE ? POLLOUT : 0) | POLLIN), 0};
     (void)poll(&fd, 1, (int)wants.timeout_ms);
   }
-  assert_true(wants.timeout_ms >= 0 && wants.timeout_ms <= 1000);
+  assert_true(wants.timeout_ms >= 0 && wants.timeout_ms <= 5000);
 }
 
 static void waiter_gets_the_lock_after_its_release(void **state) {
@@ -137,7 +138,7 @@ static void waiter_gives_up_after_its_wait_and_says_how_long_it_was(void **state
   assert_true(rm_clock_now_us() - began_us >= 60000);
   assert_null(second);
   assert_non_null(strstr(err.message, "waited "));
-  assert_true(err.attempts >= 3);
+  assert_true(err.attempts >= 2);
   assert_true(err.retryable);
   assert_int_equal(err.outcome, REDMOON_ANSWERED);
   end(first);

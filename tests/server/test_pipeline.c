@@ -64,7 +64,7 @@ static void replies_come_in_order_whatever_the_length(void **state) {
   }
   redmoon_stats stats;
   redmoon_client_stats(client, &stats);
-  assert_int_equal(stats.dials, 1);
+  assert_in_range(stats.dials, 1, matrix_nodes(*state));
 }
 
 static void pipeline_of_nothing_is_done_without_a_connection(void **state) {

@@ -138,7 +138,7 @@ static void calendar_windows_end_where_the_calendar_says(void **state) {
 static void lost_answer_with_a_request_id_is_repeated_and_takes_once(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   for (size_t i = 0; i < ALGORITHMS; i++) {
@@ -219,7 +219,7 @@ static void failure_of_redis_is_what_on_error_says_and_is_counted(void **state) 
   for (size_t i = 0; i < 3; i++) {
     redmoon_error err;
     redmoon_client *own;
-    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+    assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
     redmoon_rate_limiter_options options = options_of("gcra", 3, 3600000);
     options.on_error = policies[i];
     redmoon_rate_limiter *limiter = made(own, &options);
@@ -324,7 +324,7 @@ static void several_limits_take_all_or_none_and_tell_which_bound(void **state) {
   assert_int_equal(redmoon_rate_limits_new(both, 0, &none, &err), REDMOON_ECONFIG);
   assert_int_equal(redmoon_rate_limits_new(both, 9, &none, &err), REDMOON_ECONFIG);
   redmoon_client *other;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &other, &err), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &other, &err), 0);
   redmoon_rate_limiter *strange = limiter_of(other, 3, 1000, NULL);
   redmoon_rate_limiter *mixed[] = {fast, strange};
   assert_int_equal(redmoon_rate_limits_new(mixed, 2, &none, &err), REDMOON_ECONFIG);
@@ -473,7 +473,7 @@ static void shutdown_of_the_client_ends_a_wait_that_sleeps(void **state) {
   fixture *f = *state;
   redmoon_error err;
   redmoon_client *own;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
   redmoon_rate_limiter *limiter = limiter_of(own, 1, 3600000, NULL);
   allow(limiter, "user:1", 1);
   redmoon_rate_result result;
@@ -497,7 +497,7 @@ int main(void) {
       cmocka_unit_test_setup(a_bucket_holds_its_burst_and_fills_at_its_rate, empty),
       cmocka_unit_test_setup(what_is_left_after_the_first_request_is_never_off_by_one, empty),
       cmocka_unit_test_setup(calendar_windows_end_where_the_calendar_says, empty),
-      cmocka_unit_test_setup(lost_answer_with_a_request_id_is_repeated_and_takes_once, empty),
+      cmocka_unit_test_setup_teardown(lost_answer_with_a_request_id_is_repeated_and_takes_once, empty, embedded_server_alone),
       cmocka_unit_test_setup(many_items_are_decided_each_by_itself, empty),
       cmocka_unit_test_setup(failure_of_redis_is_what_on_error_says_and_is_counted, empty),
       cmocka_unit_test_setup(server_that_is_gone_lets_through_or_refuses_as_on_error_says, empty),
@@ -510,5 +510,5 @@ int main(void) {
       cmocka_unit_test_setup(wait_can_be_cancelled_while_it_sleeps, empty),
       cmocka_unit_test_setup(shutdown_of_the_client_ends_a_wait_that_sleeps, empty),
   };
-  return cmocka_run_group_tests_name("rate_decisions", tests, start, stop);
+  return embedded_server_run("rate_decisions", tests, sizeof tests / sizeof tests[0], start, stop);
 }

@@ -184,7 +184,7 @@ static void bad_key_and_cost_are_refused_and_nothing_is_sent(void **state) {
 static void lost_answer_of_allow_is_unknown_and_takes_once(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_rate_limiter *limiter = limiter_of(through, 5, 60000, NULL);
@@ -231,7 +231,7 @@ static void lack_of_memory_at_any_point_is_reported_and_leaks_nothing(void **sta
   bool refused = true;
   for (int at = 0; refused; at++) {
     redmoon_client *own; /* a new one each time: a dial that failed makes a pool wait before the next */
-    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+    assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
     redmoon_rate_limiter_options options = REDMOON_RATE_LIMITER_OPTIONS_INIT;
     options.limit = 100000;
     options.window_ms = 60000;
@@ -305,10 +305,10 @@ int main(void) {
       cmocka_unit_test_setup(limiters_of_different_name_share_nothing, empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),
       cmocka_unit_test_setup(bad_key_and_cost_are_refused_and_nothing_is_sent, empty),
-      cmocka_unit_test_setup(lost_answer_of_allow_is_unknown_and_takes_once, empty),
+      cmocka_unit_test_setup_teardown(lost_answer_of_allow_is_unknown_and_takes_once, empty, embedded_server_alone),
       cmocka_unit_test_setup(operation_outlives_the_limiter, empty),
       cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, empty),
       cmocka_unit_test_setup(threads_that_share_a_limiter_get_the_limit_together, empty),
   };
-  return cmocka_run_group_tests_name("rate_limiter", tests, start, stop);
+  return embedded_server_run("rate_limiter", tests, sizeof tests / sizeof tests[0], start, stop);
 }

@@ -342,7 +342,7 @@ static void numbers_do_not_depend_on_the_locale(void **state) {
 static void lost_answers_change_nothing_twice_when_requests_have_ids(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_records *records = records_of(through, 60000);
@@ -449,7 +449,7 @@ static void sixteen_clients_that_add_by_version_lose_no_addition(void **state) {
   save(f->records, &s);
   worker workers[WORKERS] = {0};
   for (int i = 0; i < WORKERS; i++) {
-    workers[i].url = redmoon_embedded_url(f->server);
+    workers[i].url = embedded_server_url(f->server);
     assert_int_equal(pthread_create(&workers[i].thread, NULL, add_often, &workers[i]), 0);
   }
   int successes = 0, conflicts = 0;
@@ -476,9 +476,9 @@ int main(void) {
       cmocka_unit_test_setup(values_that_cannot_be_stored_are_refused_and_nothing_is_sent, empty),
       cmocka_unit_test_setup(bad_schemas_are_refused_with_what_is_accepted, empty),
       cmocka_unit_test_setup(numbers_do_not_depend_on_the_locale, empty),
-      cmocka_unit_test_setup(lost_answers_change_nothing_twice_when_requests_have_ids, empty),
+      cmocka_unit_test_setup_teardown(lost_answers_change_nothing_twice_when_requests_have_ids, empty, embedded_server_alone),
       cmocka_unit_test_setup(operation_and_record_outlive_the_records_object, empty),
       cmocka_unit_test_setup(sixteen_clients_that_add_by_version_lose_no_addition, empty),
   };
-  return cmocka_run_group_tests_name("records", tests, start, stop);
+  return embedded_server_run("records", tests, sizeof tests / sizeof tests[0], start, stop);
 }

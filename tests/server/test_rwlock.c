@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 #include "support/ask.h"
 #include "support/cutter.h"
 
@@ -256,7 +257,7 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
 
 static void lost_answers_are_asked_for_again_without_harm(void **state) {
   fixture *f = *state;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, NULL), 0);
   redmoon_rwlock *a = rwlock_of(through, LONG_MS, 0);
@@ -291,7 +292,7 @@ static void lack_of_memory_at_any_point_is_reported_and_leaks_nothing(void **sta
   for (int at = 0; refused; at++) {
     redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
     redmoon_client *own; /* a new one each time: a dial that failed makes a pool wait before the next */
-    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+    assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
     redmoon_rwlock *rwlock = NULL;
     redmoon_permit *permits[3] = {NULL};
     int left = at;
@@ -362,7 +363,7 @@ static void readers_and_writers_of_many_clients_never_overlap(void **state) {
   worker workers[WORKERS] = {0};
   for (int i = 0; i < WORKERS; i++) {
     workers[i] =
-        (worker){.url = redmoon_embedded_url(f->server), .number = i, .readers = &readers, .writers = &writers};
+        (worker){.url = embedded_server_url(f->server), .number = i, .readers = &readers, .writers = &writers};
     assert_int_equal(pthread_create(&workers[i].thread, NULL, take_turns, &workers[i]), 0);
   }
   for (int i = 0; i < WORKERS; i++) pthread_join(workers[i].thread, NULL);
@@ -385,9 +386,9 @@ int main(void) {
       cmocka_unit_test_setup(waiting_writer_keeps_new_readers_out, embedded_fixture_empty),
       cmocka_unit_test_setup(holder_whose_lease_ended_frees_its_place, embedded_fixture_empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
-      cmocka_unit_test_setup(lost_answers_are_asked_for_again_without_harm, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(lost_answers_are_asked_for_again_without_harm, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, embedded_fixture_empty),
       cmocka_unit_test_setup(readers_and_writers_of_many_clients_never_overlap, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("rwlock", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("rwlock", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

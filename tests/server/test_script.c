@@ -32,10 +32,11 @@ static redmoon_reply *run(redmoon_client *client, redmoon_script *script, const 
 static void source_is_sent_only_when_the_server_does_not_know_it(void **state) {
   matrix_cell *cell = *state;
   redmoon_script *script = script_of("return 7");
+  const redmoon_bytes key = {"n", 1};
   redmoon_reply_free(ask(cell->client, "SCRIPT", "FLUSH", NULL));
   redmoon_reply_free(ask(cell->client, "CONFIG", "RESETSTAT", NULL));
   for (int i = 1; i <= 3; i++) {
-    redmoon_reply *reply = run(cell->client, script, NULL);
+    redmoon_reply *reply = run(cell->client, script, &(redmoon_script_args){&key, 1, NULL, 0});
     assert_int_equal(redmoon_reply_integer(reply), 7);
     redmoon_reply_free(reply);
     /* the first EVALSHA is refused, and EVAL follows; after that EVALSHA is enough */
@@ -44,7 +45,7 @@ static void source_is_sent_only_when_the_server_does_not_know_it(void **state) {
   }
   redmoon_stats stats;
   redmoon_client_stats(cell->client, &stats);
-  assert_int_equal(stats.dials, 1);
+  assert_in_range(stats.dials, 1, matrix_nodes(cell));
   redmoon_script_unref(script);
 }
 

@@ -9,7 +9,9 @@
 
 #include "base/alloc.h"
 #include "support/embedded_fixture.h"
+#include "support/embedded_server.h"
 #include "support/ask.h"
+#include "support/pausing.h"
 #include "support/cutter.h"
 
 #include <poll.h>
@@ -169,7 +171,7 @@ static void local_lease_ends_before_the_servers(void **state) {
 static void what_became_of_permits_is_counted(void **state) {
   fixture *f = *state;
   redmoon_client *own;
-  assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, NULL), 0);
+  assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, NULL), 0);
   redmoon_semaphore *semaphore = semaphore_of(own, 1, LONG_MS, 0);
   redmoon_permit *permit = acquire(semaphore, 1, NULL), *none = NULL;
   assert_int_equal(redmoon_semaphore_acquire(semaphore, NULL, &none, NULL), REDMOON_ELOCKED);
@@ -244,7 +246,7 @@ static void bad_options_are_refused_with_what_is_accepted(void **state) {
 
 static void request_whose_answer_was_lost_takes_one_permit(void **state) {
   fixture *f = *state;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, NULL), 0);
   redmoon_semaphore *semaphore = semaphore_of(through, 5, LONG_MS, 0);
@@ -266,7 +268,7 @@ static void request_whose_answer_was_lost_takes_one_permit(void **state) {
 static void release_that_ended_unknown_can_be_repeated(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.max_retries = 0;
   redmoon_client *through;
@@ -291,7 +293,7 @@ static void release_that_ended_unknown_can_be_repeated(void **state) {
 static void repeated_request_gets_the_same_permit(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.max_retries = 0;
   redmoon_client *through;
@@ -329,7 +331,7 @@ static bool poll_once(redmoon_op *op) {
   if (wants.events & REDMOON_WANT_READ) fd.events |= POLLIN;
   if (wants.events & REDMOON_WANT_WRITE) fd.events |= POLLOUT;
   (void)poll(&fd, wants.fd < 0 ? 0 : 1, (int)wants.timeout_ms);
-  return wants.fd < 0;
+  return is_pause(&wants);
 }
 
 static void waiting_operation_works_under_a_loop_and_outlives_the_semaphore(void **state) {
@@ -382,7 +384,7 @@ static void lack_of_memory_at_any_point_is_reported_and_leaks_nothing(void **sta
   for (int at = 0; refused; at++) {
     redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
     redmoon_client *own; /* a new one each time: a dial that failed makes a pool wait before the next */
-    assert_int_equal(redmoon_client_open(redmoon_embedded_url(f->server), NULL, &own, &err), 0);
+    assert_int_equal(redmoon_client_open(embedded_server_url(f->server), NULL, &own, &err), 0);
     redmoon_semaphore_options options = {2, LONG_MS, 0};
     redmoon_semaphore_request request = {1, REDMOON_UNSET, "r"};
     redmoon_semaphore *semaphore = NULL;
@@ -452,7 +454,7 @@ static void clients_never_hold_more_than_there_is(void **state) {
   redmoon_semaphore *shared = semaphore_of(f->client, PERMITS, LONG_MS, 86400000);
   worker workers[WORKERS] = {0};
   for (int i = 0; i < WORKERS; i++) {
-    workers[i].url = redmoon_embedded_url(f->server);
+    workers[i].url = embedded_server_url(f->server);
     workers[i].inside = &inside;
     workers[i].shared = i % 4 == 0 ? shared : NULL;
     assert_int_equal(pthread_create(&workers[i].thread, NULL, take_turns, &workers[i]), 0);
@@ -478,12 +480,12 @@ int main(void) {
       cmocka_unit_test_setup(what_became_of_permits_is_counted, embedded_fixture_empty),
       cmocka_unit_test_setup(wait_that_is_over_is_locked, embedded_fixture_empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, embedded_fixture_empty),
-      cmocka_unit_test_setup(request_whose_answer_was_lost_takes_one_permit, embedded_fixture_empty),
-      cmocka_unit_test_setup(release_that_ended_unknown_can_be_repeated, embedded_fixture_empty),
-      cmocka_unit_test_setup(repeated_request_gets_the_same_permit, embedded_fixture_empty),
+      cmocka_unit_test_setup_teardown(request_whose_answer_was_lost_takes_one_permit, embedded_fixture_empty, embedded_server_alone),
+      cmocka_unit_test_setup_teardown(release_that_ended_unknown_can_be_repeated, embedded_fixture_empty, embedded_server_alone),
+      cmocka_unit_test_setup_teardown(repeated_request_gets_the_same_permit, embedded_fixture_empty, embedded_server_alone),
       cmocka_unit_test_setup(waiting_operation_works_under_a_loop_and_outlives_the_semaphore, embedded_fixture_empty),
       cmocka_unit_test_setup(lack_of_memory_at_any_point_is_reported_and_leaks_nothing, embedded_fixture_empty),
       cmocka_unit_test_setup(clients_never_hold_more_than_there_is, embedded_fixture_empty),
   };
-  return cmocka_run_group_tests_name("semaphore", tests, embedded_fixture_start, embedded_fixture_stop);
+  return embedded_server_run("semaphore", tests, sizeof tests / sizeof tests[0], embedded_fixture_start, embedded_fixture_stop);
 }

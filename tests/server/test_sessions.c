@@ -170,7 +170,7 @@ static void sessions_of_a_subject_are_listed_and_end_together(void **state) {
 static void lost_answers_change_nothing_twice(void **state) {
   fixture *f = *state;
   redmoon_error err;
-  cutter *c = cutter_start(redmoon_embedded_url(f->server));
+  cutter *c = cutter_start(embedded_server_url(f->server));
   redmoon_client *through;
   assert_int_equal(redmoon_client_open(cutter_url(c), NULL, &through, &err), 0);
   redmoon_sessions *sessions = sessions_of(through);
@@ -279,10 +279,10 @@ int main(void) {
       cmocka_unit_test_setup(session_is_made_changed_and_revoked, empty),
       cmocka_unit_test_setup(rotated_session_is_found_by_its_new_id_alone, empty),
       cmocka_unit_test_setup(sessions_of_a_subject_are_listed_and_end_together, empty),
-      cmocka_unit_test_setup(lost_answers_change_nothing_twice, empty),
+      cmocka_unit_test_setup_teardown(lost_answers_change_nothing_twice, empty, embedded_server_alone),
       cmocka_unit_test_setup(operation_outlives_the_sessions_object, empty),
       cmocka_unit_test_setup(bad_options_are_refused_with_what_is_accepted, empty),
       cmocka_unit_test_setup(end_of_all_sessions_is_not_outrun_by_rotation, empty),
   };
-  return cmocka_run_group_tests_name("sessions", tests, start, stop);
+  return embedded_server_run("sessions", tests, sizeof tests / sizeof tests[0], start, stop);
 }

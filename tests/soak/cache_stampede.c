@@ -74,7 +74,7 @@ static int load(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cach
   atomic_fetch_add(&s->loads, 1);
   bool alone = s->kind == STALE || s->kind == EARLY;
   if (!await(alone ? &s->served : &s->asked, alone ? ALL - 1 : ALL)) return -1;
-  out[0] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "new", 3, NULL};
+  out[0] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, "new", 3, NULL, NULL, 0};
   return 0;
 }
 
@@ -175,7 +175,7 @@ static void prepare(redmoon_client *client, kind k) {
   redmoon_reply *reply;
   if (redmoon_command(client, 1, (const char *[]){"FLUSHALL"}, NULL, &reply, NULL) == 0) redmoon_reply_free(reply);
   if (k != STALE && k != EARLY) return;
-  rm_entry entry = {false, 0, 600000, 1200000, k == EARLY ? INT64_C(0xFFFFFFFF) : 1, "old", 3};
+  rm_entry entry = {false, 0, 600000, 1200000, k == EARLY ? INT64_C(0xFFFFFFFF) : 1, "old", 3, NULL, 0, false};
   unsigned char bytes[RM_ENTRY_HEADER + 3];
   const rm_secret none = {NULL, 0};
   rm_entry_write(&entry, (redmoon_bytes){ENTRY, strlen(ENTRY)}, &none, bytes);

@@ -5,7 +5,7 @@
  *
  *   killed     every job ran; at every look pushed = finished + ready + delayed + leased + dead, and each job is in one place; no
  *              job was acknowledged twice, or by a lease that had passed to another; no job ran oftener than its leases
- *              ended; jobs of killed workers run again soon.
+ *              ended; jobs of killed workers run again soon; of no group more jobs are leased than may be.
  *   restarted  and the server, which writes every command to its disk, is killed with -9 and restarted: nothing that was
  *              acknowledged, push or end, is lost.
  *   unleased   the control: workers end a job when they take it.  A job that never ran must be found.
@@ -36,6 +36,8 @@
 enum {
   WORKERS = 16,
   STEADY = 2, /* of them, which are never killed */
+  GROUPS = 5, /* two of three jobs are of one of them */
+  GROUP_MOST = 6, /* of each are leased at once */
   JOBS = 3000,
   RESTARTS = 4,
   LEASE_MS = 250,
@@ -91,6 +93,7 @@ static redmoon_queue *open_queue(redmoon_client *client) {
   redmoon_queue_options options = REDMOON_QUEUE_OPTIONS_INIT;
   options.lease_ms = LEASE_MS;
   options.max_crashes = 1000;
+  options.group_concurrency = GROUP_MOST;
   redmoon_queue *queue = NULL;
   redmoon_error err;
   if (redmoon_queue_new(client, "crashes", 7, &options, &queue, &err) != 0) {
@@ -163,7 +166,7 @@ typedef struct conductor {
   uint64_t rng;
   pid_t pids[WORKERS];
   int64_t ends_ns[WORKERS];
-  long kills, restarts, pushed, looks, unequal, faults, unknown;
+  long kills, restarts, pushed, looks, unequal, faults, unknown, grouped;
 } conductor;
 
 static void kill_those_whose_time_is_over(conductor *c) {
@@ -180,7 +183,7 @@ static void kill_those_whose_time_is_over(conductor *c) {
 static void push_some(conductor *c) {
   redmoon_queue_item items[BATCH];
   redmoon_queue_pushed pushed[BATCH];
-  char ids[BATCH][24], request[32];
+  char ids[BATCH][24], groups[BATCH][8], request[32];
   size_t count = 0;
   for (; count < BATCH && c->pushed + (long)count < c->p->jobs; count++) {
     snprintf(ids[count], sizeof ids[count], "%ld", c->pushed + (long)count);
@@ -188,6 +191,8 @@ static void push_some(conductor *c) {
     items[count].payload = "payload";
     items[count].len = 7;
     items[count].id = ids[count];
+    snprintf(groups[count], sizeof groups[count], "g%d", (int)(next(&c->rng) % GROUPS));
+    if (next(&c->rng) % 3 > 0) items[count].group = groups[count];
     if (next(&c->rng) % 10 == 0) items[count].delay_ms = (int64_t)(next(&c->rng) % 100);
   }
   snprintf(request, sizeof request, "push-%ld", c->pushed);
@@ -217,6 +222,25 @@ static void look_at_all(conductor *c) {
   redmoon_queue_report_free(report);
 }
 
+/* Leased jobs of each group, by their places in the set (scripts/include/queue_group.lua). */
+static void look_at_groups(conductor *c) {
+  for (int i = 0; i < GROUPS; i++) {
+    char from[8], to[8];
+    int len = snprintf(from, sizeof from, "[rg%d", i);
+    snprintf(to, sizeof to, "[rg%d\1", i);
+    redmoon_reply *reply = NULL;
+    const char *const argv[] = {"ZLEXCOUNT", "redmoon:{crashes}:queue.groups", from, to};
+    const size_t lens[] = {9, 30, (size_t)len, (size_t)len + 1};
+    if (redmoon_command(c->client, 4, argv, lens, &reply, NULL) != 0) continue;
+    int64_t leased = redmoon_reply_integer(reply);
+    redmoon_reply_free(reply);
+    if (leased > 0) c->grouped++;
+    if (leased <= GROUP_MOST) continue;
+    printf("wrong: %" PRId64 " jobs of group g%d are leased\n", leased, i);
+    c->faults++;
+  }
+}
+
 static void conduct(conductor *c) {
   const phase *p = c->p;
   int64_t end_ns = now_ns() + (LIMIT_MS + p->jobs * JOB_LIMIT_MS) * INT64_C(1000000);
@@ -229,6 +253,7 @@ static void conduct(conductor *c) {
       c->restarts++;
     }
     if (tick % LOOK_EVERY == 0) look_at_all(c);
+    look_at_groups(c);
     bool known = counts_of(c, &counts);
     if (known && c->pushed == p->jobs && counts.ready + counts.delayed + counts.leased == 0) break;
     if (known && c->pushed < p->jobs && counts.ready < BACKLOG) push_some(c);
@@ -326,6 +351,7 @@ static void judge(const conductor *c, bool timed, event *events, size_t count) {
   }
   check(c->restarts == p->restarts, "the server was killed as often as it was to be");
   check(v.never_ran == 0, "every job ran");
+  check(c->grouped > 0, "jobs of groups were seen to be leased, never more of one than may be");
   check(v.twice_acked == 0 && v.same_epoch == 0, "no two runs had one epoch, and no job ended twice");
   check(v.stale == 0, "no job was handed out after its end was accepted, and no old epoch was accepted");
   check(v.too_often == 0, "no job ran oftener than its leases ended");

@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 
 enum { BATCH = 10 };
+/* How often nodes tell each other of themselves depends on their timeout; until all is well it is this one. */
+#define HASTY_MS "1000"
 
 /* Starting. */
 
@@ -27,9 +29,8 @@ static int launch(cluster *c) {
   /* Replicas stay where they were put. */
   const char *args[NODE_MAX_ARGC] = {"--cluster-node-timeout", NULL, "--cluster-migration-barrier", "100",
                                 "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"};
-  char timeout[16], epoch[16];
-  snprintf(timeout, sizeof timeout, "%d", c->timeout_ms);
-  args[1] = timeout;
+  char epoch[16];
+  args[1] = HASTY_MS;
   for (size_t n = 8, k = 0; c->args != NULL && c->args[k] != NULL && n + 1 < NODE_MAX_ARGC; k++) args[n++] = c->args[k];
   int i = c->count;
   c->nodes[i].server = redis_server_start(&(redis_server_options){.tcp = true, .cluster = true, .args = args});
@@ -86,6 +87,19 @@ static void assign_slots(cluster *c, int i, int primaries) {
   cluster_tell(c, i, "ADDSLOTSRANGE", first, last, NULL);
 }
 
+static void set_timeouts(cluster *c, const char *ms) {
+  for (int i = 0; i < c->count; i++)
+    if (cluster_is_running(c, i)) redmoon_reply_free(cluster_ask(c, i, "CONFIG", "SET", "cluster-node-timeout", ms, NULL));
+}
+
+static void settle(cluster *c) {
+  char ms[16];
+  snprintf(ms, sizeof ms, "%d", c->timeout_ms);
+  set_timeouts(c, HASTY_MS);
+  cluster_await_ok(c);
+  set_timeouts(c, ms);
+}
+
 static void write_url(cluster *c) {
   size_t at = (size_t)snprintf(c->url, sizeof c->url, "redis+cluster://");
   for (int i = 0; i < c->count; i++)
@@ -109,7 +123,8 @@ cluster *cluster_start(const cluster_options *options) {
   }
   cluster_await(c, "the nodes know each other", all_known, NULL);
   for (int i = primaries; i < c->count; i++) follow(c, i, (i - primaries) % primaries);
-  cluster_await_ok(c);
+  for (int i = 0; i < primaries; i++) redmoon_reply_free(cluster_ask(c, i, "FLUSHALL", NULL)); /* something to replicate */
+  settle(c);
   write_url(c);
   return c;
 }
@@ -220,6 +235,11 @@ void cluster_end_move(cluster *c, int slot) {
   c->target[slot] = -1;
 }
 
+void cluster_end_moves(cluster *c) {
+  for (int slot = 0; slot < CLUSTER_SLOTS; slot++)
+    if (c->target[slot] >= 0) cluster_end_move(c, slot);
+}
+
 void cluster_move_slot(cluster *c, int slot, int to) {
   if (owner_of(c, slot) == to) return;
   cluster_begin_move(c, slot, to);
@@ -292,7 +312,7 @@ int cluster_add(cluster *c, int primary) {
   meet(c, i);
   cluster_await(c, "the nodes know the new one", all_known, NULL);
   if (primary >= 0) follow(c, i, primary);
-  cluster_await_ok(c);
+  settle(c);
   return i;
 }
 

@@ -71,6 +71,7 @@ void cluster_begin_move(cluster *c, int slot, int to);
 size_t cluster_move_keys(cluster *c, int slot, size_t max);
 bool cluster_move_key(cluster *c, int slot, const char *key);
 void cluster_end_move(cluster *c, int slot);
+void cluster_end_moves(cluster *c); /* of all slots that a test has left half-way */
 
 /* Nodes. */
 

@@ -80,6 +80,10 @@ static int free_port(void) {
 static void build_args(redis_server *s, const redis_server_options *o) {
   const char *program = getenv("REDMOON_TEST_SERVER");
   add(s, program != NULL && program[0] != '\0' ? program : "redis-server");
+  if (o->sentinel != NULL) {
+    add(s, o->sentinel);
+    add(s, "--sentinel");
+  }
   s->port = o->tcp ? free_port() : 0;
   add_number(s, "--port", s->port);
   add_pair(s, "--bind", "127.0.0.1");
@@ -144,30 +148,35 @@ static bool say(int fd, const char *command, char *line, size_t cap) {
          read_line(fd, line, cap);
 }
 
+/* NULL: the stream ended. */
 static char *read_bulk(int fd, size_t len) {
   char *text = calloc(1, len + 1);
   if (text == NULL) die("memory");
   for (size_t got = 0; got < len;) {
     ssize_t n = recv(fd, text + got, len - got, 0);
-    if (n <= 0) die("reading a reply");
+    if (n <= 0) {
+      free(text);
+      return NULL;
+    }
     got += (size_t)n;
   }
   return text;
 }
 
-char *redis_server_ask(const redis_server *s, const char *password, const char *command) {
+char *redis_server_try(const redis_server *s, const char *password, const char *command) {
   int fd = connect_path(s->path);
-  if (fd < 0) die("connecting to ask");
-  char line[1024];
-  if (password != NULL) {
-    char auth[300];
-    snprintf(auth, sizeof auth, "AUTH %s", password);
-    if (!say(fd, auth, line, sizeof line)) die("sending AUTH");
-  }
-  if (!say(fd, command, line, sizeof line)) die("asking");
-  char *reply = line[0] == '$' && line[1] != '-' ? read_bulk(fd, strtoul(line + 1, NULL, 10)) : strdup(line);
+  if (fd < 0) return NULL;
+  char line[1024], auth[300], *reply = NULL;
+  if (password != NULL) snprintf(auth, sizeof auth, "AUTH %s", password);
+  bool said = (password == NULL || say(fd, auth, line, sizeof line)) && say(fd, command, line, sizeof line);
+  if (said) reply = line[0] == '$' && line[1] != '-' ? read_bulk(fd, strtoul(line + 1, NULL, 10)) : strdup(line);
   close(fd);
-  if (reply == NULL) die("memory");
+  return reply;
+}
+
+char *redis_server_ask(const redis_server *s, const char *password, const char *command) {
+  char *reply = redis_server_try(s, password, command);
+  if (reply == NULL) die(command);
   return reply;
 }
 
@@ -252,6 +261,10 @@ void redis_server_kill(redis_server *s) {
   }
   s->pid = 0;
 }
+
+void redis_server_freeze(redis_server *s, bool frozen) { kill(s->pid, frozen ? SIGSTOP : SIGCONT); }
+
+bool redis_server_runs(const redis_server *s) { return s->pid != 0; }
 
 void redis_server_restart(redis_server *s) {
   redis_server_kill(s);

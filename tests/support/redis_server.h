@@ -20,6 +20,7 @@ typedef struct redis_server_options {
   bool tcp;                                    /* also a free port on 127.0.0.1 */
   const char *tls_cert, *tls_key, *tls_ca;     /* PEM: also a free TLS port */
   bool tls_clients;                            /* clients must show a certificate */
+  const char *sentinel;                        /* it is a sentinel, with this configuration file, which it writes to */
   bool cluster;                                /* a node without slots; its bus has a free port of its own */
   const char *const *args;                     /* more arguments, NULL-ended: {"--requirepass", "x", NULL} */
 } redis_server_options;
@@ -33,6 +34,10 @@ void redis_server_stop(redis_server *server);
  *  addresses. */
 void redis_server_kill(redis_server *server);
 void redis_server_restart(redis_server *server);
+/** Stops it where it is, as a machine that hangs does, or lets it go on: SIGSTOP and SIGCONT. */
+void redis_server_freeze(redis_server *server, bool frozen);
+/** Whether it runs: not killed and not brought back. */
+bool redis_server_runs(const redis_server *server);
 
 const char *redis_server_path(const redis_server *server); /* of the unix socket */
 const char *redis_server_url(const redis_server *server);  /* "unix:///..." */
@@ -46,5 +51,7 @@ pid_t redis_server_pid(const redis_server *server);
  *  raw reply's first line, or the content of a bulk string, without line end; to be freed with free().  With a
  *  server that wants a password, `password` is sent first; NULL: none. */
 char *redis_server_ask(const redis_server *server, const char *password, const char *command);
+/** The same, but NULL when it does not answer: it was killed, or closed the connection, as it does when it becomes a replica. */
+char *redis_server_try(const redis_server *server, const char *password, const char *command);
 
 #endif

@@ -114,6 +114,43 @@ static void options_win_over_the_url_one_by_one(void **state) {
   rm_config_free(c);
 }
 
+static void sentinels_have_credentials_and_tls_of_their_own(void **state) {
+  (void)state;
+  rm_config *c = made("redis+sentinel://u:theirs@h/main?sentinel_username=s&sentinel_password=%73ecret", NULL);
+  assert_string_equal(c->username.bytes, "u");
+  assert_string_equal(c->sentinel_username.bytes, "s");
+  assert_string_equal(c->sentinel_password.bytes, "secret");
+  assert_false(c->sentinel_tls);
+  assert_null(strstr(c->url, "secret"));
+  rm_config_free(c);
+  redmoon_options o = REDMOON_OPTIONS_INIT;
+  o.sentinel_password = "mine";
+  o.sentinel_tls = 1;
+  o.tls.ca_file = "/ca"; /* of the sentinels alone */
+  c = made("redis+sentinel://u:theirs@h/main?sentinel_password=other", &o);
+  assert_string_equal(c->sentinel_password.bytes, "mine");
+  assert_null(c->sentinel_username.bytes);
+  assert_true(c->sentinel_tls);
+  assert_false(c->tls);
+  rm_config_free(c);
+  c = made("rediss+sentinel://h/main", NULL);
+  assert_true(c->sentinel_tls);
+  rm_config_free(c);
+  c = made("rediss+sentinel://h/main?sentinel_tls=false", NULL);
+  assert_false(c->sentinel_tls);
+  assert_true(c->tls);
+  rm_config_free(c);
+}
+
+static void what_is_about_sentinels_is_refused_without_them(void **state) {
+  (void)state;
+  expect_refused("redis://h?sentinel_password=x", NULL, "option 'sentinel_password' is for redis+sentinel://");
+  expect_refused("redis+cluster://h?sentinel_username=x", NULL, "not for redis+cluster://");
+  expect_refused("redis://h?sentinel_tls=true", NULL, "option 'sentinel_tls' is for");
+  expect_refused("redis+sentinel://h/main?sentinel_username=x", NULL, "option 'sentinel_username' needs 'sentinel_password'");
+  expect_refused("redis+sentinel://h/main?tls_ca_file=/ca", NULL, "option 'tls_ca_file' is for TLS");
+}
+
 static void the_config_keeps_copies(void **state) {
   (void)state;
   char url[] = "redis://h", name[] = "me", password[] = "pw", prefix[] = "app";
@@ -344,6 +381,8 @@ int main(void) {
       TEST(without_anything_it_is_the_local_server_with_the_documented_defaults),
       TEST(the_environment_is_used_only_without_a_url_and_never_shown),
       TEST(options_win_over_the_url_one_by_one),
+      TEST(sentinels_have_credentials_and_tls_of_their_own),
+      TEST(what_is_about_sentinels_is_refused_without_them),
       TEST(the_config_keeps_copies),
       TEST(a_number_out_of_range_is_refused_by_name),
       TEST(idle_and_pool_sizes_that_contradict_are_refused),

@@ -35,7 +35,8 @@ static void every_option_of_the_contract_is_in_the_table(void **state) {
       "max_idle_time",   "max_lifetime", "pool_timeout",  "connect_timeout", "read_timeout",    "write_timeout",
       "timeout",         "max_retries",  "min_backoff",   "max_backoff",     "protocol",        "client_name",
       "tls_ca_file",     "tls_ca_path",  "tls_cert_file", "tls_key_file",    "tls_server_name", "tls_verify",
-      "tls_min_version", "default_ttl",  "key_prefix",    "multiplex",       "max_reply_size",  "read_from"};
+      "tls_min_version", "default_ttl",  "key_prefix",    "multiplex",       "max_reply_size",  "read_from",
+      "sentinel_username", "sentinel_password", "sentinel_tls"};
   size_t count;
   rm_options_table(&count);
   assert_int_equal(count, sizeof names / sizeof names[0]);

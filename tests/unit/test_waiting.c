@@ -72,9 +72,9 @@ static void attempt_destroy(redmoon_op *op) {
 static redmoon_outcome attempt_outcome(const redmoon_op *op) { return (void)op, REDMOON_UNKNOWN; }
 static const rm_op_class attempt_class = {attempt_step, attempt_finish, attempt_destroy, attempt_outcome};
 
-static int world_start(void *ctx, int64_t left_us, redmoon_op **op, redmoon_error *err) {
+static int world_start(void *ctx, rm_waiting_try try, redmoon_op **op, redmoon_error *err) {
   world *w = ctx;
-  w->left_us = left_us;
+  w->left_us = try.left_us;
   w->at_us[w->started++] = w->now_us;
   if (w->started == w->refuse_start) return rm_fail_nomem(err);
   attempt *self = rm_calloc(1, sizeof *self);
@@ -93,7 +93,8 @@ static int world_finish(void *ctx, redmoon_error *err) {
   return 0;
 }
 static void world_drop(void *ctx) { ((world *)ctx)->dropped++; }
-static const rm_waiting_class world_class = {world_start, world_retry, world_finish, world_drop, NULL};
+static const rm_waiting_class world_class = {
+    .start = world_start, .retry_us = world_retry, .finish = world_finish, .drop = world_drop};
 
 static redmoon_op *begin(world *w, int64_t wait_ms) {
   redmoon_op *op = NULL;
@@ -174,7 +175,11 @@ static int64_t by_ten_seconds(void *ctx, int attempts) { return (void)ctx, 10000
 
 static void class_may_say_how_long_it_sleeps_and_the_end_of_the_wait_cuts_it(void **state) {
   (void)state;
-  static const rm_waiting_class slow_class = {world_start, world_retry, world_finish, world_drop, by_ten_seconds};
+  static const rm_waiting_class slow_class = {.start = world_start,
+                                           .retry_us = world_retry,
+                                           .finish = world_finish,
+                                           .drop = world_drop,
+                                           .pause_us = by_ten_seconds};
   world w = {.retry_us = 1 * MS};
   redmoon_op *op = NULL;
   assert_int_equal(rm_waiting_start(client, &slow_class, &w, 45000, &op, NULL), 0);

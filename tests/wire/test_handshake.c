@@ -118,6 +118,64 @@ static void a_password_alone_belongs_to_the_default_user(void **state) {
   scene_fini(&s);
 }
 
+/* What the server has to be. */
+
+static void dial_primary(const char *replies, int commands, int64_t protocol, const char *sent, const char *refusal) {
+  rounds r = {{commands}, {replies}};
+  scene s;
+  scene_init(&s, refusal == NULL ? play : play_and_close, &r);
+  s.d.config.protocol = protocol;
+  s.d.dialer.role = RM_ROLE_PRIMARY;
+  int status = scene_dial(&s);
+  assert_string_equal(transcript(&s), sent); /* in the same flight */
+  assert_int_equal(status, refusal == NULL ? 0 : REDMOON_EUNAVAILABLE);
+  if (refusal != NULL) {
+    assert_non_null(strstr(s.err.message, refusal));
+    assert_int_equal(s.err.retryable, 1);
+    assert_int_equal(s.err.outcome, REDMOON_NOT_SENT);
+    assert_int_equal(s.err.phase, REDMOON_PHASE_HANDSHAKE);
+  }
+  scene_fini(&s);
+}
+
+#define HELLO_ROLE(role) "%4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:42\r\n$4\r\nrole\r\n" role "\r\n"
+
+static void hello_says_whether_it_is_a_primary(void **state) {
+  (void)state;
+  dial_primary(HELLO_ROLE("$6\r\nmaster") OK OK, 3, 3, "HELLO 3\n" SETINFO, NULL);
+  dial_primary(HELLO_ROLE("$7\r\nreplica") OK OK, 3, 3, "HELLO 3\n" SETINFO, "is no primary (it says that it is a replica)");
+  dial_primary(HELLO_REPLY OK OK, 3, 3, "HELLO 3\n" SETINFO, NULL); /* it does not say */
+}
+
+static void in_resp2_it_is_said_at_the_end_of_the_same_flight(void **state) {
+  (void)state;
+  static const char sent[] = SETINFO "CLIENT ID\nHELLO 2\n";
+  dial_primary(OK OK ":1\r\n*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$4\r\nrole\r\n$6\r\nmaster\r\n", 4, 2, sent, NULL);
+  dial_primary(OK OK ":1\r\n*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$4\r\nrole\r\n$5\r\nslave\r\n", 4, 2, sent, "it says that it is a slave");
+  dial_primary(OK OK ":1\r\n-NOPERM no\r\n", 4, 2, sent, NULL); /* it may not be asked */
+}
+
+static void dial_old_primary(const char *role, const char *refusal) {
+  char second[200];
+  snprintf(second, sizeof second, ":17\r\n%s", role);
+  rounds r = {{3, 2}, {"-ERR unknown command 'HELLO'\r\n-ERR x\r\n-ERR x\r\n", second}};
+  scene s;
+  scene_init(&s, refusal == NULL ? play : play_and_close, &r);
+  s.d.dialer.role = RM_ROLE_PRIMARY;
+  assert_int_equal(scene_dial(&s), refusal == NULL ? 0 : REDMOON_EUNAVAILABLE);
+  assert_string_equal(transcript(&s), "HELLO 3\n" SETINFO "CLIENT ID\nROLE\n");
+  if (refusal != NULL) assert_non_null(strstr(s.err.message, refusal));
+  scene_fini(&s);
+}
+
+static void without_hello_role_says_it(void **state) {
+  (void)state;
+  dial_old_primary("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", NULL);
+  dial_old_primary("*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:0\r\n", "it says that it is a slave");
+  dial_old_primary("*2\r\n$8\r\nsentinel\r\n*0\r\n", "it says that it is a sentinel");
+  dial_old_primary("-NOPERM no\r\n", NULL);
+}
+
 /* RESP2. */
 
 static void fall_back_from(const char *refusal) {
@@ -482,6 +540,9 @@ int main(void) {
       cmocka_unit_test(without_credentials_and_database_only_what_is_needed_is_sent),
       cmocka_unit_test(a_password_alone_belongs_to_the_default_user),
       cmocka_unit_test(an_answer_in_single_bytes_does_as_well),
+      cmocka_unit_test(hello_says_whether_it_is_a_primary),
+      cmocka_unit_test(in_resp2_it_is_said_at_the_end_of_the_same_flight),
+      cmocka_unit_test(without_hello_role_says_it),
       cmocka_unit_test(a_server_without_hello_or_resp3_is_spoken_to_in_resp2),
       cmocka_unit_test(with_protocol_2_there_is_no_hello),
       cmocka_unit_test(a_server_without_client_id_leaves_it_unknown),

@@ -66,6 +66,11 @@ static inline int bench_address(const char *address, char *host, size_t size) {
   return local ? 0 : (int)strtol(colon + 1, NULL, 10);
 }
 
+/* Of a host "cluster:127.0.0.1" what comes behind the colon; NULL: it is no cluster's. */
+static inline const char *bench_cluster_host(const char *host) {
+  return strncmp(host, "cluster:", 8) == 0 ? host + 8 : NULL;
+}
+
 /* Runs the work for a number of operations ("20000") or of seconds ("0.25s"). */
 static inline void bench_measure(const bench_work *work, const char *budget) {
   bool timed = strchr(budget, 's') != NULL;

@@ -5,7 +5,8 @@
  *      stale, or soon to be: lease --given--> load -> put          the others get what is there
  *      none:                 lease --given--> load -> put          the others wait for it
  *
- *  A deletion voids the lease, so that a load which began before it stores nothing.  The age of what is stored is told by
+ *  A deletion voids the lease, so that a load which began before it stores nothing.  Values may have tags: what ends a tag
+ *  ends all of them, and keeps loads that began before it from storing with it.  The age of what is stored is told by
  *  the server: it is what has passed of its TTL there. */
 #ifndef REDMOON_CACHE_H
 #define REDMOON_CACHE_H
@@ -38,12 +39,17 @@ typedef struct redmoon_cache_options {
   const void *seal_key;      /**< 32 bytes, copied into locked memory: what is stored is encrypted, and bound to its key
                                   (XChaCha20-Poly1305); NULL: it is not */
   size_t seal_key_len;
+  int64_t tags;              /**< 0; 1: values may have tags.  A load costs one more command for it */
+  int64_t compress;          /**< 0: never; 1 to 536,870,912: values of so many bytes or more are compressed (Zstandard),
+                                  where that saves a sixteenth or more */
 } redmoon_cache_options;
 #define REDMOON_CACHE_OPTIONS_INIT                                                                                     \
   {0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0,       \
-   REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0, 0}
+   REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0, 0, REDMOON_UNSET, REDMOON_UNSET}
 
 #define REDMOON_CACHE_VERSION_MAX 40
+#define REDMOON_CACHE_TAGS_MAX 32 /**< of one value, and of one redmoon_cache_invalidate_tags */
+#define REDMOON_CACHE_TAG_MAX 255 /**< bytes of a tag */
 
 /** What is known of one key. */
 typedef struct redmoon_cache_result {
@@ -72,7 +78,10 @@ typedef struct redmoon_cache_loaded {
   int found;         /**< REDMOON_CACHE_VALUE, _ABSENT or _FAILED (as it is at first) */
   const void *value; /**< copied when the loader returns; of a failed load its text, for those who waited for it */
   size_t len;
-  void (*release)(void *value); /**< called with `value` once it was copied; NULL: not */
+  void (*release)(void *value); /**< called with `value` once it and the tags were copied; NULL: not */
+  const redmoon_bytes *tags; /**< what the value, or its absence, depends on: up to 32, of 1 to 255 bytes each; the cache has
+                                  to have the option */
+  size_t tag_count;
 } redmoon_cache_loaded;
 
 /** Loads `count` keys: fills in out[i] for keys[i].  Called by the blocking functions on the caller's thread, without
@@ -121,6 +130,12 @@ REDMOON_API size_t redmoon_cache_op_loads(const redmoon_op *op, size_t *indices,
 REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_op_loaded(redmoon_op *op, size_t index, int found, const void *value,
                                                            size_t len, redmoon_error *err);
 
+/** Before redmoon_cache_op_loaded: the tags of what was found for key `index`, copied.  CONFIG for more than 32, for one of
+ *  0 or more than 255 bytes, for a cache without the option `tags`, and for a key that is not to be loaded; NOMEM, and that
+ *  load has failed. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_op_tags(redmoon_op *op, size_t index, const redmoon_bytes *tags,
+                                                         size_t count, redmoon_error *err);
+
 /** What is stored, fresh or stale; loads nothing.  out->found is 0 when nothing is, and out->state "miss". */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_peek(redmoon_cache *cache, const void *key, size_t key_len,
                                                       redmoon_cache_result *out, redmoon_error *err);
@@ -140,11 +155,26 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_set(redmoon_cache *cache, const
 REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_set_start(redmoon_cache *cache, const void *key, size_t key_len,
                                                            const void *value, size_t len, int64_t ttl_ms,
                                                            redmoon_op **op, redmoon_error *err);
+/** The same with tags, as redmoon_cache_op_tags takes them; two round trips. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_set_tagged(redmoon_cache *cache, const void *key, size_t key_len,
+                                                            const void *value, size_t len, int64_t ttl_ms,
+                                                            const redmoon_bytes *tags, size_t count, redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_set_tagged_start(redmoon_cache *cache, const void *key, size_t key_len,
+                                                                  const void *value, size_t len, int64_t ttl_ms,
+                                                                  const redmoon_bytes *tags, size_t count,
+                                                                  redmoon_op **op, redmoon_error *err);
 /** Once it has returned 0, no get that begins yields a value loaded before it. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_delete(redmoon_cache *cache, const void *key, size_t key_len,
                                                         redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_delete_start(redmoon_cache *cache, const void *key, size_t key_len,
                                                               redmoon_op **op, redmoon_error *err);
+/** Once it has returned 0, no get that begins yields a value that has one of these tags and was loaded before it: 1 to 32
+ *  tags, all at once, whatever the number of values. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_invalidate_tags(redmoon_cache *cache, const redmoon_bytes *tags,
+                                                                 size_t count, redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_cache_invalidate_tags_start(redmoon_cache *cache, const redmoon_bytes *tags,
+                                                                       size_t count, redmoon_op **op,
+                                                                       redmoon_error *err);
 
 /** Counted since the cache was made; the same, over all caches of the client, are in redmoon_client_metrics. */
 typedef struct redmoon_cache_stats {
@@ -155,7 +185,8 @@ typedef struct redmoon_cache_stats {
   uint64_t early;        /**< of the loads: begun before the end of the ttl */
   uint64_t failures;     /**< loads that failed */
   uint64_t waits;        /**< keys whose load by another was waited for */
-  uint64_t lost;         /**< loads that stored nothing because their lease was over or void */
+  uint64_t lost;         /**< loads that stored nothing because their lease was over or void, or a tag of theirs had ended */
+  uint64_t invalidated;  /**< entries that were found to have ended by a tag */
   uint64_t undecodable;  /**< entries that were no entries, or not of their key, or could not be decoded */
   uint64_t too_large;    /**< values that were not stored because of their size */
   uint64_t unavailable;  /**< keys for which Redis failed */

@@ -64,7 +64,8 @@ typedef struct redmoon_stats {
   uint64_t dials;         /**< dials begun */
   uint64_t dial_failures;
   uint64_t closed_idle, closed_lifetime, closed_peer, closed_dirty, closed_error, closed_failover;
-  uint64_t subscriptions; /**< open now; each has, or dials, a connection beside the pool */
+  uint64_t subscriptions; /**< open now; each has, or dials, a connection beside the pool; the one that wakes waiters
+                               is not counted */
 } redmoon_stats;
 REDMOON_API void redmoon_client_stats(const redmoon_client *client, redmoon_stats *out);
 

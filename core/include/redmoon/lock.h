@@ -11,8 +11,8 @@
 extern "C" {
 #endif
 
-/** Thread class: one thread at a time; redmoon_lock_held, _lost, _remaining_ms, _fence and _token from any thread, while the
- *  handle is not freed. */
+/** Held on one server, or on most of several (redlock.h).  Thread class: one thread at a time; redmoon_lock_held, _lost,
+ *  _remaining_ms, _fence and _token from any thread, while the handle is not freed. */
 typedef struct redmoon_lock redmoon_lock;
 
 typedef struct redmoon_lock_options {
@@ -35,9 +35,11 @@ typedef struct redmoon_lock_options {
 #define REDMOON_LOCK_OPTIONS_INIT \
   {REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, 0, 0, REDMOON_UNSET}
 
-/** Takes the lock, or returns REDMOON_ELOCKED: at once, or after wait_ms.  A waiter asks again after pauses of 10 ms to 1 s
- *  (random, growing), never longer than the holder's lease lasts.  One that is `fair` holds a ticket while it waits, which
- *  lives for 5 s from each time that it asked: one that died, or was cancelled, keeps the others waiting no longer.
+/** Takes the lock, or returns REDMOON_ELOCKED: at once, or after wait_ms.  A waiter is woken by the release, over one
+ *  connection of the client that exists while somebody waits, and asks every few seconds besides, and when the holder's lease
+ *  ends; while it cannot be woken it asks after pauses of 10 ms to 1 s (random, growing).  One that is `fair` holds a ticket
+ *  while it waits, which lives for 5 s from each time that it asked: one that died, or was cancelled, keeps the others
+ *  waiting no longer.
  *  `name`: 1 to 512 bytes.  *out is owned by the caller (redmoon_lock_free).  REDMOON_ELOST: granted, but its lease ended
  *  before the answer came.  REDMOON_EUNAVAILABLE: too few replicas, or no thread to renew with; it was given back (else the outcome is UNKNOWN and it runs out). */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_lock_acquire(redmoon_client *client, const void *name, size_t name_len,

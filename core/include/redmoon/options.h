@@ -58,13 +58,17 @@ typedef struct redmoon_options {
   int64_t multiplex;          /**< 0; 1: many callers share a few connections, docs/multiplexing.md */
   int64_t max_reply_size;     /**< 536,870,912 bytes; also bounds elements and depth */
   const char *read_from;      /**< "primary" */
+  const char *sentinel_username; /**< of the sentinels, which have users of their own; none */
+  const char *sentinel_password; /**< none */
+  int64_t sentinel_tls;       /**< 1: the sentinels speak TLS, with the settings of `tls`; as the servers by default */
 } redmoon_options;
 
 #define REDMOON_TLS_OPTIONS_INIT {0, 0, 0, 0, 0, REDMOON_UNSET, 0}
 #define REDMOON_OPTIONS_INIT                                                                                     \
   {0, 0, 0, 0, 0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,      \
    REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,      \
-   REDMOON_UNSET, REDMOON_UNSET, 0, REDMOON_TLS_OPTIONS_INIT, REDMOON_UNSET, 0, REDMOON_UNSET, REDMOON_UNSET, 0}
+   REDMOON_UNSET, REDMOON_UNSET, 0, REDMOON_TLS_OPTIONS_INIT, REDMOON_UNSET, 0, REDMOON_UNSET, REDMOON_UNSET, 0, \
+   0, 0, REDMOON_UNSET}
 
 #ifdef __cplusplus
 }

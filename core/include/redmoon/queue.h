@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-enum { REDMOON_QUEUE_MANY_MAX = 500, REDMOON_JOB_ID_SIZE = 129, REDMOON_PRIORITY_MAX = 1023 };
+enum { REDMOON_QUEUE_MANY_MAX = 500, REDMOON_JOB_ID_SIZE = 129, REDMOON_PRIORITY_MAX = 1023, REDMOON_GROUP_SIZE = 129 };
 
 /** Thread class: immutable after redmoon_queue_new; share it freely. */
 typedef struct redmoon_queue redmoon_queue;
@@ -35,11 +35,18 @@ typedef struct redmoon_queue_options {
   int64_t retention_ms;   /**< 0; how long the result of a done job is kept, up to 366 days */
   int64_t min_replicas;   /**< 0; so many replicas must have what a push or an ack has written, up to 1,000: too few in a
                                second is REDMOON_EUNAVAILABLE, and it stays written all the same */
+  /* Of each group that redmoon_queue_set_group gave none of its own.  They hold for the jobs that this handle takes: give
+   * all workers of a queue the same. */
+  int64_t group_concurrency; /**< 0: no limit; so many jobs of a group are leased at once, up to 1,000,000 */
+  int64_t group_limit;       /**< 0: no limit; so many begin in a window, up to 1,000,000 */
+  int64_t group_window_ms;   /**< with group_limit, and only with it; from the first of them, 1 ms to 366 days */
+  int64_t events;            /**< 0: none; so many events are kept, about, of what this handle does: give all that work on
+                                  a queue the same; up to 1,000,000 */
 } redmoon_queue_options;
 #define REDMOON_QUEUE_OPTIONS_INIT                                                                                 \
   {                                                                                                                \
     REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET,       \
-        REDMOON_UNSET                                                                                              \
+        REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET                                  \
   }
 
 /** A job to be. */
@@ -52,9 +59,11 @@ typedef struct redmoon_queue_item {
   int64_t priority;     /**< 0; 0 to 1023: higher ones go first, and in each the order in which they became ready */
   int64_t max_attempts; /**< as the queue's option, instead of it */
   int64_t max_crashes;  /**< as the queue's option, instead of it */
+  const char *group;    /**< NULL, or 1 to 128 bytes: whose job it is.  Groups take turns in each priority, and the jobs
+                             without one as if they were one more; in a group the order is that of the queue */
 } redmoon_queue_item;
 #define REDMOON_QUEUE_ITEM_INIT                                                                                    \
-  { NULL, 0, NULL, NULL, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET }
+  { NULL, 0, NULL, NULL, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, NULL }
 
 typedef struct redmoon_queue_pushed {
   int status;     /**< 0, or REDMOON_ECONFLICT: it was not pushed */
@@ -92,7 +101,10 @@ typedef struct redmoon_queue_counts {
   int64_t done;                       /**< whose results are kept */
   int64_t pushed, finished, removed;  /**< ever: pushed = finished + removed + ready + delayed + leased + dead */
   int paused;
-  int64_t next_due_us;                /**< until a delayed job is due or a lease is over; 0: one is, -1: there is none */
+  int64_t next_due_us;                /**< until a delayed job is due, or a lease or a group's window is over; 0: one is,
+                                           -1: there is none */
+  int64_t grouped;                    /**< of those that are ready: jobs of groups */
+  int64_t groups;                     /**< have such jobs and are not at their limits */
 } redmoon_queue_counts;
 
 typedef enum redmoon_job_state {
@@ -112,6 +124,7 @@ typedef struct redmoon_job_info {
   int64_t died_us;                 /**< in redmoon_queue_dead: when, in microseconds of Unix time by the server's clock */
   int64_t priority, failures, crashes, max_attempts, max_crashes, epoch;
   redmoon_bytes payload, result;   /**< result: or progress; ptr NULL: there is none */
+  const char *group;               /**< "": none, and in redmoon_queue_dead */
 } redmoon_job_info;
 
 typedef struct redmoon_job_list {
@@ -220,6 +233,8 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_ack_many_start(redmoon_queue *q
                                                                 redmoon_job **next, size_t *got, redmoon_op **op,
                                                                 redmoon_error *err);
 REDMOON_API const char *redmoon_job_id(const redmoon_job *job);
+/** NULL: it has none. */
+REDMOON_API const char *redmoon_job_group(const redmoon_job *job);
 /** Never NULL; lives as long as the job. */
 REDMOON_API const void *redmoon_job_payload(const redmoon_job *job, size_t *len);
 /** 1 for the first run; runs that were released do not count. */
@@ -245,6 +260,21 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_pause_start(redmoon_queue *queu
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_resume(redmoon_queue *queue, redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_resume_start(redmoon_queue *queue, redmoon_op **op,
                                                               redmoon_error *err);
+/** Limits of one group, instead of the options of the same names.  They stay until they are set anew, whatever becomes of
+ *  its jobs. */
+typedef struct redmoon_group_limits {
+  int64_t concurrency; /**< unset: as the queue's options have it; 0: no limit; up to 1,000,000 */
+  int64_t limit;       /**< likewise, both with the window */
+  int64_t window_ms;   /**< with a limit above 0, and only with it; 1 ms to 366 days */
+} redmoon_group_limits;
+#define REDMOON_GROUP_LIMITS_INIT                                                                                  \
+  { REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET }
+/** `limits` NULL: none of its own.  Jobs that run go on, and a window that is open stays so. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_set_group(redmoon_queue *queue, const char *group,
+                                                           const redmoon_group_limits *limits, redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_set_group_start(redmoon_queue *queue, const char *group,
+                                                                 const redmoon_group_limits *limits, redmoon_op **op,
+                                                                 redmoon_error *err);
 /** Dead jobs, those that died first in front: leaves out `first` of them, and gives `count` (1 to
  *  REDMOON_QUEUE_MANY_MAX) at most.  *out is owned by the caller (redmoon_job_list_free). */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_dead(redmoon_queue *queue, int64_t first, int64_t count,
@@ -281,6 +311,30 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_check(redmoon_queue *queue, red
                                                        redmoon_error *err);
 REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_check_start(redmoon_queue *queue, redmoon_queue_report **out,
                                                              redmoon_op **op, redmoon_error *err);
+/** What became of a job.  Texts live as long as the list they are in. */
+typedef struct redmoon_queue_event {
+  const char *place; /**< in the stream of events: what comes behind it is asked for by it */
+  const char *name;  /**< "added", "delayed", "active", "completed", "failed", "dead", "stalled", "released", "progress",
+                          "removed", "redriven"; "paused" and "resumed" are of the queue */
+  const char *id;    /**< of the job; "": of the queue */
+  int64_t epoch;     /**< of the job's lease; 0: it had none yet */
+  int64_t at_ms;     /**< Unix time by the server's clock */
+} redmoon_queue_event;
+typedef struct redmoon_queue_event_list {
+  size_t count;
+  redmoon_queue_event *events;
+} redmoon_queue_event_list;
+/** Events behind place `since` (NULL: all that are kept), up to `count` (1 to 1,000), in their order.  Where there is none
+ *  it waits for up to `timeout_ms` (0 to 24 h), on a connection of the pool.  *out is owned by the caller
+ *  (redmoon_queue_event_list_free), and may be empty. */
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_events(redmoon_queue *queue, const char *since, int64_t count,
+                                                        int64_t timeout_ms, redmoon_queue_event_list **out,
+                                                        redmoon_error *err);
+REDMOON_API REDMOON_MUST_CHECK int redmoon_queue_events_start(redmoon_queue *queue, const char *since, int64_t count,
+                                                              int64_t timeout_ms, redmoon_queue_event_list **out,
+                                                              redmoon_op **op, redmoon_error *err);
+/** NULL is allowed. */
+REDMOON_API void redmoon_queue_event_list_free(redmoon_queue_event_list *list);
 /** NULL is allowed. */
 REDMOON_API void redmoon_job_list_free(redmoon_job_list *list);
 REDMOON_API void redmoon_queue_report_free(redmoon_queue_report *report);

@@ -23,6 +23,7 @@
 #include <redmoon/queue.h>
 #include <redmoon/rate_limiter.h>
 #include <redmoon/records.h>
+#include <redmoon/redlock.h>
 #include <redmoon/reply.h>
 #include <redmoon/rwlock.h>
 #include <redmoon/scan.h>
@@ -32,6 +33,7 @@
 #include <redmoon/stream_queue.h>
 #include <redmoon/subscription.h>
 #include <redmoon/topic.h>
+#include <redmoon/topic_cursor.h>
 #include <redmoon/transaction.h>
 #include <redmoon/version.h>
 

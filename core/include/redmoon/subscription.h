@@ -55,7 +55,11 @@ typedef struct redmoon_subscription_options {
 } redmoon_subscription_options;
 #define REDMOON_SUBSCRIPTION_OPTIONS_INIT {REDMOON_UNSET, 0, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET}
 
-typedef enum redmoon_message_kind { REDMOON_MESSAGE = 1, REDMOON_GAP = 2 } redmoon_message_kind;
+typedef enum redmoon_message_kind {
+  REDMOON_MESSAGE = 1,
+  REDMOON_GAP = 2,
+  REDMOON_LAGGED = 3 /**< of cursors of topics only (topic_cursor.h) */
+} redmoon_message_kind;
 
 /** A message, or a gap.  Texts are NUL-ended behind their length. */
 typedef struct redmoon_message {
@@ -109,7 +113,7 @@ REDMOON_API REDMOON_MUST_CHECK int redmoon_subscription_receive(redmoon_subscrip
 REDMOON_API REDMOON_MUST_CHECK int redmoon_subscription_receive_start(redmoon_subscription *subscription,
                                                                       int64_t timeout_ms, redmoon_message **out,
                                                                       redmoon_op **op, redmoon_error *err);
-/** NULL is allowed. */
+/** NULL is allowed; by any thread.  Small messages share memory: one that is kept for long may keep up to 4 KiB. */
 REDMOON_API void redmoon_message_free(redmoon_message *message);
 
 /** For a loop of the host's own: readable while receive has something to say without waiting (and perhaps once more than

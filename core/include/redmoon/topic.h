@@ -3,7 +3,10 @@
  *
  *  Each message gets the next number of its topic in the script that publishes it.  A reader compares what comes with what
  *  has to come.  After its connection was lost, or its buffer was full, it asks for a mark: the last number, sent through
- *  its own connection behind all messages; so it knows what is missing even if nothing more is published. */
+ *  its own connection behind all messages; so it knows what is missing even if nothing more is published.
+ *
+ *  A durable topic keeps its messages for a while: what a reader missed is given to it from there, in order, before what comes
+ *  next, and a gap is what is kept no longer.  For readers whose place the server keeps: topic_cursor.h. */
 #ifndef REDMOON_TOPIC_H
 #define REDMOON_TOPIC_H
 
@@ -16,9 +19,22 @@ extern "C" {
 /** Thread class: immutable after redmoon_topic_new; share it freely. */
 typedef struct redmoon_topic redmoon_topic;
 
-/** `name`: 1 to 512 bytes.  No I/O.  *out is owned by the caller (redmoon_topic_free). */
+typedef struct redmoon_topic_options {
+  int64_t durable; /**< 1: messages are kept; default 0.  A durable topic cannot be published to by a handle that is not */
+  /* Retention, of durable topics only; of whoever publishes.  Messages are let go by the node of a stream, so up to
+     stream-node-max-entries (100) more are kept. */
+  int64_t length; /**< how many messages are kept, 1 to 10^9; default: 100000 if age_ms is not given either, else any */
+  int64_t age_ms; /**< for how long they are, 1 ms to 366 days; default: for ever */
+  int64_t hold;   /**< what a cursor has not acknowledged is kept in spite of these, while it is no more than so many
+                       messages, 1 to 10^9; default: nothing is */
+} redmoon_topic_options;
+#define REDMOON_TOPIC_OPTIONS_INIT {REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET}
+
+/** `name`: 1 to 512 bytes; `options` NULL: the defaults.  No I/O.  *out is owned by the caller (redmoon_topic_free).  Errors:
+ *  CONFIG, NOMEM. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_topic_new(redmoon_client *client, const void *name, size_t name_len,
-                                                     redmoon_topic **out, redmoon_error *err);
+                                                     const redmoon_topic_options *options, redmoon_topic **out,
+                                                     redmoon_error *err);
 /** Readers and operations go on.  NULL is allowed. */
 REDMOON_API void redmoon_topic_free(redmoon_topic *topic);
 
@@ -48,7 +64,7 @@ typedef struct redmoon_topic_message {
   const char *payload; /**< with a NUL behind it; NULL: a gap */
   size_t payload_len;
   int64_t from, to;    /**< of a gap: the messages from..to are missing; 0: nobody knows which, because the numbers began
-                            anew (FLUSHALL, a fail-over, 30 days without a message) */
+                            anew (FLUSHALL, a fail-over, 30 days without a message if the topic is not durable) */
 } redmoon_topic_message;
 
 /** Reads from here on: every message published after this has returned is received, or is in a gap.  `options` as of a
@@ -76,6 +92,7 @@ typedef struct redmoon_topic_counts {
   uint64_t lost;      /**< messages in the gaps that were fetched: exact but for those of unknown extent */
   uint64_t gaps;      /**< gaps that were fetched */
   uint64_t unknown;   /**< of them, those of unknown extent */
+  uint64_t filled;    /**< messages of `delivered` that were missed, and given from what a durable topic keeps */
   uint64_t reconnects;
   uint64_t buffered;
   int connected;

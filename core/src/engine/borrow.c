@@ -15,10 +15,12 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { RECONSIDER_US = 100000 };
+
 static int dial(rm_borrow *borrow, rm_core *core, int64_t now_us, int64_t deadline_us, redmoon_error *err) {
   borrow->dial_began_us = now_us;
   borrow->connect_by_us = rm_min64(deadline_us, rm_deadline_us(now_us, core->config->connect_timeout_ms));
-  int rc = rm_connect_start(borrow->node->dialer, &borrow->node->address, now_us, borrow->connect_by_us, &borrow->connect, err);
+  int rc = rm_node_connect(borrow->node, now_us, borrow->connect_by_us, &borrow->connect, err);
   if (rc < 0) rm_pool_dial_failed(&borrow->lease, err, now_us);
   return rc;
 }
@@ -42,9 +44,20 @@ static void emit_connect(const rm_borrow *borrow, rm_core *core, const rm_conn *
   rm_hooks_emit(&core->hooks, &event);
 }
 
+/* A dial may take long that goes to a server which hangs, while another one has taken over. */
+static int reconsider(const rm_borrow *borrow, rm_core *core, int64_t now_us, rm_wants *wants, redmoon_error *err) {
+  if (borrow->pinned != NULL || !rm_route_may_change(core->route)) return RM_WAIT;
+  wants->until_us = rm_min64(wants->until_us, now_us + RECONSIDER_US);
+  if (rm_route_serves(core->route, &borrow->target, borrow->node)) return RM_WAIT;
+  rm_fail_phase(err, REDMOON_ECONNECT, REDMOON_PHASE_DIAL, "%s serves this no more; another server has taken over", borrow->node->name);
+  err->retryable = 1;
+  return REDMOON_ECONNECT;
+}
+
 static int step_dial(rm_borrow *borrow, rm_core *core, int64_t now_us, rm_wants *wants, redmoon_error *err) {
   rm_conn *conn = NULL;
   int rc = rm_connect_step(borrow->connect, now_us, wants, &conn, err);
+  if (rc == RM_WAIT) rc = reconsider(borrow, core, now_us, wants, err);
   if (rc == RM_WAIT) return rc;
   rm_connect_free(borrow->connect);
   borrow->connect = NULL;

@@ -162,24 +162,8 @@ int rm_call_script_load(rm_call *call, const void *source, size_t len, redmoon_e
   return rm_call_end(call, rm_command_find("SCRIPT", 6, "LOAD", 4), RM_CALL_HIDDEN | RM_CALL_REPEATABLE | RM_CALL_AGAIN, err);
 }
 
-/* The request is our own text, so its form is known: *<argc>\r\n, then $<len>\r\n<bytes>\r\n each. */
-static const char *read_count(const char *at, size_t *count) {
-  *count = 0;
-  for (at++; *at != '\r'; at++) *count = *count * 10 + (size_t)(*at - '0');
-  return at + 2;
-}
-
 size_t rm_call_args(const rm_call *call, size_t index, redmoon_bytes *args, size_t max) {
-  const rm_request *request = &call->request;
-  size_t argc;
-  const char *at = read_count(rm_buffer_begin(&request->bytes) + (index > 0 ? request->marks[index - 1].end : 0), &argc);
-  for (size_t i = 0; i < argc && i < max; i++) {
-    size_t len;
-    at = read_count(at, &len);
-    args[i] = (redmoon_bytes){at, len};
-    at += len + 2;
-  }
-  return argc;
+  return rm_request_args(&call->request, index, args, max);
 }
 
 /* Running. */
@@ -320,7 +304,7 @@ int rm_call_step(redmoon_op *op, int64_t now_us) {
     rm_error_clear(&op->error);
     if ((rc = prepare(call, now_us)) < 0) return rc;
     if (call->request.count == 0) return RM_DONE;
-    bool planned = call->began_held || call->borrow.pinned != NULL || !rm_route_is_cluster(core->route);
+    bool planned = call->began_held || call->borrow.pinned != NULL || !rm_route_minds_requests(core->route);
     if (!planned && (rc = rm_call_plan(call)) < 0) return end(call, rc, now_us);
     rm_mux_enter(call);
     call->state = CALL_BACKOFF; /* one that is over: the first attempt begins below */

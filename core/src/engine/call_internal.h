@@ -46,6 +46,8 @@ int64_t rm_call_backoff_us(const rm_call *call);
 int64_t rm_call_refusal_us(const rm_call *call, int count);
 /** The server did not execute the command, and may do so later: READONLY, LOADING, BUSY, ... in its own words. */
 bool rm_reply_is_refusal(const redmoon_reply *reply);
+/** A node of a cluster did not execute it: MOVED, ASK, TRYAGAIN, CLUSTERDOWN. */
+bool rm_reply_sends_elsewhere(const redmoon_reply *reply);
 /** READONLY somewhere among the replies: nobody may use the connections to this node any more. */
 void rm_call_check_readonly(rm_call *call, int64_t now_us);
 

@@ -64,6 +64,7 @@ static void start_afresh(rm_core *core) {
   rm_keeper_forked(&core->keeper);
   rm_hooks_forked(&core->hooks);
   rm_flights_forked(&core->flights);
+  rm_wakeups_forked(&core->wakeups);
   rm_resolver_forked(core->dialer.resolver);
   rm_random_store_forked(&core->random);
   rm_random_hex(core->token, 8);
@@ -106,6 +107,7 @@ static void free_lanes(rm_core *core) {
 }
 
 static void destroy(rm_core *core) {
+  rm_wakeups_fini(&core->wakeups);
   rm_discovery_free(core->discovery);
   rm_keeper_fini(&core->keeper);
   rm_call_drop_spare(core);
@@ -134,6 +136,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
   rm_keeper_init(&core->keeper);
   rm_hooks_init(&core->hooks);
   rm_flights_init(&core->flights);
+  rm_wakeups_init(&core->wakeups);
   core->fork_mark = new_fork_mark();
   atomic_init(&core->pid, (long)getpid());
   rm_random_hex(core->token, 8);
@@ -157,6 +160,7 @@ int rm_core_new(const char *url, const redmoon_options *options, rm_core **out, 
     goto fail;
   }
   if (core->config->min_idle > 0) (void)rm_keeper_wake(core);
+  if (core->config->min_idle > 0 && core->discovery != NULL) rm_discovery_want(core->discovery);
   *out = core;
   return 0;
 fail:

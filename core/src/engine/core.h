@@ -2,8 +2,9 @@
 /** What all handles of one client share.
  *
  *  Lock order: none of these locks is ever held across I/O, a hook or a call, nor while another is taken, but for the
- *  pool's, which is taken inside a lane's: lane mutexes (engine/mux.h), pool mutex, route mutex, discovery mutex, keeper
- *  mutex, hooks mutex, flights mutex. */
+ *  pool's, which is taken inside a lane's, and those of a subscription and the keeper, which are taken inside that of the
+ *  wake-ups: lane mutexes (engine/mux.h), pool mutex, route mutex, discovery mutex, wake-ups mutex, subscription mutexes,
+ *  keeper mutex, hooks mutex, flights mutex. */
 #ifndef RM_ENGINE_CORE_H
 #define RM_ENGINE_CORE_H
 
@@ -13,6 +14,7 @@
 #include "engine/hooks.h"
 #include "engine/keeper.h"
 #include "engine/metrics.h"
+#include "engine/wakeups.h"
 #include "route/route.h"
 
 #include <redmoon/client.h>
@@ -40,6 +42,7 @@ typedef struct rm_core {
   rm_metrics metrics;
   rm_keeper keeper;
   rm_flights flights;
+  rm_wakeups wakeups;
 } rm_core;
 
 /** Call settings, resolved, in microseconds. Immutable. */

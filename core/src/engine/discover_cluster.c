@@ -10,12 +10,13 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "engine/latency.h"
 #include "route/cluster.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { QUICK_US = 500000, CANDIDATES_MAX = 64, PING_EVERY_US = 10000000 };
+enum { QUICK_US = 500000, CANDIDATES_MAX = 64 };
 
 typedef struct cluster_discovery {
   rm_discovery discovery; /* first */
@@ -25,8 +26,7 @@ typedef struct cluster_discovery {
   bool asking;
   int pass;
   redmoon_error last; /* why the candidate before this one was of no use */
-  rm_node *pinged;    /* whose latency is being measured */
-  int64_t ping_us;    /* the next round of pings */
+  rm_latencies latencies;
 } cluster_discovery;
 
 static void shuffle(const rm_address **list, size_t count) {
@@ -111,61 +111,29 @@ static int find_out(cluster_discovery *self, int64_t now_us, rm_wants *wants, re
   }
 }
 
-/* Latencies. */
-
-static int begin_ping(cluster_discovery *self, int64_t now_us, redmoon_error *err) {
-  static const char *const question[] = {"PING"};
-  self->asking = true;
-  return rm_inquiry_start(&self->inquiry, self->pinged->dialer, &self->pinged->address, 1, question, now_us, now_us + QUICK_US, err);
-}
-
-/* A node that does not answer is as far away as can be; an old figure counts for half. */
-static void note_latency(cluster_discovery *self, int rc) {
-  int64_t old = atomic_load(&self->pinged->latency_us);
-  int64_t took = rc == RM_DONE ? rm_max64(1, rm_clock_now_us() - self->inquiry.asked_us) : RM_FOREVER / 4;
-  bool first = old == 0 || old >= RM_FOREVER / 4 || rc != RM_DONE;
-  atomic_store(&self->pinged->latency_us, first ? took : (old + took) / 2);
-}
-
-static int ping_all(cluster_discovery *self, int64_t now_us, rm_wants *wants) {
-  redmoon_error ignored;
-  while (self->pinged != NULL) {
-    int rc = self->asking ? 0 : begin_ping(self, now_us, &ignored);
-    redmoon_reply *reply = NULL;
-    if (rc == 0) rc = rm_inquiry_step(&self->inquiry, now_us, wants, &reply, &ignored);
-    if (rc == RM_WAIT) return RM_WAIT;
-    note_latency(self, rc);
-    rm_inquiry_fini(&self->inquiry);
-    self->asking = false;
-    self->pinged = rm_node_next(self->pinged);
-  }
-  return RM_DONE;
-}
-
 static int step(rm_discovery *discovery, int64_t now_us, rm_wants *wants, redmoon_error *err) {
   cluster_discovery *self = (cluster_discovery *)(void *)discovery;
-  rm_core *core = discovery->core;
-  if (self->pinged == NULL) {
+  if (self->latencies.at == NULL) {
     if (!self->asking) {
       self->pass = 0;
       list_candidates(self);
     }
     int rc = find_out(self, now_us, wants, err);
-    bool nearest = core->config->read_from != NULL && strcmp(core->config->read_from, "nearest") == 0;
-    if (rc != RM_DONE || !nearest) return rc;
-    if (now_us >= self->ping_us) self->pinged = rm_route_first(core->route);
-    if (self->pinged != NULL) self->ping_us = now_us + PING_EVERY_US;
+    if (rc != RM_DONE) return rc;
   }
-  int rc = ping_all(self, now_us, wants);
-  if (rc == RM_DONE) discovery->period_us = PING_EVERY_US;
-  return rc;
+  if (rm_latencies_matter(discovery->core)) discovery->period_us = RM_LATENCY_EVERY_US;
+  return rm_latencies_step(&self->latencies, discovery->core, now_us, wants);
 }
 
-static void drop(rm_discovery *discovery) {
+static void drop(rm_discovery *discovery, bool busy) {
   cluster_discovery *self = (cluster_discovery *)(void *)discovery;
+  if (busy) {
+    self->inquiry = (rm_inquiry){0};
+    self->latencies = (rm_latencies){0};
+  }
   rm_inquiry_fini(&self->inquiry);
+  rm_latencies_drop(&self->latencies);
   self->asking = false;
-  self->pinged = NULL;
 }
 
-const rm_discovery_class rm_discover_cluster = {sizeof(cluster_discovery), step, drop};
+const rm_discovery_class rm_discover_cluster = {.size = sizeof(cluster_discovery), .step = step, .drop = drop};

@@ -19,6 +19,26 @@ static void came_to_an_end(rm_discovery *self, bool well, int64_t now_us) {
   for (int i = 1; i < self->failures && pause < LONGEST_PAUSE_US; i++) pause *= 2;
   self->not_before_us = now_us + rm_min64(pause, LONGEST_PAUSE_US);
   self->again_us = well ? now_us + self->period_us * 9 / 10 + rm_random_upto(self->period_us / 5) : RM_FOREVER;
+  rm_node *any;
+  if (!well && self->retry_us != RM_FOREVER && rm_route_serving(self->core->route, false, &any, 1) > 0)
+    self->again_us = now_us + self->retry_us;
+}
+
+/* Who stays connected has to look whether the node still is the right one. */
+static void tell_those_connected(rm_discovery *self) {
+  uint64_t epoch = rm_route_epoch(self->core->route);
+  if (epoch == self->epoch) return;
+  self->epoch = epoch;
+  rm_driven_kick_all(self->core);
+}
+
+/* Between two rounds.  Whether one begins now. */
+static bool hears_news(rm_discovery *self, int64_t now_us, rm_wants *wants) {
+  if (self->class->listen == NULL) return false;
+  int64_t until_us = wants->until_us;
+  bool news = self->class->listen(self, now_us, wants);
+  wants->until_us = rm_min64(wants->until_us, until_us);
+  return news;
 }
 
 /* Whether a round is due; *at is when to look again. */
@@ -34,7 +54,7 @@ static bool is_due(rm_discovery *self, int64_t now_us, int64_t *at) {
 static void step(rm_driven *driven, int64_t now_us, rm_wants *wants) {
   rm_discovery *self = of(driven);
   *wants = (rm_wants){-1, 0, RM_FOREVER};
-  if (!self->running && !is_due(self, now_us, &wants->until_us)) return;
+  if (!self->running && !is_due(self, now_us, &wants->until_us) && !hears_news(self, now_us, wants)) return;
   redmoon_error err;
   rm_error_clear(&err);
   self->running = true;
@@ -42,36 +62,43 @@ static void step(rm_driven *driven, int64_t now_us, rm_wants *wants) {
   if (rc == RM_WAIT) return;
   if (rc < 0) rm_route_failed(self->core->route, &err);
   came_to_an_end(self, rc == RM_DONE, now_us);
+  tell_those_connected(self);
   *wants = (rm_wants){-1, 0, now_us}; /* it may be wanted again already */
 }
 
 static void end(rm_driven *driven) {
   rm_discovery *self = of(driven);
-  self->class->drop(self);
+  self->class->drop(self, false);
   redmoon_error err;
   rm_fail_closed(&err);
   rm_route_failed(self->core->route, &err);
 }
 
 /* A step that was under way on a thread that is gone may have left anything half-done: that memory is left as it is. */
-static void forked(rm_driven *driven, bool busy) {
-  if (!busy) of(driven)->class->drop(of(driven));
-}
+static void forked(rm_driven *driven, bool busy) { of(driven)->class->drop(of(driven), busy); }
 
 static const rm_driven_class driven_class = {step, end, forked};
 
 int rm_discovery_new(rm_core *core, rm_discovery **out, redmoon_error *err) {
   *out = NULL;
-  const rm_discovery_class *class = core->config->topology == RM_CLUSTER ? &rm_discover_cluster : NULL;
+  const rm_discovery_class *class = core->config->topology == RM_CLUSTER    ? &rm_discover_cluster
+                                    : core->config->topology == RM_SENTINEL ? &rm_discover_sentinel
+                                                                            : NULL;
   if (class == NULL) return 0;
   rm_discovery *self = rm_calloc(1, class->size);
   if (self == NULL) return rm_fail_nomem(err);
   self->class = class;
   self->core = core;
   self->driven.class = &driven_class;
-  self->driven.own = true;
+  self->driven.inner = true;
   self->again_us = RM_FOREVER;
   self->period_us = PERIOD_US;
+  self->retry_us = RM_FOREVER;
+  int rc = class->init != NULL ? class->init(self, err) : 0;
+  if (rc != 0) {
+    rm_free(self);
+    return rc;
+  }
   pthread_mutex_init(&self->lock, NULL);
   *out = self;
   return 0;
@@ -80,7 +107,8 @@ int rm_discovery_new(rm_core *core, rm_discovery **out, redmoon_error *err) {
 void rm_discovery_free(rm_discovery *self) {
   if (self == NULL) return;
   rm_driven_remove(self->core, &self->driven);
-  self->class->drop(self);
+  self->class->drop(self, false);
+  if (self->class->fini != NULL) self->class->fini(self);
   pthread_mutex_destroy(&self->lock);
   rm_free(self);
 }
@@ -102,7 +130,7 @@ void rm_discovery_want(rm_discovery *self) {
 void rm_discovery_forked(rm_discovery *self) {
   if (self == NULL) return;
   pthread_mutex_init(&self->lock, NULL);
-  self->driven = (rm_driven){.class = &driven_class, .own = true};
+  self->driven = (rm_driven){.class = &driven_class, .inner = true};
   self->added = self->wanted = self->running = false;
   self->failures = 0;
   self->not_before_us = 0;

@@ -17,11 +17,11 @@ int rm_driven_add(rm_core *core, rm_driven *driven, redmoon_error *err) {
   rm_keeper *keeper = &core->keeper;
   if (atomic_load(&core->closed)) return rm_fail_closed(err);
   pthread_mutex_lock(&keeper->lock);
-  bool room = driven->own || keeper->driven_count < RM_DRIVEN_MAX;
+  bool room = driven->inner || keeper->driven_count < RM_DRIVEN_MAX;
   if (room) {
     driven->generation = keeper->generation;
     driven->ready = true;
-    keeper->driven_count += !driven->own;
+    keeper->driven_count += !driven->inner;
     rm_list_push_back(&keeper->driven, &driven->link);
   }
   pthread_mutex_unlock(&keeper->lock);
@@ -48,6 +48,14 @@ void rm_driven_kick(rm_core *core, rm_driven *driven) {
   pthread_mutex_unlock(&keeper->lock);
 }
 
+void rm_driven_kick_all(rm_core *core) {
+  rm_keeper *keeper = &core->keeper;
+  pthread_mutex_lock(&keeper->lock);
+  FOR_EACH(node, keeper) of(node)->ready = true;
+  if (keeper->started) rm_event_signal(&keeper->wake);
+  pthread_mutex_unlock(&keeper->lock);
+}
+
 void rm_driven_remove(rm_core *core, rm_driven *driven) {
   rm_keeper *keeper = &core->keeper;
   if (!rm_driven_is_ours(core, driven)) return; /* its list is the parent's */
@@ -55,7 +63,7 @@ void rm_driven_remove(rm_core *core, rm_driven *driven) {
   if (rm_list_is_linked(&driven->link)) {
     while (driven->busy) pthread_cond_wait(&keeper->idle, &keeper->lock);
     rm_list_remove(&driven->link);
-    keeper->driven_count -= !driven->own;
+    keeper->driven_count -= !driven->inner;
   }
   pthread_mutex_unlock(&keeper->lock);
 }

@@ -27,7 +27,7 @@ typedef struct rm_driven_class {
   void (*forked)(rm_driven *driven, bool busy);
 } rm_driven_class;
 
-enum { RM_DRIVEN_MAX = 1000, RM_DRIVEN_OWN_MAX = 4 }; /* of a client, and its own: they are polled from the keeper's stack */
+enum { RM_DRIVEN_MAX = 1000, RM_DRIVEN_INNER_MAX = 4 }; /* of a client, and of the library's own: they are polled from the keeper's stack */
 
 /** Lies in what is driven; zeroed: not added. */
 struct rm_driven {
@@ -36,9 +36,9 @@ struct rm_driven {
   rm_wants wants;
   size_t slot;         /* in what is polled, from 1; 0: not in it */
   unsigned generation; /* of the keeper it was added to */
+  bool inner;          /* the library's own: neither counted nor limited */
   bool ready;          /* a step is due, whatever it waits for */
   bool busy;           /* the keeper is inside of it */
-  bool own;            /* the client's own, not counted among those of its users */
 };
 
 /** `driven`, with its class set, must stay where it is until it was removed; its owner keeps the client open.  0, CLOSED, or
@@ -46,10 +46,12 @@ struct rm_driven {
 int rm_driven_add(rm_core *core, rm_driven *driven, redmoon_error *err);
 /** A step is due.  From any thread, without a lock held. */
 void rm_driven_kick(rm_core *core, rm_driven *driven);
+/** A step of all of them is due. */
+void rm_driven_kick_all(rm_core *core);
 /** When this returns, none of its functions is being called or will be.  Waits for one step at most.  May be repeated; one
  *  that was never added is allowed.  Not to be called from a hook. */
 void rm_driven_remove(rm_core *core, rm_driven *driven);
-/** How many of its users there are. */
+/** How many there are, without the library's own. */
 size_t rm_driven_count(rm_core *core);
 /** Whether it was added by this process, not by the parent of it. */
 bool rm_driven_is_ours(rm_core *core, const rm_driven *driven);
@@ -60,7 +62,7 @@ struct pollfd;
 typedef struct rm_keeper rm_keeper;
 /** Steps what is due or `ready`.  Returns when to come again. */
 int64_t rm_driven_step(rm_core *core);
-/** What they wait for: at most RM_DRIVEN_MAX + RM_DRIVEN_OWN_MAX.  Returns how many were stored. */
+/** What they wait for: at most RM_DRIVEN_MAX + RM_DRIVEN_INNER_MAX.  Returns how many were stored. */
 size_t rm_driven_wants(rm_core *core, struct pollfd *fds);
 /** After the poll. */
 void rm_driven_polled(rm_core *core, const struct pollfd *fds);

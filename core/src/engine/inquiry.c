@@ -10,8 +10,16 @@ int rm_inquiry_start(rm_inquiry *inquiry, const rm_dialer *dialer, const rm_addr
                      const char *const *argv, int64_t now_us, int64_t by_us, redmoon_error *err) {
   *inquiry = (rm_inquiry){.by_us = by_us};
   rm_request_init(&inquiry->request);
-  if (rm_request_argv(&inquiry->request, argc, argv, NULL, 0, 0) != 0) return rm_fail_nomem(err);
+  if (argc > 0 && rm_request_argv(&inquiry->request, argc, argv, NULL, 0, 0) != 0) return rm_fail_nomem(err);
   return rm_connect_start(dialer, address, now_us, by_us, &inquiry->connect, err);
+}
+
+int rm_inquiry_also(rm_inquiry *inquiry, int argc, const char *const *argv, redmoon_error *err) {
+  if (inquiry->sent > 0 && inquiry->sent == rm_buffer_len(&inquiry->request.bytes)) {
+    rm_request_reset(&inquiry->request, 4096);
+    inquiry->sent = 0;
+  }
+  return rm_request_argv(&inquiry->request, argc, argv, NULL, 0, 0) == 0 ? 0 : rm_fail_nomem(err);
 }
 
 void rm_inquiry_fini(rm_inquiry *inquiry) {
@@ -63,6 +71,7 @@ int rm_inquiry_step(rm_inquiry *inquiry, int64_t now_us, rm_wants *wants, redmoo
     inquiry->connect = NULL;
     inquiry->asked_us = rm_clock_now_us();
   }
+  if (inquiry->request.count == 0) return RM_DONE;
   int events = 0;
   int rc = send_all(inquiry, &events, err);
   if (rc == RM_DONE) rc = receive(inquiry, &events, reply, err);

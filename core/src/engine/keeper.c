@@ -46,7 +46,7 @@ static int64_t serve(rm_core *core) { return rm_min64(rm_renewals_step(core), rm
 /* Waits for `wants`, a wake-up, the shutdown, the operations of renewals, or the links of subscriptions. */
 static void wait_for(rm_core *core, const rm_wants *wants) {
   rm_keeper *keeper = &core->keeper;
-  struct pollfd fds[3 + RM_RENEWALS_AT_ONCE + RM_DRIVEN_MAX + RM_DRIVEN_OWN_MAX]; /* 8 KB; what is not used is not written */
+  struct pollfd fds[3 + RM_RENEWALS_AT_ONCE + RM_DRIVEN_MAX + RM_DRIVEN_INNER_MAX]; /* 8 KB; what is not used is not written */
   fds[0] = (struct pollfd){.fd = keeper->wake.fd, .events = POLLIN};
   fds[1] = (struct pollfd){.fd = core->closing.fd, .events = POLLIN};
   fds[2] = rm_poll_wants(wants);
@@ -67,8 +67,7 @@ static void dial_one(rm_core *core, rm_node *node) {
   rm_connect *connect = NULL;
   rm_conn *conn = NULL;
   rm_wants wants = {-1, 0, RM_FOREVER};
-  int rc = rm_connect_start(node->dialer, &node->address, began,
-                            rm_deadline_us(began, core->config->connect_timeout_ms), &connect, &err);
+  int rc = rm_node_connect(node, began, rm_deadline_us(began, core->config->connect_timeout_ms), &connect, &err);
   while (rc >= 0 && (rc = rm_connect_step(connect, rm_clock_now_us(), &wants, &conn, &err)) == RM_WAIT) {
     wants.until_us = rm_min64(wants.until_us, serve(core));
     wait_for(core, &wants);
@@ -85,6 +84,7 @@ static void dial_one(rm_core *core, rm_node *node) {
     rm_pool_cancel(&lease, now);
   } else {
     rm_pool_dial_failed(&lease, &err, now);
+    rm_route_suspect(core->route);
   }
   rm_lease_fini(&lease);
   event.address = node->name;

@@ -256,7 +256,7 @@ static rm_lane *choose(rm_mux *mux, int64_t now_us) {
 /* The lanes to a call's node; NULL: it is not known, or there is no memory. */
 static rm_mux *lanes_for(rm_call *call) {
   rm_core *core = call->op.client->core;
-  if (!rm_route_is_cluster(core->route)) return core->mux;
+  if (!rm_route_minds_requests(core->route)) return core->mux;
   rm_node *node = call->borrow.pinned != NULL ? call->borrow.pinned : rm_route_peek(core->route, &call->borrow.target);
   if (node == NULL) return NULL;
   rm_mux *mux = atomic_load_explicit(&node->mux, memory_order_acquire);

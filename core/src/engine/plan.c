@@ -65,12 +65,15 @@ static int fail_ragged(redmoon_error *err, const rm_command *command) {
   return REDMOON_ESERVER;
 }
 
-/* A part for each slot of the keys. */
+/* A part for each slot of the keys.  The arguments are kept beside them: to be read once, not for every part. */
 static int split(rm_call *call, size_t mark, const redmoon_bytes *args, const rm_key_span *span, rm_part part) {
   size_t count = key_count(span);
   place *places = rm_arena_alloc(&call->arena, count * sizeof *places);
   uint32_t *indexes = rm_arena_alloc(&call->arena, count * sizeof *indexes);
-  if (places == NULL || indexes == NULL) return rm_fail_nomem(&call->op.error);
+  redmoon_bytes *kept = rm_arena_alloc(&call->arena, part.argc * sizeof *kept);
+  if (places == NULL || indexes == NULL || kept == NULL) return rm_fail_nomem(&call->op.error);
+  memcpy(kept, args, part.argc * sizeof *kept);
+  part.args = kept;
   for (size_t i = 0; i < count; i++) {
     size_t at = key_at(span, i);
     places[i] = (place){(uint32_t)at, rm_slot_of(args[at].ptr, args[at].len)};
@@ -115,7 +118,7 @@ static bool only_reads(const rm_call *call, size_t mark) {
 }
 
 /* The part or parts of command `mark`; a lone one becomes the target of the call. */
-static int plan_one(rm_call *call, size_t mark) {
+static int plan_one(rm_call *call, size_t mark, rm_spread spread) {
   enum { FEW = 64 };
   redmoon_bytes few[FEW];
   size_t argc, mixed;
@@ -123,8 +126,7 @@ static int plan_one(rm_call *call, size_t mark) {
   const redmoon_bytes *args = arguments(call, mark, few, FEW, &argc);
   if (args == NULL) return rm_fail_nomem(&call->op.error);
   const rm_key_span span = rm_command_keys(command, args, argc);
-  const rm_spread spread = rm_command_spread(command);
-  rm_part part = {.mark = (uint32_t)mark, .target = {.read = only_reads(call, mark)}, .merge = spread.merge};
+  rm_part part = {.mark = (uint32_t)mark, .argc = argc, .target = {.read = only_reads(call, mark)}, .merge = spread.merge};
   uint16_t slot = slot_of(args, &span, &mixed);
   part.target.keyed = slot != NO_SLOT;
   part.target.slot = slot;
@@ -144,33 +146,65 @@ static int plan_one(rm_call *call, size_t mark) {
   return rm_scatter_add(call, &part) == 0 ? 0 : rm_fail_nomem(&call->op.error);
 }
 
-/* Commands that go to one connection together: their keys have one slot. */
-static int plan_together(rm_call *call) {
+/* Commands that go to one connection together: their keys have one slot, that of `first` if it is set; it is set to their
+ * first key. */
+static int together(const rm_request *request, redmoon_bytes *first, const char *what, redmoon_error *err) {
   enum { FEW = 64 };
-  redmoon_bytes few[FEW], first = {NULL, 0};
-  uint16_t slot = NO_SLOT;
-  for (size_t mark = 0; mark < call->request.count; mark++) {
-    size_t argc, mixed;
-    const redmoon_bytes *args = arguments(call, mark, few, FEW, &argc);
-    if (args == NULL) return rm_fail_nomem(&call->op.error);
-    const rm_key_span span = rm_command_keys(rm_command_at(call->request.marks[mark].tag), args, argc);
+  redmoon_bytes few[FEW];
+  uint16_t slot = first->ptr != NULL ? rm_slot_of(first->ptr, first->len) : NO_SLOT;
+  for (size_t mark = 0; mark < request->count; mark++) {
+    const rm_command *command = rm_command_at(request->marks[mark].tag);
+    size_t argc = rm_request_args(request, mark, few, FEW), mixed;
+    redmoon_bytes *args = argc <= FEW ? few : rm_calloc(argc, sizeof *args);
+    if (args == NULL) return rm_fail_nomem(err);
+    if (argc > FEW) rm_request_args(request, mark, args, argc);
+    const rm_key_span span = rm_command_keys(command, args, argc);
     uint16_t own = slot_of(args, &span, &mixed);
-    const char *what = call->whole ? "transaction" : rm_command_at(call->request.marks[mark].tag)->name;
-    if (mixed != 0) return rm_fail_cross_slot(&call->op.error, what, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
-    if (own == NO_SLOT) continue;
-    if (slot != NO_SLOT && own != slot) return rm_fail_cross_slot(&call->op.error, what, &first, &args[key_at(&span, 0)]);
-    if (slot == NO_SLOT) first = args[key_at(&span, 0)]; /* points into the request */
-    slot = own;
+    int rc = 0;
+    if (what == NULL) what = command->name;
+    if (mixed != 0) rc = rm_fail_cross_slot(err, what, &args[key_at(&span, 0)], &args[key_at(&span, mixed)]);
+    else if (own != NO_SLOT && slot != NO_SLOT && own != slot) rc = rm_fail_cross_slot(err, what, first, &args[key_at(&span, 0)]);
+    if (own != NO_SLOT && slot == NO_SLOT) *first = args[key_at(&span, 0)]; /* points into the request */
+    if (own != NO_SLOT) slot = own;
+    if (args != few) rm_free(args);
+    if (rc != 0) return rc;
   }
-  call->borrow.target = (rm_target){.keyed = slot != NO_SLOT, .slot = slot};
+  return 0;
+}
+
+int rm_check_slots(const redmoon_client *client, const rm_request *request, const redmoon_bytes *key, const char *what,
+                   redmoon_error *err) {
+  redmoon_bytes first = *key;
+  return rm_route_is_cluster(client->core->route) ? together(request, &first, what, err) : 0;
+}
+
+static int plan_together(rm_call *call) {
+  redmoon_bytes first = {NULL, 0};
+  int rc = together(&call->request, &first, call->whole ? "transaction" : NULL, &call->op.error);
+  call->borrow.target = (rm_target){.keyed = first.ptr != NULL};
+  if (first.ptr != NULL) call->borrow.target.slot = rm_slot_of(first.ptr, first.len);
+  return rc;
+}
+
+/* Without slots all of it goes to one node: to a replica, perhaps, if it does nothing but read. */
+static int plan_reads(rm_call *call) {
+  bool reads = !call->hold && !call->whole;
+  for (size_t mark = 0; mark < call->request.count && reads; mark++)
+    reads = (call->request.marks[mark].flags & RM_CALL_AGAIN) != 0 || only_reads(call, mark);
+  call->borrow.target = (rm_target){.read = reads};
   return 0;
 }
 
 int rm_call_plan(rm_call *call) {
+  if (!rm_route_is_cluster(call->op.client->core->route)) return plan_reads(call);
   if (call->hold || call->whole) return plan_together(call);
+  const rm_command *command = NULL; /* pipelines repeat themselves: looked up when it is another one than before */
+  rm_spread spread = {RM_SPREAD_NONE, RM_MERGE_SAME};
   for (size_t mark = 0; mark < call->request.count; mark++) {
-    if ((call->request.marks[mark].flags & RM_CALL_AGAIN) != 0) continue; /* goes wherever what follows goes */
-    int rc = plan_one(call, mark);
+    const rm_mark *m = &call->request.marks[mark];
+    if ((m->flags & RM_CALL_AGAIN) != 0) continue; /* goes wherever what follows goes */
+    if (command == NULL || command->index != m->tag) spread = rm_command_spread(command = rm_command_at(m->tag));
+    int rc = plan_one(call, mark, spread);
     if (rc != 0) return rc;
   }
   return 0;

@@ -122,6 +122,14 @@ int64_t rm_call_backoff_us(const rm_call *call) {
   return rm_random_upto(rm_min64(bound, settings->max_backoff_us));
 }
 
+/* No connection was had, so nothing was sent.  Where another node may take over, what counts is the deadline: a fail-over
+ * takes longer than a few attempts do. */
+static bool may_outlast(const rm_call *call) {
+  const redmoon_error *err = &call->op.error;
+  bool no_connection = err->phase >= REDMOON_PHASE_RESOLVE && err->phase <= REDMOON_PHASE_HANDSHAKE;
+  return no_connection && rm_route_may_change(call->op.client->core->route);
+}
+
 /* A server that says "later" is not asked at once; half of it is jitter. */
 int64_t rm_call_refusal_us(const rm_call *call, int count) {
   enum { FIRST_US = 50000 };
@@ -161,7 +169,7 @@ int rm_call_attempt_failed(rm_call *call, int64_t now_us) {
   err->retryable = (transient || err->status == REDMOON_EPOOL_TIMEOUT) && repeat;
   err->attempts = call->attempt;
   if (transient) rm_route_suspect(call->op.client->core->route);
-  if (transient && repeat && schedule(call, true, rm_call_backoff_us(call), now_us)) return RM_WAIT;
+  if (transient && repeat && schedule(call, !may_outlast(call), rm_call_backoff_us(call), now_us)) return RM_WAIT;
   return err->status;
 }
 
@@ -255,31 +263,50 @@ static int send_source(rm_call *call, int64_t now_us) {
 /* Nothing of it was executed: all of it goes out again. */
 static void begin_again(rm_call *call) {
   for (size_t i = 0; i < call->request.count; i++) call->results[i] = (rm_result){NULL, REDMOON_NOT_SENT};
-  call->answered = 0;
+  call->answered = call->maybe_sent = 0;
   call->saw_error = false;
   rm_arena_reset(&call->arena, (size_t)64 << 10);
 }
 
-/* Of a call to one node: the answer that says it is another one's.  Of a transaction none of the commands was executed when
- * EXEC was refused; one that watches has to begin anew, which is its owner's to do. */
-static const redmoon_reply *redirect_of(const rm_call *call) {
+static bool is_changing(const redmoon_reply *reply) {
+  return rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN");
+}
+
+bool rm_reply_sends_elsewhere(const redmoon_reply *reply) {
+  return rm_redirect_kind(reply) != RM_NOT_REDIRECTED || is_changing(reply);
+}
+
+/* MULTI was refused, and so was everything behind it: nothing was executed. */
+static bool is_refused_from_multi_on(const rm_call *call) {
+  size_t i = call->request.count;
+  while (i > 0 && call->results[i - 1].reply->type == REDMOON_ERROR) {
+    if (strcmp(rm_command_at(call->request.marks[--i].tag)->name, "MULTI") == 0) return true;
+  }
+  return false;
+}
+
+/* What a cluster's node says in the place of an answer, of a call that was to execute nothing then; else NULL.  Of a
+ * transaction: where EXEC was refused for a command that was, or is refused itself.  One that watches has to begin anew,
+ * which is its owner's to do, and so is it where the owner has said which node. */
+static const redmoon_reply *verdict_of(const rm_call *call) {
   size_t count = call->request.count;
-  bool elsewhere = call->borrow.pinned == NULL || call->asking; /* else its owner says where to */
+  bool elsewhere = call->borrow.pinned == NULL || call->asking;
   if (!elsewhere || call->began_held || !rm_route_is_cluster(call->op.client->core->route) || (count > 1 && !call->whole)) return NULL;
-  if (call->results[count - 1].reply->type != REDMOON_ERROR) return NULL;
-  for (size_t i = 0; i < count; i++)
-    if (rm_redirect_kind(call->results[i].reply) != RM_NOT_REDIRECTED) return call->results[i].reply;
+  const redmoon_reply *last = call->results[count - 1].reply;
+  if (rm_reply_sends_elsewhere(last)) return last;
+  if (count == 1 || !(rm_reply_is_error(last, "EXECABORT") || is_refused_from_multi_on(call))) return NULL;
+  for (size_t i = 0; i + 1 < count; i++)
+    if (rm_reply_sends_elsewhere(call->results[i].reply)) return call->results[i].reply;
   return NULL;
 }
 
 static int follow(rm_call *call, const redmoon_reply *redirect, int64_t now_us) {
   redmoon_error *err = &call->op.error;
   bool ask = rm_redirect_kind(redirect) == RM_ASK;
-  bool clean = call->request.count == 1 || rm_reply_is_error(call->results[call->request.count - 1].reply, "EXECABORT");
   rm_node *node = NULL;
   if (++call->hops > RM_HOPS_MAX) (void)rm_redirect_fail(redirect, err);
   else node = rm_redirect_follow(call, redirect, call->borrow.node, err);
-  rm_call_release(call, clean, now_us);
+  rm_call_release(call, true, now_us);
   begin_again(call);
   if (node == NULL) return err->status;
   int64_t delay_us = call->hops > RM_HOPS_AT_ONCE ? rm_call_backoff_us(call) : 0;
@@ -293,9 +320,20 @@ static int follow(rm_call *call, const redmoon_reply *redirect, int64_t now_us) 
   return RM_WAIT;
 }
 
+/* A cluster that is being changed, or a primary that has just been demoted, says so until it is done, which only the deadline
+ * limits.  RM_DONE: the answer stands. */
+static int outlast(rm_call *call, const redmoon_reply *refusal, int64_t now_us) {
+  rm_fail_server(&call->op.error, refusal->as.text, refusal->len);
+  rm_route_suspect(call->op.client->core->route);
+  if (!schedule(call, false, rm_call_refusal_us(call, call->refusals++), now_us)) return RM_DONE;
+  rm_call_release(call, true, now_us);
+  begin_again(call);
+  return RM_WAIT;
+}
+
 int rm_call_reply_retries(rm_call *call, int64_t now_us) {
-  const redmoon_reply *redirect = redirect_of(call);
-  if (redirect != NULL) return follow(call, redirect, now_us);
+  const redmoon_reply *verdict = verdict_of(call);
+  if (verdict != NULL) return is_changing(verdict) ? outlast(call, verdict, now_us) : follow(call, verdict, now_us);
   if (call->request.count != 1) return RM_DONE;
   const redmoon_reply *reply = call->results[0].reply;
   /* The server's own words: a script may return an error that begins with NOSCRIPT, and must not be run again for it. */
@@ -305,17 +343,14 @@ int rm_call_reply_retries(rm_call *call, int64_t now_us) {
     if (rc < 0) rm_call_release(call, true, now_us);
     return rc;
   }
-  bool readonly = says_readonly(reply) && !call->redialled;
+  bool elsewhere = rm_route_may_change(call->op.client->core->route); /* where there may be another primary */
+  bool readonly = says_readonly(reply) && (elsewhere || !call->redialled);
   bool repeatable = (call->request.marks[0].flags & RM_CALL_REPEATABLE) != 0;
   bool passes = !says_readonly(reply) && (rm_reply_is_refusal(reply) || (repeatable && has_code_of_refusal(reply)));
   if (!readonly && !passes) return RM_DONE;
+  if (readonly && call->redialled) return outlast(call, reply, now_us);
   rm_fail_server(&call->op.error, reply->as.text, reply->len);
-  /* A cluster that is being changed says so until it is done, which only the deadline limits. */
-  bool changing = rm_route_is_cluster(call->op.client->core->route) &&
-                  (rm_reply_is_error(reply, "TRYAGAIN") || rm_reply_is_error(reply, "CLUSTERDOWN"));
-  int64_t delay_us = readonly ? 0 : changing ? rm_call_refusal_us(call, call->refusals++) : rm_call_backoff_us(call);
-  if (readonly || changing) rm_route_suspect(call->op.client->core->route);
-  if (!schedule(call, !changing, delay_us, now_us)) return RM_DONE;
+  if (!schedule(call, true, readonly ? 0 : rm_call_backoff_us(call), now_us)) return RM_DONE;
   call->redialled |= readonly;
   if (rm_call_is_holding(call)) rm_pool_release(&call->borrow.lease, now_us);
   begin_again(call);

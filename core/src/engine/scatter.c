@@ -127,12 +127,9 @@ static int put_raw(rm_child *child, const rm_call *call, size_t mark, unsigned f
   return rm_request_end(request, flags, marks[mark].tag);
 }
 
-static int put_keys(rm_child *child, rm_call *call, const rm_part *part) {
+static int put_keys(rm_child *child, const rm_call *call, const rm_part *part) {
   const rm_mark *mark = &call->request.marks[part->mark];
-  size_t argc = rm_call_args(call, part->mark, NULL, 0);
-  redmoon_bytes *args = rm_arena_alloc(&call->arena, argc * sizeof *args);
-  if (args == NULL) return REDMOON_ENOMEM;
-  rm_call_args(call, part->mark, args, argc);
+  const redmoon_bytes *args = part->args;
   rm_request *request = &child->call.request;
   rm_request_begin(request, part->first + (size_t)part->key_count * part->step);
   for (size_t i = 0; i < part->first; i++) rm_request_arg(request, args[i].ptr, args[i].len);
@@ -265,7 +262,10 @@ static void take(rm_call *call, rm_child *child, int64_t now_us) {
       continue;
     }
     part->reply = result->reply;
-    if (rm_redirect_kind(result->reply) != RM_NOT_REDIRECTED) {
+    if (part->reply->type != REDMOON_ERROR) {
+      answer(part, part->reply);
+      if (seen != NULL) *seen |= (unsigned char)bit;
+    } else if (rm_redirect_kind(result->reply) != RM_NOT_REDIRECTED) {
       redirected(call, part, result->reply);
     } else if (rm_reply_is_refusal(result->reply) && (seen == NULL || (*seen & bit) == 0)) {
       self->refused = true;
@@ -364,8 +364,7 @@ static int fill_results(rm_call *call) {
     rm_result *result = &call->results[parts->mark];
     *result = (rm_result){NULL, outcome_of(parts, end - i)};
     if (!whole) continue;
-    size_t argc = parts->keys != NULL ? rm_call_args(call, parts->mark, NULL, 0) : 0;
-    if (rm_merge(parts, end - i, argc, &call->arena, &result->reply) != 0) return REDMOON_ENOMEM;
+    if (rm_merge(parts, end - i, parts->argc, &call->arena, &result->reply) != 0) return REDMOON_ENOMEM;
     call->saw_error |= result->reply->type == REDMOON_ERROR;
   }
   return 0;

@@ -21,6 +21,8 @@ typedef struct rm_part {
   uint32_t first, step; /* of a split one: where its keys begin, and one every so many arguments */
   const uint32_t *keys; /* indexes of its keys among the arguments; NULL: the whole command */
   uint32_t key_count;
+  const redmoon_bytes *args; /* of a split one: all its arguments, in the call's arena */
+  size_t argc;
   rm_target target;
   rm_node *node;        /* this one and no other; NULL: by the target */
   uint8_t merge;        /* RM_MERGE_* */

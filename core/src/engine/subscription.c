@@ -68,7 +68,10 @@ static int read_options(redmoon_subscription *sub, const redmoon_subscription_op
 static void destroy(redmoon_subscription *sub) {
   rm_sub_drop_link(sub, RM_CLOSE_SHUTDOWN);
   rm_message_list_free(&sub->buffer.list);
+  rm_message_block_leave(sub->block);
   for (int kind = 0; kind < RM_KINDS; kind++) rm_names_fini(&sub->wanted[kind]);
+  sub->sink = NULL;
+  rm_changes_tell_failed(sub);
   rm_request_fini(&sub->request);
   rm_buffer_fini(&sub->expected);
   rm_arena_fini(&sub->arena);
@@ -86,18 +89,22 @@ void rm_sub_unref(redmoon_subscription *sub) {
   else redmoon_client_close(sub->client);
 }
 
-static int new_subscription(redmoon_client *client, const redmoon_subscription_options *options,
-                            redmoon_subscription **out, redmoon_error *err) {
+static int new_subscription(redmoon_client *client, const redmoon_subscription_options *options, const rm_sub_sink *sink,
+                            void *sink_ctx, redmoon_subscription **out, redmoon_error *err) {
   rm_core_check_fork(client->core);
   redmoon_subscription *sub = rm_calloc(1, sizeof *sub);
   if (sub == NULL) return rm_fail_nomem(err);
   atomic_init(&sub->refs, 1);
   sub->client = redmoon_client_ref(client);
+  sub->sink = sink;
+  sub->sink_ctx = sink_ctx;
   sub->driven.class = &rm_sub_driven_class;
+  sub->driven.inner = sink != NULL;
   sub->driven.wants = (rm_wants){-1, 0, RM_FOREVER};
   sub->driven.generation = client->core->keeper.generation;
   pthread_mutex_init(&sub->lock, NULL);
   rm_list_init(&sub->changes);
+  rm_list_init(&sub->failed);
   rm_request_init(&sub->request);
   sub->event = (rm_event)RM_EVENT_INIT;
   int rc = read_options(sub, options, err);
@@ -128,6 +135,26 @@ void redmoon_subscription_close(redmoon_subscription *sub) {
   redmoon_subscription_shutdown(sub);
   rm_sub_unref(sub);
 }
+
+/* The library's own. */
+
+int rm_subscription_new_sink(redmoon_client *client, const rm_sub_sink *sink, void *ctx, redmoon_subscription **out,
+                             redmoon_error *err) {
+  return new_subscription(client, NULL, sink, ctx, out, err);
+}
+
+int rm_subscription_want(redmoon_subscription *sub, redmoon_bytes channel, bool wanted) {
+  rm_change *change = rm_change_new_detached(channel, wanted);
+  if (change == NULL) return REDMOON_ENOMEM;
+  rm_sub_lock(sub);
+  int rc = sub->end.status;
+  if (rc == 0) rm_list_push_back(&sub->changes, &change->link);
+  rm_sub_unlock(sub);
+  if (rc != 0) rm_change_free(change);
+  return rc;
+}
+
+void rm_subscription_kick(redmoon_subscription *sub) { rm_driven_kick(sub->client->core, &sub->driven); }
 
 /* Opening: made at once, ready when what it was made for is confirmed. */
 
@@ -163,7 +190,7 @@ int redmoon_subscription_open_start(redmoon_client *client, const redmoon_subscr
   rm_change *change;
   int rc = rm_change_new(set, true, &change, err);
   if (rc != 0) return rc;
-  rc = new_subscription(client, options, &sub, err);
+  rc = new_subscription(client, options, NULL, NULL, &sub, err);
   if (rc != 0) {
     rm_change_free(change);
     return rc;
@@ -234,6 +261,29 @@ int rm_subscription_take(redmoon_subscription *sub, redmoon_message **out, redmo
   rm_sub_unlock(sub);
   if (rc == REDMOON_ENOMEM) rm_fail_nomem(err);
   if (kick) rm_driven_kick(sub->client->core, &sub->driven);
+  return rc;
+}
+
+void rm_subscription_wake(redmoon_subscription *sub) {
+  if (rm_sub_check_process(sub, NULL) < 0) return;
+  rm_sub_lock(sub);
+  rm_sub_signal(sub);
+  rm_sub_unlock(sub);
+}
+
+int rm_subscription_check(redmoon_subscription *sub, redmoon_error *err) { return rm_sub_check_process(sub, err); }
+
+int rm_subscription_hush(redmoon_subscription *sub, redmoon_error *err) {
+  int rc = rm_sub_check_process(sub, err);
+  if (rc < 0) return rc;
+  rm_sub_lock(sub);
+  rc = sub->end.status;
+  if (rc != 0 && err != NULL) *err = sub->end;
+  if (sub->signalled) {
+    sub->signalled = false;
+    rm_event_clear(&sub->event);
+  }
+  rm_sub_unlock(sub);
   return rc;
 }
 

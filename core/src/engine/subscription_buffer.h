@@ -18,9 +18,14 @@ typedef struct rm_gap {
   int64_t down_us;
 } rm_gap;
 
+/** Memory of messages that came one after another.  Each of them refers to it, and so does whoever still fills it; it goes
+ *  with the last reference.  Filled by one thread; messages are freed by any. */
+typedef struct rm_message_block rm_message_block;
+
 typedef struct rm_message {
   redmoon_message seen; /* first: what a caller gets; texts lie behind the struct */
   struct rm_message *next;
+  rm_message_block *block; /* where it lies; NULL: in memory of its own */
   rm_gap gap; /* before it */
 } rm_message;
 
@@ -39,8 +44,11 @@ typedef struct rm_message_buffer {
 static inline bool rm_gap_is_open(const rm_gap *gap) { return (gap->reconnects | gap->dropped) != 0; }
 void rm_gap_add(rm_gap *gap, const rm_gap *more);
 
-/** A message whose texts are copied; NULL: no memory. */
-rm_message *rm_message_new(redmoon_bytes channel, redmoon_bytes pattern, redmoon_bytes payload, bool shard);
+/** A message whose texts are copied; NULL: no memory.  *block is the one being filled, at first NULL. */
+rm_message *rm_message_new(rm_message_block **block, redmoon_bytes channel, redmoon_bytes pattern, redmoon_bytes payload,
+                           bool shard);
+/** Nobody fills it any more; NULL is allowed. */
+void rm_message_block_leave(rm_message_block *block);
 void rm_message_list_add(rm_message_list *list, rm_message *message);
 void rm_message_list_free(rm_message_list *list);
 

@@ -26,6 +26,17 @@ void rm_change_free(rm_change *change) {
   rm_free(change);
 }
 
+rm_change *rm_change_new_detached(redmoon_bytes channel, bool add) {
+  rm_change *change = rm_calloc(1, sizeof *change);
+  if (change == NULL) return NULL;
+  change->add = add;
+  change->detached = true;
+  change->event = (rm_event)RM_EVENT_INIT;
+  if (rm_names_add(&change->names[RM_CHANNELS], channel) == 1) return change;
+  rm_change_free(change);
+  return NULL;
+}
+
 static int copy_names(rm_names *names, const redmoon_bytes *from, size_t count, redmoon_error *err) {
   if (rm_names_reserve(names, count) != 0) return rm_fail_nomem(err);
   for (size_t i = 0; i < count; i++) {
@@ -69,8 +80,26 @@ static void finish(redmoon_subscription *sub, rm_change *change) {
   forget_answers(sub, change);
   rm_list_remove(&change->link);
   change->done = true;
-  if (change->abandoned) rm_change_free(change);
+  /* Nobody will try again to take these out. */
+  for (size_t i = 0; change->detached && !change->add && i < change->names[RM_CHANNELS].count; i++)
+    rm_names_remove(&sub->wanted[RM_CHANNELS], change->names[RM_CHANNELS].items[i]);
+  if (change->detached && change->add && change->error.status != 0) rm_list_push_back(&sub->failed, &change->link);
+  else if (change->abandoned || change->detached) rm_change_free(change);
   else rm_event_signal(&change->event);
+}
+
+void rm_changes_tell_failed(redmoon_subscription *sub) {
+  for (;;) {
+    rm_sub_lock(sub);
+    rm_list *first = rm_list_is_empty(&sub->failed) ? NULL : sub->failed.next;
+    if (first != NULL) rm_list_remove(first);
+    rm_sub_unlock(sub);
+    if (first == NULL) return;
+    rm_change *change = RM_CONTAINER_OF(first, rm_change, link);
+    const rm_names *names = &change->names[RM_CHANNELS];
+    for (size_t i = 0; i < names->count && sub->sink != NULL; i++) sub->sink->refused(sub->sink_ctx, names->items[i]);
+    rm_change_free(change);
+  }
 }
 
 /* What it added is wanted no more. */

@@ -14,6 +14,7 @@
 #include "engine/core.h"
 #include "engine/driven.h"
 #include "engine/op.h"
+#include "engine/subscription.h"
 #include "engine/subscription_buffer.h"
 #include "engine/subscription_names.h"
 #include "wire/request.h"
@@ -25,11 +26,12 @@ typedef struct rm_change {
   rm_list link;               /* in sub->changes until it is done */
   rm_names names[RM_KINDS];   /* once begun: those that make a difference */
   bool add, begun, abandoned; /* abandoned: nobody waits for it any more */
+  bool detached;              /* nobody ever waited: if it fails it goes to sub->failed */
   bool covered;               /* of add: also waits until the link is whole */
   bool done;
   size_t left;                /* commands of it that were not answered yet */
   redmoon_error error;        /* status 0: none */
-  rm_event event;             /* readable once done */
+  rm_event event;             /* readable once done; none of one that is detached */
 } rm_change;
 
 /** A command whose answer is due. */
@@ -51,6 +53,8 @@ struct redmoon_subscription {
   redmoon_client *client; /* a reference */
   rm_driven driven;
   int64_t ping_us, min_backoff_us, max_backoff_us;
+  const rm_sub_sink *sink; /* NULL: what comes is buffered */
+  void *sink_ctx;
 
   pthread_mutex_t lock; /* guards from here on: */
   rm_event event;       /* readable while there is something to fetch */
@@ -59,6 +63,7 @@ struct redmoon_subscription {
   redmoon_subscription_counts counts; /* its gauges are not used */
   rm_names wanted[RM_KINDS];
   rm_list changes;
+  rm_list failed;       /* detached changes that the sink is to be told of */
   redmoon_error end;    /* why it ended; status 0: it goes on */
   redmoon_error trouble; /* why there is no link; status 0: no reason yet */
   bool established;     /* has been whole once: it does not give up any more */
@@ -71,10 +76,12 @@ struct redmoon_subscription {
   /* The keeper's alone: */
   int state, failures;
   rm_route_wait route_wait; /* for the nodes to become known */
+  rm_node *node;            /* that the link goes to, or is being made to */
+  uint64_t epoch;           /* of the route, when that was looked at last */
   rm_connect *connect;
   rm_conn *conn;
-  rm_node *node;        /* that was dialled last */
   rm_arena arena;
+  rm_message_block *block; /* that is being filled; NULL: none yet */
   rm_request request;   /* not sent yet, from `sent` on */
   size_t sent;
   rm_buffer expected;   /* of rm_expected, oldest first; behind the lock */
@@ -103,6 +110,8 @@ int rm_sub_check_process(redmoon_subscription *sub, redmoon_error *err);
 /* subscription_change.c */
 /** `set` without what was given twice.  *out is rm_change_free's. */
 int rm_change_new(const redmoon_subscription_set *set, bool add, rm_change **out, redmoon_error *err);
+/** Of one channel; nobody waits for it. */
+rm_change *rm_change_new_detached(redmoon_bytes channel, bool add);
 void rm_change_free(rm_change *change);
 /** An operation that ends when `change`, which it takes over (also when it fails), is done. */
 int rm_change_start(redmoon_subscription *sub, rm_change *change, const rm_op_class *class, size_t size, redmoon_op **out,
@@ -126,6 +135,8 @@ int rm_change_answered(redmoon_subscription *sub, rm_change *change, const redmo
 void rm_changes_link_whole(redmoon_subscription *sub);
 /** The link was lost. */
 void rm_changes_link_lost(redmoon_subscription *sub);
+/** With the lock not held: the sink is told of the channels that could not be had. */
+void rm_changes_tell_failed(redmoon_subscription *sub);
 /** All of them fail. */
 void rm_changes_fail(redmoon_subscription *sub, const redmoon_error *why);
 /** Formats commands of `verb` for names, and expects their answers.  0 or NOMEM; *commands is raised by their count. */

@@ -7,6 +7,7 @@
  *                                    v |      v
  *                                   BACKOFF <-+        full jitter; the bound doubles, until a link is whole again
  *
+ *     a sink's, and nothing is wanted any more --> IDLE, without a connection
  *     ended (shut, refused for good, overflow "close", never connected) --> ENDED */
 #include "engine/subscription_internal.h"
 
@@ -82,14 +83,15 @@ static void lose(redmoon_subscription *sub, rm_close_reason reason, const redmoo
   rm_changes_link_lost(sub);
   if (why->status == REDMOON_ENOMEM) rm_changes_fail(sub, why); /* whoever waits is told at once */
   bool hopeless = !sub->established && sub->failures > sub->client->settings.max_retries;
-  if (is_final(why) || hopeless) {
+  if (sub->sink == NULL && (is_final(why) || hopeless)) {
     redmoon_error end = *why;
     end.attempts = sub->failures;
     rm_sub_end(sub, &end);
   }
   rm_sub_unlock(sub);
-  if (had_conn) rm_client_count(sub->client, "subscription", "lost");
-  rm_route_suspect(sub->client->core->route);
+  if (sub->sink != NULL) sub->sink->lost(sub->sink_ctx);
+  else if (had_conn) rm_client_count(sub->client, "subscription", "lost");
+  if (reason != RM_CLOSE_FAILOVER) rm_route_suspect(sub->client->core->route);
 }
 
 /* Getting it. */
@@ -121,18 +123,17 @@ static rm_target target_of(redmoon_subscription *sub) {
 static void start_dial(redmoon_subscription *sub, int64_t now_us, rm_wants *wants) {
   rm_core *core = sub->client->core;
   redmoon_error err;
-  rm_node *node;
   const rm_target target = target_of(sub);
   int64_t by_us = rm_deadline_us(now_us, core->config->connect_timeout_ms);
-  int rc = rm_route_pick(core->route, &target, &sub->route_wait, &node, &err);
+  sub->epoch = rm_route_epoch(core->route);
+  int rc = rm_route_pick(core->route, &target, &sub->route_wait, &sub->node, &err);
   if (rc == RM_WAIT) {
     *wants = (rm_wants){sub->route_wait.event.fd, REDMOON_WANT_READ, RM_FOREVER};
     return;
   }
   sub->dial_began_us = now_us;
-  sub->node = node;
   sub->state = RM_LINK_DIAL;
-  if (rc == RM_DONE) rc = rm_connect_start(node->dialer, &node->address, now_us, by_us, &sub->connect, &err);
+  if (rc == RM_DONE) rc = rm_node_connect(sub->node, now_us, by_us, &sub->connect, &err);
   if (rc < 0) lose(sub, RM_CLOSE_ERROR, &err, now_us);
 }
 
@@ -161,6 +162,21 @@ static void step_dial(redmoon_subscription *sub, int64_t now_us, rm_wants *wants
 }
 
 /* Keeping it. */
+
+/* After a fail-over, or where the node has left: nothing more is to be heard from it, though it may well be alive. */
+static void leave_old_node(redmoon_subscription *sub, int64_t now_us) {
+  rm_route *route = sub->client->core->route;
+  uint64_t epoch = rm_route_epoch(route);
+  if (epoch == sub->epoch || sub->state == RM_LINK_ENDED) return;
+  sub->epoch = epoch;
+  if (sub->state == RM_LINK_BACKOFF) sub->wait_until_us = now_us; /* why that one could not be had is of no account now */
+  if (sub->state != RM_LINK_DIAL && sub->state != RM_LINK_LIVE) return;
+  const rm_target target = target_of(sub);
+  if (rm_route_serves(route, &target, sub->node)) return;
+  redmoon_error err;
+  rm_fail_phase(&err, REDMOON_EIO, REDMOON_PHASE_RECEIVE, "%s is not the server any more that this is received from", sub->node->name);
+  lose(sub, RM_CLOSE_FAILOVER, &err, now_us);
+}
 
 /* 0, or negative with `err`; *events gets what to wait for. */
 static int send_some(redmoon_subscription *sub, int *events, redmoon_error *err) {
@@ -290,21 +306,40 @@ static bool is_wanted(redmoon_subscription *sub) {
   return wanted;
 }
 
+/* A link that nobody needs any more. */
+static void rest(redmoon_subscription *sub) {
+  rm_sub_drop_link(sub, RM_CLOSE_IDLE);
+  rm_sub_lock(sub);
+  rm_buffer_reset(&sub->expected, 4096);
+  sub->whole = sub->confirmed = false;
+  rm_sub_unlock(sub);
+  sub->failures = 0;
+  sub->state = RM_LINK_IDLE;
+}
+
 static void step(rm_driven *driven, int64_t now_us, rm_wants *wants) {
   redmoon_subscription *sub = of(driven);
   redmoon_error ignored;
+  int64_t tick_us = sub->sink != NULL ? sub->sink->tick(sub->sink_ctx, now_us) : RM_FOREVER;
   *wants = (rm_wants){-1, 0, RM_FOREVER};
   if (sub->state != RM_LINK_LIVE) (void)advance_changes(sub, &ignored); /* what needs no link */
+  leave_old_node(sub, now_us);
   if (sub->state == RM_LINK_BACKOFF && now_us >= sub->wait_until_us) sub->state = RM_LINK_IDLE;
   if (sub->state == RM_LINK_IDLE && !is_ended(sub) && is_wanted(sub)) start_dial(sub, now_us, wants);
   if (sub->state == RM_LINK_DIAL) step_dial(sub, now_us, wants);
   if (sub->state == RM_LINK_LIVE) step_live(sub, now_us, wants);
+  if (sub->sink != NULL && sub->state != RM_LINK_IDLE && !is_wanted(sub)) {
+    rest(sub);
+    *wants = (rm_wants){-1, 0, RM_FOREVER};
+  }
   if (is_ended(sub)) {
     rm_sub_drop_link(sub, RM_CLOSE_SHUTDOWN);
     sub->state = RM_LINK_ENDED;
   }
   if (sub->state == RM_LINK_BACKOFF) *wants = (rm_wants){-1, 0, sub->wait_until_us};
   if (sub->state == RM_LINK_ENDED) *wants = (rm_wants){-1, 0, RM_FOREVER};
+  else wants->until_us = rm_min64(wants->until_us, tick_us);
+  rm_changes_tell_failed(sub);
 }
 
 static void end(rm_driven *driven) {

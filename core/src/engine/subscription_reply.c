@@ -187,7 +187,7 @@ static bool are_texts(const redmoon_reply *items, size_t count) {
   return true;
 }
 
-static int take_answer(redmoon_subscription *sub, const redmoon_reply *frame, int64_t now_us, redmoon_error *err) {
+static int heed_answer(redmoon_subscription *sub, const redmoon_reply *frame, int64_t now_us, redmoon_error *err) {
   bool list = frame->type == REDMOON_ARRAY || frame->type == REDMOON_PUSH;
   int rc;
   rm_sub_lock(sub);
@@ -206,13 +206,27 @@ static int take_answer(redmoon_subscription *sub, const redmoon_reply *frame, in
   return rc;
 }
 
-static bool take_message(const redmoon_reply *frame, rm_message_list *list, bool *lost) {
+static int take_answer(redmoon_subscription *sub, const redmoon_reply *frame, int64_t now_us, redmoon_error *err) {
+  int rc = heed_answer(sub, frame, now_us, err);
+  if (rc < 0 || sub->sink == NULL || (frame->type != REDMOON_ARRAY && frame->type != REDMOON_PUSH) || frame->len < 2) return rc;
+  const redmoon_reply *items = frame->as.items;
+  if (is_word(&items[0], "subscribe") && items[1].type == REDMOON_STRING)
+    sub->sink->confirmed(sub->sink_ctx, bytes_of(&items[1]));
+  return rc;
+}
+
+/* Whether it is one; it goes to the sink, if there is one, else to the list.  *lost: there is no memory for it. */
+static bool take_message(redmoon_subscription *sub, const redmoon_reply *frame, rm_message_list *list, bool *lost) {
   if (frame->type != REDMOON_ARRAY && frame->type != REDMOON_PUSH) return false;
   const redmoon_reply *items = frame->as.items;
   size_t words = message_words(items, frame->len);
   if (words == 0 || !are_texts(items, words)) return false;
+  if (sub->sink != NULL) {
+    sub->sink->message(sub->sink_ctx, bytes_of(&items[words - 2]), bytes_of(&items[words - 1]));
+    return true;
+  }
   redmoon_bytes pattern = words == 4 ? bytes_of(&items[1]) : (redmoon_bytes){NULL, 0};
-  rm_message *message = rm_message_new(bytes_of(&items[words - 2]), pattern, bytes_of(&items[words - 1]),
+  rm_message *message = rm_message_new(&sub->block, bytes_of(&items[words - 2]), pattern, bytes_of(&items[words - 1]),
                                        items[0].as.text[0] == 's');
   if (message != NULL) rm_message_list_add(list, message);
   else *lost = true;
@@ -228,7 +242,7 @@ int rm_sub_take_frames(redmoon_subscription *sub, int64_t now_us, redmoon_error 
     rc = rm_conn_next(sub->conn, &sub->arena, &frame, err);
     if (rc <= 0) break;
     bool lost = false;
-    if (take_message(frame, &list, &lost)) {
+    if (take_message(sub, frame, &list, &lost)) {
       if (lost) hand_over(sub, &list, true, now_us);
       continue;
     }

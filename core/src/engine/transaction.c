@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
+#include "engine/plan.h"
 #include "engine/script.h"
 #include "engine/transaction_internal.h"
 
@@ -239,6 +240,7 @@ int redmoon_transaction_command_start(redmoon_transaction *tx, int argc, const c
   rm_call_reset(&tx->call);
   tx->call.hold = true;
   if ((rc = rm_call_argv(&tx->call, argc, argv, lens, 0, err)) != 0) return rc;
+  if (tx->watching && (rc = rm_check_slots(tx->call.op.client, &tx->call.request, &tx->keys[0], "transaction", err)) != 0) return rc;
   rm_tx_op *self = rm_tx_op_new(tx, &command_class);
   if (self == NULL) return rm_fail_nomem(err);
   self->reply = reply;

@@ -112,6 +112,7 @@ static const redmoon_reply *first_refusal(const redmoon_transaction *tx) {
 static int aborted(redmoon_transaction *tx, const redmoon_reply *reply, redmoon_error *err) {
   const redmoon_reply *refusal = first_refusal(tx);
   int rc = rm_fail_server(err, reply->as.text, reply->len);
+  if (refusal == NULL && rm_reply_sends_elsewhere(reply)) refusal = reply;
   if (refusal == NULL) return rc;
   char cause[256];
   rm_escape(cause, sizeof cause, refusal->as.text, refusal->len);
@@ -146,7 +147,8 @@ static int executed_singly(const redmoon_transaction *tx, redmoon_error *err) {
 
 /* Only an EXEC that ran or aborted leaves a connection on which nothing is watched or queued. */
 static bool is_clean(const redmoon_reply *exec) {
-  return exec->type == REDMOON_ARRAY || exec->type == REDMOON_NIL || rm_reply_is_error(exec, "EXECABORT");
+  return exec->type == REDMOON_ARRAY || exec->type == REDMOON_NIL || rm_reply_is_error(exec, "EXECABORT") ||
+         rm_reply_sends_elsewhere(exec);
 }
 
 static int conclude(rm_tx_op *self, int64_t now_us) {
@@ -315,6 +317,7 @@ int redmoon_transaction_exec_start(redmoon_transaction *tx, redmoon_reply **repl
   *replies = NULL;
   rm_error_clear(err);
   int rc = rm_tx_check(tx, err);
+  if (rc == 0 && tx->watching) rc = rm_check_slots(tx->call.op.client, &tx->queue, &tx->keys[0], "transaction", err);
   if (rc != 0) return rc;
   rm_tx_op *self = rm_tx_op_new(tx, &exec_class);
   if (self == NULL) return rm_fail_nomem(err);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The cache: its options checked once, its counts, and the calls that load nothing. */
+/* The cache: its options checked once, its counts, what it stores, and how it deletes. */
 #include "patterns/cache.h"
 
 #include "base/alloc.h"
@@ -17,6 +17,7 @@
 
 #define NAME_BYTES "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 #define LEASE_TAIL "+lease"
+#define WAITS_TAIL "+waits" /* of the same length */
 #define YEAR_MS INT64_C(31622400000)
 #define DAY_MS INT64_C(86400000)
 #define MIB INT64_C(1048576)
@@ -74,6 +75,8 @@ static int check_options(redmoon_cache_options *o, rm_cache_policy *policy, redm
   if (status == 0) status = check_number("fallback_loads", &o->fallback_loads, 8, 1, 10000, "", err);
   if (status == 0) status = check_number("max_size", &o->max_size, 16 * MIB, 1, 512 * MIB, " bytes", err);
   if (status == 0) status = check_number("format", &o->format, 0, 0, 255, "", err);
+  if (status == 0) status = check_number("tags", &o->tags, 0, 0, 1, "", err);
+  if (status == 0) status = check_number("compress", &o->compress, 0, 0, 512 * MIB, " bytes", err);
   if (status == 0) status = check_policy(o->on_error, policy, err);
   if (status == 0 && o->seal_key != NULL && o->seal_key_len != RM_ENTRY_KEY)
     status = rm_fail(err, REDMOON_ECONFIG, "cache option seal_key: %zu bytes are not accepted; give %d random bytes",
@@ -93,10 +96,16 @@ int redmoon_cache_new(redmoon_client *client, const redmoon_cache_options *optio
   redmoon_cache *cache = rm_calloc(1, sizeof *cache);
   if (cache == NULL) return rm_fail_nomem(err);
   atomic_init(&cache->refs, 1);
+  atomic_flag_clear(&cache->guess_lock);
   cache->client = redmoon_client_ref(client);
   if (own.seal_key != NULL && rm_secret_set(&cache->seal, own.seal_key, own.seal_key_len) < 0) {
     redmoon_cache_free(cache);
     return rm_fail_nomem(err);
+  }
+  status = rm_cache_tags_init(cache, own.name, err);
+  if (status < 0) {
+    redmoon_cache_free(cache);
+    return status;
   }
   snprintf(cache->part, sizeof cache->part, "%s.cache" LEASE_TAIL, own.name);
   own.name = own.on_error = NULL;
@@ -104,6 +113,7 @@ int redmoon_cache_new(redmoon_client *client, const redmoon_cache_options *optio
   cache->options = own;
   cache->on_error = policy;
   cache->get = rm_command_find("GET", 3, NULL, 0);
+  cache->mget = rm_command_find("MGET", 4, NULL, 0);
   cache->pttl = rm_command_find("PTTL", 4, NULL, 0);
   *out = cache;
   return 0;
@@ -117,6 +127,9 @@ redmoon_cache *rm_cache_ref(redmoon_cache *cache) {
 void redmoon_cache_free(redmoon_cache *cache) {
   if (cache == NULL || atomic_fetch_sub(&cache->refs, 1) != 1) return;
   rm_secret_fini(&cache->seal);
+  rm_packer_fini(&cache->packer);
+  rm_cache_tags_fini(cache);
+  rm_guesses_free(cache->guesses);
   redmoon_client_close(cache->client);
   rm_free(cache);
 }
@@ -125,7 +138,7 @@ void redmoon_cache_free(redmoon_cache *cache) {
 
 void rm_cache_add(redmoon_cache *cache, rm_cache_count what) {
   static const char *const names[RM_COUNTS] = {"hit", "stale", "miss", "load", "early", "failure", "wait",
-                                               "lost", "undecodable", "too_large", "unavailable", "fallback", "unstored"};
+                                               "lost", "invalidated", "undecodable", "too_large", "unavailable", "fallback", "unstored"};
   atomic_fetch_add_explicit(&cache->counts[what], 1, memory_order_relaxed);
   _Atomic uint64_t *counter = atomic_load_explicit(&cache->of_client[what], memory_order_acquire);
   if (counter == NULL) {
@@ -141,7 +154,8 @@ void redmoon_cache_get_stats(const redmoon_cache *cache, redmoon_cache_stats *ou
   *out = (redmoon_cache_stats){
       .hits = counts[RM_COUNT_HIT], .stale = counts[RM_COUNT_STALE], .misses = counts[RM_COUNT_MISS],
       .loads = counts[RM_COUNT_LOAD], .early = counts[RM_COUNT_EARLY], .failures = counts[RM_COUNT_FAILURE],
-      .waits = counts[RM_COUNT_WAIT], .lost = counts[RM_COUNT_LOST], .undecodable = counts[RM_COUNT_UNDECODABLE],
+      .waits = counts[RM_COUNT_WAIT], .lost = counts[RM_COUNT_LOST],
+      .invalidated = counts[RM_COUNT_INVALIDATED], .undecodable = counts[RM_COUNT_UNDECODABLE],
       .too_large = counts[RM_COUNT_TOO_LARGE], .unavailable = counts[RM_COUNT_UNAVAILABLE],
       .fallbacks = counts[RM_COUNT_FALLBACK], .unstored = counts[RM_COUNT_UNSTORED]};
 }
@@ -164,25 +178,51 @@ int rm_cache_keys(const redmoon_cache *cache, const void *key, size_t len, redmo
   return 0;
 }
 
-int rm_cache_entry_new(const redmoon_cache *cache, redmoon_bytes key, const void *value, size_t len, bool negative,
-                       int64_t ttl_ms, int64_t delta_ms, unsigned char **out, size_t *size, int64_t *hard_ms) {
+int rm_cache_waits_key(redmoon_bytes lease, redmoon_bytes *waits, redmoon_error *err) {
+  char *copy = rm_strndup(lease.ptr, lease.len);
+  if (copy == NULL) return rm_fail_nomem(err);
+  memcpy(copy + lease.len - strlen(LEASE_TAIL), WAITS_TAIL, sizeof WAITS_TAIL);
+  *waits = (redmoon_bytes){copy, lease.len};
+  return 0;
+}
+
+int rm_cache_check_ttl(const redmoon_cache *cache, bool negative, int64_t *ttl_ms, redmoon_error *err) {
+  const redmoon_cache_options *o = &cache->options;
+  return check_number("ttl", ttl_ms, negative ? o->negative_ttl_ms : o->ttl_ms, 0, YEAR_MS, " ms", err);
+}
+
+int64_t rm_cache_longest_ms(const redmoon_cache *cache, int64_t ttl_ms) {
+  const redmoon_cache_options *o = &cache->options;
+  return rm_cache_jittered(ttl_ms + o->stale_ttl_ms, o->jitter_ppm, 2 * o->jitter_ppm);
+}
+
+int rm_cache_entry_new(redmoon_cache *cache, redmoon_bytes key, const rm_content *content, unsigned char **out,
+                       size_t *size, int64_t *hard_ms) {
   const redmoon_cache_options *o = &cache->options;
   *out = NULL;
   *size = 0;
   *hard_ms = 0;
-  if (ttl_ms <= 0) return 0;
+  if (content->ttl_ms <= 0) return 0;
   int64_t draw = rm_random_upto(2 * o->jitter_ppm); /* one for both, so that what is kept is never less than fresh */
-  int64_t soft_ms = rm_cache_jittered(ttl_ms, o->jitter_ppm, draw);
-  *hard_ms = rm_cache_jittered(ttl_ms + o->stale_ttl_ms, o->jitter_ppm, draw);
-  rm_entry entry = {negative, (unsigned char)o->format, soft_ms, *hard_ms, delta_ms, value, len};
-  *size = rm_entry_size(len, &cache->seal);
+  int64_t soft_ms = rm_cache_jittered(content->ttl_ms, o->jitter_ppm, draw);
+  *hard_ms = rm_cache_jittered(content->ttl_ms + o->stale_ttl_ms, o->jitter_ppm, draw);
+  rm_entry entry = {content->negative, (unsigned char)o->format, soft_ms, *hard_ms, content->delta_ms, content->value,
+                    content->len, content->tags, content->tag_count, false};
+  unsigned char *packed = NULL;
+  size_t packed_len;
+  if (o->compress > 0 && !content->negative && (int64_t)content->len >= o->compress) {
+    int status = rm_pack(&cache->packer, content->value, content->len, &packed, &packed_len);
+    if (status < 0) return status;
+    if (status > 0) entry.body = packed, entry.len = packed_len, entry.packed = true;
+  }
+  *size = rm_entry_size(&entry, &cache->seal);
   *out = rm_alloc(*size);
-  if (*out == NULL) return REDMOON_ENOMEM;
-  rm_entry_write(&entry, key, &cache->seal, *out);
-  return 0;
+  if (*out != NULL) rm_entry_write(&entry, key, &cache->seal, *out);
+  rm_free(packed);
+  return *out != NULL ? 0 : REDMOON_ENOMEM;
 }
 
-/* Set, discard. */
+/* Discard. */
 
 /* The context is a reference to the cache. */
 static void answer_drop(void *ctx, redmoon_outcome outcome) {
@@ -190,43 +230,14 @@ static void answer_drop(void *ctx, redmoon_outcome outcome) {
   redmoon_cache_free(ctx);
 }
 
-int redmoon_cache_set_start(redmoon_cache *cache, const void *key, size_t key_len, const void *value, size_t len,
-                            int64_t ttl_ms, redmoon_op **op, redmoon_error *err) {
-  *op = NULL;
-  rm_error_clear(err);
-  bool negative = value == NULL;
-  const redmoon_cache_options *o = &cache->options;
-  int status = rm_cache_check_key(key, key_len, err);
-  if (status == 0) status = check_number("ttl", &ttl_ms, negative ? o->negative_ttl_ms : o->ttl_ms, 0, YEAR_MS, " ms", err);
-  if (status == 0 && !negative && (int64_t)len > o->max_size) {
-    rm_cache_add(cache, RM_COUNT_TOO_LARGE);
-    status = rm_fail(err, REDMOON_ETOO_LARGE,
-                 "a value of %zu bytes is above the cache's max_size, %" PRId64 " bytes", len, o->max_size);
-  }
-  redmoon_bytes keys[2];
-  if (status == 0) status = rm_cache_keys(cache, key, key_len, &keys[0], &keys[1], err);
+/* Entry, lease, and the mark of those who wait: the last two are the caller's (rm_key_free). */
+static int cache_three_keys(const redmoon_cache *cache, const void *key, size_t key_len, redmoon_bytes keys[3],
+                            redmoon_error *err) {
+  int status = rm_cache_keys(cache, key, key_len, &keys[0], &keys[1], err);
   if (status < 0) return status;
-  unsigned char *text = NULL;
-  size_t size;
-  int64_t hard_ms;
-  char ttl[24];
-  status = rm_cache_entry_new(cache, keys[0], value, negative ? 0 : len, negative, ttl_ms, 0, &text, &size, &hard_ms);
-  if (status < 0) rm_fail_nomem(err);
-  int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, hard_ms);
-  const redmoon_bytes args[] = {{"", 0}, {text, size}, {ttl, (size_t)ttl_len}};
-  const redmoon_script_args all = {keys, 2, args, 3};
-  /* Not repeated when its answer is lost: a late repetition could undo a later deletion. */
-  if (status == 0)
-    status = rm_builtin_start(cache->client, &rm_script_cache_put, &all, 0, NULL, answer_drop, rm_cache_ref(cache), op, err);
-  rm_key_free(&keys[1]);
-  rm_free(text);
+  status = rm_cache_waits_key(keys[1], &keys[2], err);
+  if (status < 0) rm_key_free(&keys[1]);
   return status;
-}
-
-int redmoon_cache_set(redmoon_cache *cache, const void *key, size_t key_len, const void *value, size_t len,
-                      int64_t ttl_ms, redmoon_error *err) {
-  redmoon_op *op = NULL;
-  return rm_run(redmoon_cache_set_start(cache, key, key_len, value, len, ttl_ms, &op, err), &op, err);
 }
 
 int redmoon_cache_discard_start(redmoon_cache *cache, const void *key, size_t key_len, const void *version,
@@ -257,36 +268,19 @@ int redmoon_cache_discard(redmoon_cache *cache, const void *key, size_t key_len,
 
 /* Delete. */
 
-static int delete_finish(redmoon_op *op, redmoon_error *err) {
-  rm_call *call = (rm_call *)op;
-  return call->results[0].reply->type == REDMOON_ERROR ? rm_call_take_reply(call, 0, NULL, err) : 0;
-}
-
-static void delete_destroy(redmoon_op *op) { rm_call_delete((rm_call *)op); }
-
-static const rm_op_class delete_class = {rm_call_step, delete_finish, delete_destroy, rm_call_outcome};
-
 int redmoon_cache_delete_start(redmoon_cache *cache, const void *key, size_t key_len, redmoon_op **op,
                                redmoon_error *err) {
   *op = NULL;
   rm_error_clear(err);
+  redmoon_bytes keys[3];
   int status = rm_cache_check_key(key, key_len, err);
-  redmoon_bytes entry, lease;
-  if (status == 0) status = rm_cache_keys(cache, key, key_len, &entry, &lease, err);
+  if (status == 0) status = cache_three_keys(cache, key, key_len, keys, err);
   if (status < 0) return status;
-  rm_call *call = rm_call_new(cache->client, sizeof *call);
-  if (call == NULL) {
-    rm_key_free(&lease);
-    return rm_fail_nomem(err);
-  }
-  call->op.class = &delete_class;
-  /* Entry and lease by one command: nobody sees one without the other. */
-  const char *const argv[] = {"UNLINK", entry.ptr, lease.ptr};
-  const size_t lens[] = {6, entry.len, lease.len};
-  status = rm_call_argv(call, 3, argv, lens, RM_CALL_REPEATABLE, err);
-  rm_key_free(&lease);
-  if (status < 0) delete_destroy(&call->op);
-  else *op = &call->op;
+  const redmoon_script_args all = {keys, 3, NULL, 0};
+  status = rm_builtin_start(cache->client, &rm_script_cache_delete, &all, RM_CALL_REPEATABLE, NULL, answer_drop,
+                            rm_cache_ref(cache), op, err);
+  rm_key_free(&keys[1]);
+  rm_key_free(&keys[2]);
   return status;
 }
 

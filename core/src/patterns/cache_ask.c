@@ -13,15 +13,27 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TRIES = 8 };
+#define READ INT64_C(-99) /* in the place of an answer of cache_lease: GET has read it */
 
 /* Sending. */
 
+/* A tag of what was loaded has ended meanwhile: it is not stored, and the next one may load. */
+static void void_item(rm_get_op *self, rm_item *item) {
+  rm_cache_add(self->cache, RM_COUNT_LOST);
+  snprintf(item->out.code, sizeof item->out.code, "%s", redmoon_status_code(REDMOON_ELOST));
+  item->voided = true;
+  item->state = ITEM_RELEASE;
+}
+
 static bool goes(const rm_item *item, rm_get_stage stage) {
   if (stage == GET_READ) return item->state == ITEM_ASK;
+  if (stage == GET_CHECK) return item->state == ITEM_CHECK;
   if (stage == GET_LEASE) return item->state == ITEM_LEASE;
+  if (stage == GET_TAG) return item->state == ITEM_TAG;
   return item->state == ITEM_PUT || item->state == ITEM_RELEASE || item->state == ITEM_DISCARD;
 }
 
@@ -36,7 +48,15 @@ static int add_read(rm_get_op *self, const rm_item *item, const rm_command *comm
 static int format_read(rm_get_op *self, rm_item *item) {
   item->mark = self->call.request.count;
   int status = add_read(self, item, self->cache->get);
-  return status < 0 ? status : add_read(self, item, self->cache->pttl);
+  if (status == 0) status = add_read(self, item, self->cache->pttl);
+  item->guessed = status == 0 ? rm_cache_guess(self->cache, item->entry, item->guess) : 0;
+  /* Behind the entry: what is answered is as of after it was read. */
+  return item->guessed == 0 ? status : rm_cache_tags_ask(self->cache, &self->call, item->guess, item->guessed);
+}
+
+static int format_check(rm_get_op *self, rm_item *item) {
+  item->mark = self->call.request.count;
+  return rm_cache_tags_ask(self->cache, &self->call, item->tags, item->tag_count);
 }
 
 /* One script among others is loaded in front of its first run (bit `known` of *loaded): NOSCRIPT has no second try there. */
@@ -45,7 +65,7 @@ static int format_script(rm_get_op *self, rm_item *item, const rm_builtin *scrip
   rm_call *call = &self->call;
   redmoon_error *err = &call->op.error;
   int status = 0;
-  if (self->count == 1) {
+  if (self->count == 1 && !(self->stage == GET_LEASE && self->cache->options.tags)) {
     status = rm_builtin_format(call, script, args, flags, err);
   } else {
     if ((*loaded & known) == 0) status = rm_call_script_load(call, script->source, script->len, err);
@@ -66,30 +86,67 @@ static int format_lease(rm_get_op *self, rm_item *item, unsigned *loaded) {
   int ms_len = snprintf(ms, sizeof ms, "%" PRId64, self->cache->options.lease_ms);
   rm_client_random_hex(self->cache->client, item->token, 16);
   item->tries++;
-  const redmoon_bytes keys[] = {item->entry, item->lease};
+  const redmoon_bytes keys[] = {item->entry, item->lease, item->waits};
   const redmoon_bytes args[] = {{item->token, 32}, {ms, (size_t)ms_len}, {item->lost_token, strlen(item->lost_token)},
                                 {item->seen, item->seen_len}, {item->why, strlen(item->why)}};
-  const redmoon_script_args all = {keys, 2, args, 5};
+  const redmoon_script_args all = {keys, 3, args, 5};
   return format_script(self, item, &rm_script_cache_lease, &all, 0, 1, loaded);
+}
+
+/* The epoch of the tags, once for all leases that are asked for: the loads begin after it. */
+static int format_epoch(rm_get_op *self) {
+  rm_call *call = &self->call;
+  redmoon_error *err = &call->op.error;
+  self->epoch_mark = 0;
+  if (!self->cache->options.tags) return 0;
+  int status = rm_call_script_load(call, rm_script_cache_epoch.source, rm_script_cache_epoch.len, err);
+  const redmoon_script_args all = {&self->cache->epoch, 1, NULL, 0};
+  if (status == 0) status = rm_call_evalsha(call, rm_script_cache_epoch.sha1, &all, RM_CALL_REPEATABLE, err);
+  if (status == 0) self->epoch_mark = call->request.count - 1;
+  return status;
+}
+
+/* For how long what was loaded is fresh; 0: it is not to be stored. */
+static int64_t loaded_ttl_ms(const rm_get_op *self, const rm_item *item) {
+  const redmoon_cache_options *o = &self->cache->options;
+  if (item->found != REDMOON_CACHE_VALUE) return o->negative_ttl_ms;
+  return (int64_t)item->out.len > o->max_size ? 0 : o->ttl_ms;
+}
+
+void rm_item_store(rm_get_op *self, rm_item *item) {
+  item->state = ITEM_PUT;
+  if (item->tag_count == 0 || loaded_ttl_ms(self, item) == 0) return;
+  item->state = ITEM_TAG;
+  if (item->began == 0) void_item(self, item); /* the server did not tell the epoch */
+}
+
+static int format_tag(rm_get_op *self, rm_item *item, unsigned *loaded) {
+  rm_tag_args args;
+  int64_t longest_ms = rm_cache_longest_ms(self->cache, loaded_ttl_ms(self, item));
+  if (!rm_cache_tag_args(self->cache, item->tags, item->tag_count, item->began, longest_ms, &args))
+    return rm_fail_nomem(&self->call.op.error);
+  int status = format_script(self, item, &rm_script_cache_tag, &args.all, RM_CALL_REPEATABLE, 16, loaded);
+  rm_free(args.text);
+  return status;
 }
 
 static int format_put(rm_get_op *self, rm_item *item, unsigned *loaded) {
   redmoon_cache *cache = self->cache;
-  const redmoon_cache_options *o = &cache->options;
-  bool value = item->found == REDMOON_CACHE_VALUE, large = value && (int64_t)item->out.len > o->max_size;
+  bool value = item->found == REDMOON_CACHE_VALUE;
   unsigned char *text;
   size_t size;
-  int64_t hard_ms, ttl_ms = large ? 0 : value ? o->ttl_ms : o->negative_ttl_ms;
-  if (large) rm_cache_add(cache, RM_COUNT_TOO_LARGE);
-  int status = rm_cache_entry_new(cache, item->entry, item->out.value, value ? item->out.len : 0, !value, ttl_ms,
-                                  item->delta_ms, &text, &size, &hard_ms);
+  int64_t hard_ms;
+  if (value && (int64_t)item->out.len > cache->options.max_size) rm_cache_add(cache, RM_COUNT_TOO_LARGE);
+  const rm_content content = {item->out.value, value ? item->out.len : 0, !value, loaded_ttl_ms(self, item),
+                              item->delta_ms, item->tags, item->tag_count};
+  int status = rm_cache_entry_new(cache, item->entry, &content, &text, &size, &hard_ms);
   if (status < 0) return rm_fail_nomem(&self->call.op.error);
   item->out.stored = hard_ms > 0;
   char ttl[24];
   int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, hard_ms);
-  const redmoon_bytes keys[] = {item->entry, item->lease};
+  const redmoon_bytes keys[] = {item->entry, item->lease, item->waits};
   const redmoon_bytes args[] = {{item->token, 32}, {text, size}, {ttl, (size_t)ttl_len}};
-  const redmoon_script_args all = {keys, 2, args, 3};
+  const redmoon_script_args all = {keys, 3, args, 3};
   /* Repeated as it is: once executed its lease is gone, so that a late repetition does nothing. */
   status = format_script(self, item, &rm_script_cache_put, &all, RM_CALL_REPEATABLE, 2, loaded);
   rm_free(text);
@@ -100,9 +157,11 @@ static int format_end(rm_get_op *self, rm_item *item, unsigned *loaded) {
   if (item->state == ITEM_PUT) return format_put(self, item, loaded);
   bool discard = item->state == ITEM_DISCARD;
   char pause[24];
-  int pause_len = snprintf(pause, sizeof pause, "%" PRId64, self->cache->options.retry_after_ms);
+  int64_t pause_ms = item->voided ? 0 : self->cache->options.retry_after_ms;
+  int pause_len = snprintf(pause, sizeof pause, "%" PRId64, pause_ms);
   const redmoon_bytes release[] = {{item->token, 32}, {pause, (size_t)pause_len}}, seen = {item->seen, item->seen_len};
-  const redmoon_script_args all = {discard ? &item->entry : &item->lease, 1, discard ? &seen : release, discard ? 1 : 2};
+  const redmoon_bytes keys[] = {discard ? item->entry : item->lease, item->waits};
+  const redmoon_script_args all = {keys, discard ? 1 : 2, discard ? &seen : release, discard ? 1 : 2};
   return format_script(self, item, discard ? &rm_script_cache_discard : &rm_script_cache_release, &all,
                        RM_CALL_REPEATABLE, discard ? 4 : 8, loaded);
 }
@@ -113,11 +172,16 @@ int rm_get_format(rm_get_op *self, rm_get_stage stage) {
   for (size_t i = 0; i < self->count && status == 0; i++) {
     rm_item *item = &self->items[i];
     if (!goes(item, stage)) continue;
+    if (stage != GET_READ && item->waits.ptr == NULL)
+      status = rm_cache_waits_key(item->lease, &item->waits, &self->call.op.error);
+    if (status < 0) return status;
     if (stage == GET_READ) status = format_read(self, item);
+    else if (stage == GET_CHECK) status = format_check(self, item);
     else if (stage == GET_LEASE) status = format_lease(self, item, &loaded);
+    else if (stage == GET_TAG) status = format_tag(self, item, &loaded);
     else status = format_end(self, item, &loaded);
   }
-  return status;
+  return status == 0 && stage == GET_LEASE ? format_epoch(self) : status;
 }
 
 /* What was read. */
@@ -150,20 +214,46 @@ static int keep(rm_item *item, const rm_entry *entry, unsigned char *opened, int
   out->len = entry->negative ? 0 : entry->len;
   out->age_ms = rm_max64(entry->hard_ms - left_ms, 0); /* a clock set back makes more of what is left than there was */
   item->fresh = out->age_ms < entry->soft_ms;
+  item->soft_ms = entry->soft_ms;
+  item->read_delta_ms = entry->delta_ms;
   item->has = true;
   return 0;
 }
 
-/* 1: it is an entry, and in `item`, and *entry; 0: it is none, or cannot be decoded, and is counted; negative: ENOMEM. */
-static int take_entry(rm_get_op *self, rm_item *item, redmoon_bytes text, int64_t left_ms, rm_entry *entry) {
+/* Keeps a copy of the tags. */
+static int keep_tags(rm_item *item, const rm_entry *entry) {
+  rm_item_drop_tags(item);
+  if (entry->tag_count == 0) return 0;
+  item->tags = rm_alloc(entry->tag_count * RM_TAG_SIZE);
+  if (item->tags == NULL) return REDMOON_ENOMEM;
+  memcpy(item->tags, entry->tags, entry->tag_count * RM_TAG_SIZE);
+  item->tag_count = entry->tag_count;
+  return 0;
+}
+
+/* A compressed value in the place of *opened. */
+static int unpack(rm_get_op *self, rm_entry *entry, unsigned char **opened) {
+  unsigned char *value;
+  int status = rm_unpack(&self->cache->packer, entry->body, entry->len, self->cache->options.max_size, &value, &entry->len);
+  rm_free(*opened);
+  *opened = value;
+  entry->body = value;
+  return status;
+}
+
+/* 1: it is an entry, and in `item`; 0: it is none, or cannot be decoded, and is counted; negative: ENOMEM. */
+static int take_entry(rm_get_op *self, rm_item *item, redmoon_bytes text, int64_t left_ms) {
   unsigned char *opened = NULL;
+  rm_entry entry;
   see(item, text);
   int status = REDMOON_ECODEC;
   bool rejected = is_rejected(item, text);
   if (!rejected && left_ms >= 0)
-    status = rm_entry_read(text, item->entry, (unsigned char)self->cache->options.format, &self->cache->seal, entry, &opened);
-  if (status == 0) status = keep(item, entry, opened, left_ms);
-  if (status == 0) return 1;
+    status = rm_entry_read(text, item->entry, (unsigned char)self->cache->options.format, &self->cache->seal, &entry, &opened);
+  if (status == 0) status = keep_tags(item, &entry); /* they may lie in `opened` */
+  if (status == 0 && entry.packed) status = unpack(self, &entry, &opened);
+  if (status == 0) return keep(item, &entry, opened, left_ms) == 0 ? 1 : rm_fail_nomem_answered(&self->call.op.error);
+  rm_free(opened);
   if (status != REDMOON_ECODEC) return rm_fail_nomem_answered(&self->call.op.error);
   if (!rejected) rm_cache_add(self->cache, RM_COUNT_UNDECODABLE); /* that one was counted already */
   item->has = false;
@@ -179,25 +269,108 @@ static void ask_lease(rm_get_op *self, rm_item *item, const char *why) {
 }
 
 /* A draw costs a system call: none is made where even the rarest says no. */
-static bool is_early(const rm_get_op *self, const rm_item *item, const rm_entry *entry) {
-  int64_t beta_ppm = self->cache->options.early_refresh_ppm, left_ms = entry->soft_ms - item->out.age_ms;
-  if (self->peek || !rm_cache_is_early(left_ms, entry->delta_ms, beta_ppm, 0)) return false;
-  return rm_cache_is_early(left_ms, entry->delta_ms, beta_ppm, (uint32_t)rm_random_upto(UINT32_MAX));
+static bool is_early(const rm_get_op *self, const rm_item *item) {
+  int64_t beta_ppm = self->cache->options.early_refresh_ppm, left_ms = item->soft_ms - item->out.age_ms;
+  if (self->peek || !rm_cache_is_early(left_ms, item->read_delta_ms, beta_ppm, 0)) return false;
+  return rm_cache_is_early(left_ms, item->read_delta_ms, beta_ppm, (uint32_t)rm_random_upto(UINT32_MAX));
+}
+
+/* What GET has read, and its tags hold. */
+static void use_read(rm_get_op *self, rm_item *item) {
+  if (self->peek || (item->fresh && !is_early(self, item))) rm_item_serve(self, item);
+  else ask_lease(self, item, item->fresh ? "early" : "load");
+}
+
+/* There is an entry: its tags are looked at first, if it has some.  True: so it is. */
+static bool look_at_tags(rm_item *item, int64_t code, int64_t lease_ms) {
+  if (item->tag_count == 0) return false;
+  item->state = ITEM_CHECK;
+  item->code = code;
+  item->lease_ms = lease_ms;
+  return true;
+}
+
+/* The answer of cache_lease, once its entry was looked at: `there` as of take_entry. */
+static void take_state(rm_get_op *self, rm_item *item, int64_t code, int there, int64_t lease_ms, int64_t now_us) {
+  if (code == RM_STATUS_CACHE_REFRESH || code == RM_STATUS_CACHE_LOAD) {
+    item->state = ITEM_LOAD;
+    item->lost_token[0] = '\0';
+    rm_item_drop_tags(item);
+    if (there != 1) item->missed = true;
+  } else if (there == 1) {
+    rm_item_serve(self, item);
+  } else if (code == RM_STATUS_CACHE_WAIT) {
+    item->missed = true;
+    rm_get_wait(self, item, lease_ms * 1000, now_us);
+  } else if (item->tries < TRIES) {
+    ask_lease(self, item, "reject"); /* another one that cannot be decoded */
+  } else {
+    rm_fail(&item->error, REDMOON_ECODEC, "cache: what is stored cannot be decoded, time after time");
+    rm_get_degrade(self, item, &item->error);
+  }
+}
+
+/* What was read is not to be served. */
+static void forget(rm_item *item) {
+  redmoon_cache_result *out = &item->out;
+  rm_free(out->value);
+  out->value = NULL;
+  out->len = 0;
+  out->found = 0;
+  out->age_ms = 0;
+  item->has = false;
+}
+
+/* The versions of its tags are answer `index`.  One that has ended makes it as good as not there. */
+static void take_check(rm_get_op *self, rm_item *item, size_t index, int64_t now_us) {
+  const redmoon_reply *answer = self->call.results[index].reply;
+  redmoon_error why;
+  if (answer->type == REDMOON_ERROR) {
+    (void)rm_call_take_reply(&self->call, index, NULL, &why);
+    forget(item); /* nobody knows whether it may be served */
+    rm_get_degrade(self, item, &why);
+    return;
+  }
+  bool holds = rm_cache_tags_hold(answer, item->tags, item->tag_count);
+  if (!holds) rm_cache_add(self->cache, RM_COUNT_INVALIDATED);
+  if (!holds) forget(item);
+  if (item->code != READ) {
+    take_state(self, item, item->code, holds, item->lease_ms, now_us);
+  } else if (holds) {
+    use_read(self, item);
+  } else {
+    item->missed = true;
+    ask_lease(self, item, "reject");
+  }
+}
+
+/* Whether the versions of its tags, and of no others, were asked for along with the entry. */
+static bool has_guessed(const rm_item *item) {
+  if (item->guessed != item->tag_count) return false;
+  for (size_t i = 0; i < item->guessed; i++)
+    if (memcmp(item->guess + i * RM_TAG_SIZE, item->tags + i * RM_TAG_SIZE, RM_TAG_ID) != 0) return false;
+  return true;
+}
+
+/* What was read is an entry: it is used, if its tags hold. */
+static void take_found(rm_get_op *self, rm_item *item, int64_t now_us) {
+  bool guessed = has_guessed(item);
+  if (!guessed) rm_cache_note_tags(self->cache, item->entry, item->tags, item->tag_count);
+  if (!look_at_tags(item, READ, 0)) use_read(self, item);
+  else if (guessed) take_check(self, item, item->mark + 2, now_us);
 }
 
 /* The answers to GET and PTTL.  An entry that ends between the two is none. */
-static int take_read(rm_get_op *self, rm_item *item) {
+static int take_read(rm_get_op *self, rm_item *item, int64_t now_us) {
   const redmoon_reply *got = self->call.results[item->mark].reply, *ttl = self->call.results[item->mark + 1].reply;
   item->seen_len = 0;
   item->has = false;
   if (got->type == REDMOON_STRING && ttl->type == REDMOON_INTEGER && ttl->as.integer != -2) {
-    rm_entry entry;
-    int status = take_entry(self, item, (redmoon_bytes){got->as.text, got->len}, ttl->as.integer, &entry);
+    int status = take_entry(self, item, (redmoon_bytes){got->as.text, got->len}, ttl->as.integer);
     if (status < 0) return status;
     if (status == 0) item->missed = true;
     if (status == 0) ask_lease(self, item, "reject");
-    else if (self->peek || (item->fresh && !is_early(self, item, &entry))) rm_item_serve(self, item);
-    else ask_lease(self, item, item->fresh ? "early" : "load");
+    else take_found(self, item, now_us);
     return 0;
   }
   /* A value of another type cannot be decoded either; the script deletes it. */
@@ -214,23 +387,11 @@ static int take_read(rm_get_op *self, rm_item *item) {
   return 0;
 }
 
-/* The answer of cache_lease, once its entry was looked at: `there` as of take_entry. */
-static void take_state(rm_get_op *self, rm_item *item, int64_t code, int there, int64_t lease_ms, int64_t now_us) {
-  if (code == RM_STATUS_CACHE_REFRESH || code == RM_STATUS_CACHE_LOAD) {
-    item->state = ITEM_LOAD;
-    item->lost_token[0] = '\0';
-    if (there != 1) item->missed = true;
-  } else if (there == 1) {
-    rm_item_serve(self, item);
-  } else if (code == RM_STATUS_CACHE_WAIT) {
-    item->missed = true;
-    rm_get_wait(self, item, lease_ms * 1000, now_us);
-  } else if (item->tries < TRIES) {
-    ask_lease(self, item, "reject"); /* another one that cannot be decoded */
-  } else {
-    rm_fail(&item->error, REDMOON_ECODEC, "cache: what is stored cannot be decoded, time after time");
-    rm_get_degrade(self, item, &item->error);
-  }
+/* The epoch that was asked for along with the leases; 0: it was not told. */
+static int64_t take_epoch(const rm_get_op *self) {
+  if (self->epoch_mark == 0) return 0;
+  const redmoon_reply *epoch = redmoon_reply_at(self->call.results[self->epoch_mark].reply, 1);
+  return epoch != NULL && epoch->type == REDMOON_STRING ? strtoll(epoch->as.text, NULL, 10) : 0;
 }
 
 static int take_lease(rm_get_op *self, rm_item *item, int64_t now_us) {
@@ -245,14 +406,36 @@ static int take_lease(rm_get_op *self, rm_item *item, int64_t now_us) {
   if (part[2] == NULL || part[0]->type != REDMOON_INTEGER || part[2]->type != REDMOON_INTEGER)
     return rm_fail(&self->call.op.error, REDMOON_EPROTOCOL, "cache: the script's answer is not what it should be");
   int there = 0;
-  rm_entry entry;
+  int64_t code = part[0]->as.integer, lease_ms = part[3] != NULL ? redmoon_reply_integer(part[3]) : 0;
   item->has = false;
+  item->began = take_epoch(self);
   if (part[1]->type == REDMOON_STRING) {
-    there = take_entry(self, item, (redmoon_bytes){part[1]->as.text, part[1]->len}, part[2]->as.integer, &entry);
+    there = take_entry(self, item, (redmoon_bytes){part[1]->as.text, part[1]->len}, part[2]->as.integer);
     if (there < 0) return there;
   }
-  take_state(self, item, part[0]->as.integer, there, part[3] != NULL ? redmoon_reply_integer(part[3]) : 0, now_us);
+  if (there == 0 || !look_at_tags(item, code, lease_ms)) take_state(self, item, code, there, lease_ms, now_us);
   return 0;
+}
+
+/* The versions of the tags of what was loaded.  Without an answer nothing can be stored. */
+static void take_tag(rm_get_op *self, rm_item *item, const redmoon_error *failure) {
+  const redmoon_reply *answer = failure == NULL ? self->call.results[item->mark].reply : NULL;
+  redmoon_error why;
+  if (answer != NULL && answer->type == REDMOON_ERROR) {
+    (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
+    failure = &why;
+  }
+  int taken = failure == NULL ? rm_cache_tags_take(answer, item->tags, item->tag_count) : 0;
+  if (taken > 0) {
+    item->state = ITEM_PUT;
+  } else if (failure == NULL && taken == 0) {
+    void_item(self, item);
+  } else {
+    rm_cache_add(self->cache, RM_COUNT_UNSTORED);
+    snprintf(item->out.code, sizeof item->out.code, "%s",
+             failure != NULL ? failure->code : redmoon_status_code(REDMOON_EPROTOCOL));
+    rm_item_done(self, item);
+  }
 }
 
 /* Without an answer: what was loaded is served all the same. */
@@ -263,6 +446,10 @@ static void take_end(rm_get_op *self, rm_item *item, const redmoon_error *failur
   if (answer != NULL && answer->type == REDMOON_ERROR) {
     (void)rm_call_take_reply(&self->call, item->mark, NULL, &why);
     failure = &why;
+  }
+  if (item->state == ITEM_RELEASE && item->voided) {
+    rm_item_done(self, item);
+    return;
   }
   if (item->state == ITEM_RELEASE && item->has) { /* the load failed, and there is something stale */
     rm_item_serve(self, item);
@@ -284,6 +471,7 @@ static void take_end(rm_get_op *self, rm_item *item, const redmoon_error *failur
     if (lost && !unknown) rm_cache_add(self->cache, RM_COUNT_LOST);
     if (lost) snprintf(out->code, sizeof out->code, "%s", redmoon_status_code(unknown ? REDMOON_EIO : REDMOON_ELOST));
     if (lost) out->stored = 0;
+    if (!lost) rm_cache_note_tags(self->cache, item->entry, item->tags, item->tag_count);
   }
   rm_item_done(self, item);
 }
@@ -295,6 +483,11 @@ static void take_failure(rm_get_op *self, rm_item *item, int64_t now_us) {
     take_end(self, item, why);
     return;
   }
+  if (self->stage == GET_TAG) {
+    take_tag(self, item, why);
+    return;
+  }
+  if (self->stage == GET_CHECK) forget(item); /* nobody knows whether it may be served */
   bool lost = self->stage == GET_LEASE && why->outcome == REDMOON_UNKNOWN && item->tries < TRIES;
   if (lost && (why->status == REDMOON_EIO || why->status == REDMOON_ETIMEOUT) && now_us < self->deadline_us &&
       item->tries <= self->call.op.client->settings.max_retries) {
@@ -311,8 +504,10 @@ int rm_get_answered(rm_get_op *self, int status, int64_t now_us) {
     int rc = 0;
     if (!goes(item, self->stage)) continue;
     if (status < 0) take_failure(self, item, now_us);
-    else if (self->stage == GET_READ) rc = take_read(self, item);
+    else if (self->stage == GET_READ) rc = take_read(self, item, now_us);
+    else if (self->stage == GET_CHECK) take_check(self, item, item->mark, now_us);
     else if (self->stage == GET_LEASE) rc = take_lease(self, item, now_us);
+    else if (self->stage == GET_TAG) take_tag(self, item, NULL);
     else take_end(self, item, NULL);
     if (rc < 0) return rc;
   }

@@ -2,8 +2,9 @@
 /* What is stored under a key of a cache.  Numbers are big-endian.
  *
  *      0 magic and version   4 flags   5 format   6 zeros   8 id (random)   16 soft TTL   22 hard TTL   28 load time
- *      32 checksum over all of it and the Redis key (zeros if it is sealed)   40 the value
- *      sealed:  40 nonce   64 the value, encrypted   then its tag, which also covers the first 32 bytes and the Redis key
+ *      32 checksum over all of it and the Redis key (zeros if it is sealed)   40 the body
+ *      body:    the value, perhaps packed (cache_pack.c); if it has tags: 24 bytes for each, and their count in one
+ *      sealed:  40 nonce   64 the body, encrypted   then its tag, which also covers the first 32 bytes and the Redis key
  *
  * The id makes each entry another than the one before, whatever is in it: "still the one I read" is seen by 40 bytes.
  * The checksum (XXH64) finds accidents, the seal finds intent. */
@@ -18,7 +19,7 @@
 #include <string.h>
 
 enum { AT_FLAGS = 4, AT_FORMAT = 5, AT_ID = 8, AT_SOFT = 16, AT_HARD = 22, AT_DELTA = 28, AT_SUM = 32 };
-enum { NEGATIVE = 1, SEALED = 2 };
+enum { NEGATIVE = 1, SEALED = 2, TAGGED = 4, PACKED = 8, FLAGS = 15 };
 enum { NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES, TAG = crypto_aead_xchacha20poly1305_ietf_ABYTES };
 static const unsigned char magic[4] = {0xC9, 'R', 'C', 1};
 
@@ -45,31 +46,45 @@ static void bind_to(const unsigned char *header, redmoon_bytes key, unsigned cha
   crypto_generichash(out + AT_SUM, crypto_generichash_BYTES, key.ptr, key.len, NULL, 0);
 }
 
-size_t rm_entry_size(size_t len, const rm_secret *seal) {
-  return RM_ENTRY_HEADER + len + (seal->bytes != NULL ? RM_ENTRY_SEAL : 0);
+/* Bytes of the tags, behind the value. */
+static size_t tags_size(const rm_entry *entry) {
+  return entry->tag_count > 0 ? entry->tag_count * RM_TAG_SIZE + 1 : 0;
+}
+
+size_t rm_entry_size(const rm_entry *entry, const rm_secret *seal) {
+  return RM_ENTRY_HEADER + entry->len + tags_size(entry) + (seal->bytes != NULL ? RM_ENTRY_SEAL : 0);
+}
+
+/* Value and tags, one behind the other. */
+static void put_body(const rm_entry *entry, unsigned char *out) {
+  if (entry->len > 0) memcpy(out, entry->body, entry->len);
+  if (entry->tag_count == 0) return;
+  memcpy(out + entry->len, entry->tags, entry->tag_count * RM_TAG_SIZE);
+  out[entry->len + entry->tag_count * RM_TAG_SIZE] = (unsigned char)entry->tag_count;
 }
 
 void rm_entry_write(const rm_entry *entry, redmoon_bytes key, const rm_secret *seal, unsigned char *out) {
   bool sealed = seal->bytes != NULL;
+  size_t len = entry->len + tags_size(entry);
   memset(out, 0, RM_ENTRY_HEADER);
   memcpy(out, magic, sizeof magic);
-  out[AT_FLAGS] = (unsigned char)((entry->negative ? NEGATIVE : 0) | (sealed ? SEALED : 0));
+  out[AT_FLAGS] = (unsigned char)((entry->negative ? NEGATIVE : 0) | (sealed ? SEALED : 0) |
+                                  (entry->tag_count > 0 ? TAGGED : 0) | (entry->packed ? PACKED : 0));
   out[AT_FORMAT] = entry->format;
   randombytes_buf(out + AT_ID, 8);
   put_number(out + AT_SOFT, 6, entry->soft_ms);
   put_number(out + AT_HARD, 6, entry->hard_ms);
   put_number(out + AT_DELTA, 4, entry->delta_ms < INT64_C(0xFFFFFFFF) ? entry->delta_ms : INT64_C(0xFFFFFFFF));
   unsigned char *body = out + RM_ENTRY_HEADER;
+  put_body(entry, sealed ? body + NONCE : body);
   if (!sealed) {
-    if (entry->len > 0) memcpy(body, entry->body, entry->len);
-    checksum(out, key, body, entry->len, out + AT_SUM);
+    checksum(out, key, body, len, out + AT_SUM);
     return;
   }
   unsigned char bound[BOUND];
   bind_to(out, key, bound);
   randombytes_buf(body, NONCE);
-  const void *plain = entry->len > 0 ? entry->body : "";
-  crypto_aead_xchacha20poly1305_ietf_encrypt(body + NONCE, NULL, plain, entry->len, bound, sizeof bound, NULL, body,
+  crypto_aead_xchacha20poly1305_ietf_encrypt(body + NONCE, NULL, body + NONCE, len, bound, sizeof bound, NULL, body,
                                              (const unsigned char *)seal->bytes);
 }
 
@@ -95,6 +110,21 @@ static int open_sealed(const unsigned char *bytes, size_t len, redmoon_bytes key
   return 0;
 }
 
+/* The tags are cut off from the value.  Whether they fit is asked though the checksum fits: whoever writes one can write that. */
+static int cut_tags(rm_entry *entry, bool tagged) {
+  const unsigned char *body = entry->body;
+  if (tagged && entry->len == 0) return REDMOON_ECODEC;
+  size_t count = tagged ? body[entry->len - 1] : 0, size = count * RM_TAG_SIZE + tagged;
+  if ((tagged && count == 0) || count > REDMOON_CACHE_TAGS_MAX || size > entry->len) return REDMOON_ECODEC;
+  entry->len -= size;
+  entry->tag_count = count;
+  entry->tags = count > 0 ? body + entry->len : NULL;
+  return (entry->negative && (entry->len != 0 || entry->packed)) ? REDMOON_ECODEC : 0;
+}
+
+int64_t rm_tag_version(const unsigned char *tag) { return get_number(tag + RM_TAG_ID, 8); }
+void rm_tag_set_version(unsigned char *tag, int64_t version) { put_number(tag + RM_TAG_ID, 8, version); }
+
 int rm_entry_read(redmoon_bytes bytes, redmoon_bytes key, unsigned char format, const rm_secret *seal, rm_entry *out,
                   unsigned char **opened) {
   const unsigned char *at = bytes.ptr;
@@ -102,9 +132,9 @@ int rm_entry_read(redmoon_bytes bytes, redmoon_bytes key, unsigned char format, 
   if (bytes.len < RM_ENTRY_HEADER || memcmp(at, magic, sizeof magic) != 0) return REDMOON_ECODEC;
   unsigned flags = at[AT_FLAGS];
   bool sealed = (flags & SEALED) != 0;
-  if ((flags & ~(unsigned)(NEGATIVE | SEALED)) != 0 || at[6] != 0 || at[7] != 0 || sealed != (seal->bytes != NULL))
+  if ((flags & ~(unsigned)FLAGS) != 0 || at[6] != 0 || at[7] != 0 || sealed != (seal->bytes != NULL))
     return REDMOON_ECODEC;
-  *out = (rm_entry){.negative = (flags & NEGATIVE) != 0, .format = at[AT_FORMAT]};
+  *out = (rm_entry){.negative = (flags & NEGATIVE) != 0, .format = at[AT_FORMAT], .packed = (flags & PACKED) != 0};
   out->soft_ms = get_number(at + AT_SOFT, 6);
   out->hard_ms = get_number(at + AT_HARD, 6);
   out->delta_ms = get_number(at + AT_DELTA, 4);
@@ -119,7 +149,7 @@ int rm_entry_read(redmoon_bytes bytes, redmoon_bytes key, unsigned char format, 
     checksum(at, key, out->body, out->len, sum);
     if (memcmp(sum, at + AT_SUM, sizeof sum) != 0) return REDMOON_ECODEC;
   }
-  if (!out->negative || out->len == 0) return 0;
+  if (cut_tags(out, (flags & TAGGED) != 0) == 0) return 0;
   rm_free(*opened);
   *opened = NULL;
   return REDMOON_ECODEC;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Getting values, one or many: one operation, whose items go their way together.
  *
- *      PLAN --> READ (GET, PTTL) --fresh--> done
- *        ^           | stale, early, none
+ *      PLAN --> READ (GET, PTTL) --fresh--> done         what was read and has tags goes on, from here and from LEASE,
+ *        ^           | stale, early, none                when CHECK (MGET of their versions) says that they hold
  *        |           v
  *        |      lead the flight? --another operation of this client does--> stale: done; none: PAUSE until it has ended
  *        |           v
@@ -10,6 +10,8 @@
  *        |        |  \---another has it, nothing is there--> PAUSE, then READ again
  *        |        v
  *        |      LOAD: the caller's part, no connection is held
+ *        |        v
+ *        |      TAG (versions of its tags, if it has some)
  *        |        v
  *        +----- PUT (or the lease is given back) --> done
  *
@@ -27,7 +29,14 @@
 
 /* Items. */
 
+void rm_item_drop_tags(rm_item *item) {
+  rm_free(item->tags);
+  item->tags = NULL;
+  item->tag_count = 0;
+}
+
 static void end(rm_get_op *self, rm_item *item) {
+  rm_waiter_leave(&item->waiter, self->cache->client->core, false);
   if (item->missed) rm_cache_add(self->cache, RM_COUNT_MISS);
   item->state = ITEM_DONE;
 }
@@ -79,7 +88,9 @@ static int plan(rm_get_op *self, int64_t now_us) {
       if (status < 0) return status;
     }
   if (has_state(self, ITEM_ASK)) return begin_call(self, GET_READ);
+  if (has_state(self, ITEM_CHECK)) return begin_call(self, GET_CHECK);
   if (has_state(self, ITEM_LEASE)) return begin_call(self, GET_LEASE);
+  if (has_state(self, ITEM_TAG)) return begin_call(self, GET_TAG);
   if (has_state(self, ITEM_PUT) || has_state(self, ITEM_RELEASE) || has_state(self, ITEM_DISCARD))
     return begin_call(self, GET_PUT);
   if (has_state(self, ITEM_LOAD)) {
@@ -181,8 +192,11 @@ static void get_destroy(redmoon_op *op) {
     rm_item *item = &self->items[i];
     rm_get_end_fallback(self, item);
     rm_flights_leave(self->flights, &item->ticket, NULL);
+    rm_waiter_leave(&item->waiter, self->cache->client->core, false);
+    rm_key_free(&item->waits);
     rm_key_free(&item->lease);
     rm_key_free(&item->key);
+    rm_item_drop_tags(item);
     redmoon_cache_result_fini(&item->out);
   }
   rm_event_close(&self->event);

@@ -52,26 +52,50 @@ static void has_found(rm_get_op *self, rm_item *item, void *value, size_t len) {
   if (!fallback && item->has && item->fresh) rm_cache_add(self->cache, RM_COUNT_EARLY);
   item->has = false;
   if (fallback) rm_item_done(self, item);
-  else item->state = ITEM_PUT;
+  else rm_item_store(self, item);
+}
+
+/* The item, if it is to be loaded; else NULL. */
+static rm_item *item_of(rm_get_op *self, size_t index, redmoon_error *err) {
+  rm_error_clear(err);
+  if (self != NULL && index < self->count && self->stage == GET_LOAD && self->items[index].state == ITEM_LOAD)
+    return &self->items[index];
+  rm_fail(err, REDMOON_ECONFIG, "cache: key %zu is not to be loaded", index);
+  return NULL;
+}
+
+static int fail_for_memory(rm_get_op *self, rm_item *item, redmoon_error *err) {
+  rm_fail_nomem(&item->error);
+  give_up(self, item);
+  return rm_fail_nomem(err);
+}
+
+int redmoon_cache_op_tags(redmoon_op *op, size_t index, const redmoon_bytes *tags, size_t count, redmoon_error *err) {
+  rm_get_op *self = rm_get_of(op);
+  rm_item *item = item_of(self, index, err);
+  if (item == NULL) return REDMOON_ECONFIG;
+  unsigned char *own;
+  int status = rm_cache_tags_new(self->cache, tags, count, &own, err);
+  if (status == REDMOON_ENOMEM) return fail_for_memory(self, item, err);
+  if (status < 0) return status;
+  rm_item_drop_tags(item);
+  item->tags = own;
+  item->tag_count = count;
+  return 0;
 }
 
 int redmoon_cache_op_loaded(redmoon_op *op, size_t index, int found, const void *value, size_t len,
                             redmoon_error *err) {
   rm_get_op *self = rm_get_of(op);
-  rm_error_clear(err);
-  if (self == NULL || index >= self->count || self->stage != GET_LOAD || self->items[index].state != ITEM_LOAD)
-    return rm_fail(err, REDMOON_ECONFIG, "cache: key %zu is not to be loaded", index);
+  rm_item *item = item_of(self, index, err);
+  if (item == NULL) return REDMOON_ECONFIG;
   if (found < REDMOON_CACHE_VALUE || found > REDMOON_CACHE_FAILED || (value == NULL && len > 0))
     return rm_fail(err, REDMOON_ECONFIG,
                  "cache: what was found is REDMOON_CACHE_VALUE, _ABSENT or _FAILED, and %zu bytes are there", len);
-  rm_item *item = &self->items[index];
   char *copy = NULL;
   item->found = found;
-  if (found == REDMOON_CACHE_VALUE && (copy = rm_strndup(value == NULL ? "" : value, len)) == NULL) {
-    rm_fail_nomem(&item->error);
-    give_up(self, item);
-    return rm_fail_nomem(err);
-  }
+  if (found == REDMOON_CACHE_VALUE && (copy = rm_strndup(value == NULL ? "" : value, len)) == NULL)
+    return fail_for_memory(self, item, err);
   item->delta_ms = (rm_clock_now_us() - self->load_began_us + 999) / 1000;
   if (found == REDMOON_CACHE_FAILED) has_failed(self, item, value, len);
   else has_found(self, item, copy, len);
@@ -93,8 +117,10 @@ static void tell(rm_get_op *self, size_t index, const redmoon_cache_loaded *load
   const void *value = found == REDMOON_CACHE_ABSENT ? NULL : loaded->value;
   size_t len = value == NULL ? 0 : loaded->len;
   redmoon_error err;
-  int status = redmoon_cache_op_loaded(&self->call.op, index, found, value, len, &err);
-  if (status == REDMOON_ECONFIG)
+  bool tagged = found != REDMOON_CACHE_FAILED && loaded->tag_count > 0;
+  int status = tagged ? redmoon_cache_op_tags(&self->call.op, index, loaded->tags, loaded->tag_count, &err) : 0;
+  if (status == 0) status = redmoon_cache_op_loaded(&self->call.op, index, found, value, len, &err);
+  if (status < 0 && self->items[index].state == ITEM_LOAD)
     (void)!redmoon_cache_op_loaded(&self->call.op, index, REDMOON_CACHE_FAILED, err.message, strlen(err.message), NULL);
 }
 
@@ -102,7 +128,7 @@ static void call_loader(rm_get_op *self, const loader *l) {
   size_t count = redmoon_cache_op_loads(&self->call.op, l->indices, self->count);
   for (size_t i = 0; i < count; i++) {
     l->keys[i] = self->items[l->indices[i]].key;
-    l->loaded[i] = (redmoon_cache_loaded){REDMOON_CACHE_FAILED, NULL, 0, NULL};
+    l->loaded[i] = (redmoon_cache_loaded){.found = REDMOON_CACHE_FAILED};
   }
   bool failed = l->load(l->ctx, l->keys, count, l->loaded) < 0;
   for (size_t i = 0; i < count; i++) {

@@ -25,9 +25,11 @@ static uintptr_t owner_of(const redmoon_op *op) {
   return op->may_block ? (uintptr_t)pthread_self() : 0;
 }
 
+static bool has_event(rm_get_op *self) { return self->event.fd >= 0 || rm_event_open(&self->event) == 0; }
+
 static int follow(rm_get_op *self, rm_item *item) {
   redmoon_error *err = &self->call.op.error;
-  if (self->event.fd < 0 && rm_event_open(&self->event) != 0)
+  if (!has_event(self))
     return rm_fail(err, REDMOON_EUNAVAILABLE, "an eventfd to wait on cannot be had: too many descriptors are open");
   return rm_flights_join(self->flights, item->entry.ptr, item->entry.len, owner_of(&self->call.op), self, &self->event,
                          &item->ticket);
@@ -53,13 +55,25 @@ int rm_get_join(rm_get_op *self, rm_item *item) {
   return 0;
 }
 
-void rm_get_wait(rm_get_op *self, rm_item *item, int64_t lease_us, int64_t now_us) {
-  note_wait(self, item);
-  item->state = ITEM_WAIT;
+/* Until it is woken it looks now and then all the same; until it can be woken, often.  Of a client one waits for a key, the
+ * others follow it; so all who wait are woken at once, and find the value. */
+static int64_t pause_us(rm_get_op *self, rm_item *item) {
+  rm_core *core = self->cache->client->core;
+  if (!item->waiter.joined && has_event(self))
+    rm_waiter_join(&item->waiter, core, item->waits, (redmoon_bytes){NULL, 0}, true, &self->event);
+  rm_waiter_asked(&item->waiter);
+  int64_t poll_us = core->wakeups.poll_us;
+  if (rm_waiter_sleep(&item->waiter, core).ready) return poll_us / 2 + rm_random_upto(poll_us - poll_us / 2);
   if (item->pause_us == 0) item->pause_us = FIRST_PAUSE_US;
   int64_t pause = rm_max64(rm_random_upto(item->pause_us), SHORTEST_PAUSE_US);
   item->pause_us = rm_min64(2 * item->pause_us, LONGEST_PAUSE_US);
-  item->wake_us = now_us + rm_min64(pause, rm_max64(lease_us, 0) + SHORTEST_PAUSE_US);
+  return pause;
+}
+
+void rm_get_wait(rm_get_op *self, rm_item *item, int64_t lease_us, int64_t now_us) {
+  note_wait(self, item);
+  item->state = ITEM_WAIT;
+  item->wake_us = now_us + rm_min64(pause_us(self, item), rm_max64(lease_us, 0) + SHORTEST_PAUSE_US);
 }
 
 /* Loads without a lease. */
@@ -147,7 +161,7 @@ bool rm_get_look(rm_get_op *self, int64_t now_us, int64_t *until_us) {
     } else if (item->state == ITEM_WAIT && now_us >= self->deadline_us) {
       wait_is_over(self, item);
       changed = true;
-    } else if (item->state == ITEM_WAIT && now_us >= item->wake_us) {
+    } else if (item->state == ITEM_WAIT && (rm_waiter_take(&item->waiter, self->cache->client->core) || now_us >= item->wake_us)) {
       item->state = ITEM_ASK;
       changed = true;
     } else if (item->state == ITEM_WAIT) {

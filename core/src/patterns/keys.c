@@ -49,20 +49,30 @@ static char *put_escaped(char *out, const char *text, size_t len, bool tilde) {
   return out;
 }
 
-int rm_key_build(const char *prefix, const void *name, size_t len, const char *part, redmoon_bytes *key,
-                 redmoon_error *err) {
-  size_t prefix_len = strlen(prefix), part_len = strlen(part);
-  char *bytes = rm_alloc(3 * (prefix_len + len) + part_len + sizeof ":{}:"), *out = bytes;
+int rm_keys_build(const char *prefix, const void *name, size_t len, const char *const *parts, size_t count,
+                  redmoon_bytes *keys, redmoon_error *err) {
+  size_t prefix_len = strlen(prefix), size = 0;
+  for (size_t i = 0; i < count; i++) size += 3 * (prefix_len + len) + strlen(parts[i]) + sizeof ":{}:";
+  char *bytes = rm_alloc(size), *out = bytes;
   if (bytes == NULL) return rm_fail_nomem(err);
   bool keep = has_tag(name, len);
   out = put_escaped(out, prefix, prefix_len, true);
   out = put(out, keep ? ":~" : ":{", 2);
   out = keep ? put(out, name, len) : put_escaped(out, name, len, false);
   out = keep ? put(out, ":", 1) : put(out, "}:", 2);
-  out = put(out, part, part_len);
-  key->ptr = bytes;
-  key->len = (size_t)(out - bytes);
+  size_t stem = (size_t)(out - bytes);
+  for (size_t i = 0; i < count; i++) {
+    char *begin = i == 0 ? bytes : out;
+    if (i > 0) out = put(out, bytes, stem);
+    out = put(out, parts[i], strlen(parts[i]));
+    keys[i] = (redmoon_bytes){begin, (size_t)(out - begin)};
+  }
   return 0;
+}
+
+int rm_key_build(const char *prefix, const void *name, size_t len, const char *part, redmoon_bytes *key,
+                 redmoon_error *err) {
+  return rm_keys_build(prefix, name, len, &part, 1, key, err);
 }
 
 int rm_request_id_check(const char *id, redmoon_error *err) {

@@ -22,6 +22,10 @@ int rm_name_check(const char *what, const void *name, size_t len, redmoon_error 
  *  ':' and braces.  key->ptr is owned by the caller (rm_key_free).  0 or REDMOON_ENOMEM. */
 int rm_key_build(const char *prefix, const void *name, size_t len, const char *part, redmoon_bytes *key,
                  redmoon_error *err);
+/** Builds several keys of one object: keys[0].ptr is owned by the caller (rm_key_free), the others lie behind it.  0 or
+ *  REDMOON_ENOMEM. */
+int rm_keys_build(const char *prefix, const void *name, size_t len, const char *const *parts, size_t count,
+                  redmoon_bytes *keys, redmoon_error *err);
 /** Checks the id that a caller gave a request: NULL (none), or 1 to 128 of A-Z a-z 0-9 . _ -.  0 or REDMOON_ECONFIG. */
 int rm_request_id_check(const char *id, redmoon_error *err);
 /** Builds the key under which the answer to a request is kept (scripts/include/request.lua): part "<part>+req.<id>";

@@ -9,6 +9,7 @@
 #include "base/secret.h"
 #include "base/timer.h"
 #include "patterns/keys.h"
+#include "patterns/redlock.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
 #include "patterns/waiting.h"
@@ -29,12 +30,10 @@ typedef struct lock_call {
 void rm_lock_unref(redmoon_lock *lock) {
   if (atomic_fetch_sub(&lock->refs, 1) > 1) return;
   rm_timer_close(atomic_load(&lock->timer));
+  rm_redlock_part_free(lock->redlock);
   redmoon_client_close(lock->renewer);
   redmoon_client_close(lock->client);
-  rm_key_free(&lock->key);
-  rm_key_free(&lock->fence_key);
-  rm_key_free(&lock->beats_key);
-  rm_key_free(&lock->queue_key);
+  rm_key_free(&lock->keys[LOCK_KEY]);
   rm_key_free(&lock->request_key);
   rm_wipe(lock->token, sizeof lock->token);
   rm_free(lock);
@@ -68,7 +67,7 @@ static int call_start(redmoon_lock *lock, redmoon_client *client, const rm_built
   size_t count = 1;
   if (ttl_ms != 0) args[count++] = (redmoon_bytes){ttl, rm_int64_put(ttl, ttl_ms)};
   args[count++] = (redmoon_bytes){lock->id, 2 * LOCK_ID_BYTES};
-  const redmoon_script_args all = {&lock->key, 1, args, count};
+  const redmoon_script_args all = {&lock->keys[LOCK_KEY], 1, args, count};
   return rm_builtin_start(client, script, &all, RM_CALL_REPEATABLE, decode, call_drop, call, op, err);
 }
 
@@ -133,12 +132,13 @@ static int decode_extend(void *ctx, const rm_answer *answer, redmoon_error *err)
 
 int rm_lock_extend_start(redmoon_lock *lock, redmoon_client *client, int64_t ttl_ms, redmoon_op **op,
                          redmoon_error *err) {
+  if (lock->redlock != NULL) return rm_redlock_extend_start(lock, ttl_ms, op, err);
   return call_start(lock, client, &rm_script_lock_extend, ttl_ms, decode_extend, op, err);
 }
 
 int redmoon_lock_extend_start(redmoon_lock *lock, int64_t ttl_ms, redmoon_op **op, redmoon_error *err) {
   if (ttl_ms == REDMOON_UNSET) ttl_ms = lock->ttl_ms;
-  int status = rm_lock_check_ttl(ttl_ms, err);
+  int status = lock->redlock != NULL ? rm_redlock_check_ttl(lock->redlock->redlock, ttl_ms, err) : rm_lock_check_ttl(ttl_ms, err);
   if (status < 0) return status;
   if (!rm_lock_look(lock))
     return rm_fail(err, REDMOON_ELOST, "lock '%s' cannot be extended: %s", lock->shown,
@@ -179,7 +179,9 @@ static int decode_release(void *ctx, const rm_answer *answer, redmoon_error *err
 int redmoon_lock_release_start(redmoon_lock *lock, redmoon_op **op, redmoon_error *err) {
   if (atomic_load(&lock->state) == LOCK_RELEASED) return rm_nothing_start(lock->client, op, err);
   (void)rm_lock_look(lock); /* one that was lost before is told as lost, though its key may be given back */
-  int status = call_start(lock, lock->client, &rm_script_lock_release, 0, decode_release, op, err);
+  int status = lock->redlock != NULL
+                   ? rm_redlock_release_start(lock, op, err)
+                   : call_start(lock, lock->client, &rm_script_lock_release, 0, decode_release, op, err);
   if (status == 0) (void)rm_lock_leave(lock, LOCK_LEAVES);
   return status;
 }

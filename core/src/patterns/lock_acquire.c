@@ -7,7 +7,9 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "engine/replicas.h"
+#include "engine/wakeups.h"
 #include "patterns/keys.h"
+#include "patterns/status_generated.h"
 #include "patterns/waiting.h"
 
 #include <inttypes.h>
@@ -53,11 +55,8 @@ static int lock_fill(redmoon_lock *lock, const void *name, size_t name_len, cons
   lock->max_hold_ms = given(options->max_hold_ms, 0);
   rm_escape(lock->shown, sizeof lock->shown, name, name_len);
   const char *prefix = rm_client_key_prefix(lock->client);
-  int status = rm_key_build(prefix, name, name_len, "lock", &lock->key, err);
-  if (status == 0) status = rm_key_build(prefix, name, name_len, "fence", &lock->fence_key, err);
-  if (status == 0) status = rm_key_build(prefix, name, name_len, "lock.beats", &lock->beats_key, err);
-  if (status == 0 && given(options->fair, 0) != 0)
-    status = rm_key_build(prefix, name, name_len, "lock.queue", &lock->queue_key, err);
+  static const char *const parts[LOCK_KEYS] = {"lock", "fence", "lock.beats", "lock.queue"};
+  int status = rm_keys_build(prefix, name, name_len, parts, LOCK_KEYS, lock->keys, err);
   if (status == 0 && options->request_id != NULL)
     status = rm_request_key_build(prefix, name, name_len, "lock", options->request_id, &lock->request_key, err);
   if (status == 0 && given(options->renew, 0) != 0)
@@ -100,10 +99,25 @@ int64_t rm_lock_pause_us(int looks, int64_t place, int64_t left_us, int64_t draw
   return may_be_next ? rm_min64(pause, left_us + AFTER_LEASE_US) : pause;
 }
 
-static int attempt_start(void *ctx, int64_t left_us, redmoon_op **op, redmoon_error *err) {
+static int attempt_start(void *ctx, rm_waiting_try try, redmoon_op **op, redmoon_error *err) {
   rm_lock_acquisition *self = ctx;
   if (self->looks == 0) self->since_us = rm_clock_now_us();
-  return rm_lock_attempt_start(self, left_us == 0, op, err);
+  return rm_lock_attempt_start(self, try.left_us == 0, try.others, op, err);
+}
+
+static redmoon_bytes channel(void *ctx) { return ((const rm_lock_acquisition *)ctx)->lock->keys[LOCK_KEY]; }
+
+/* Who waits in turn is woken by his ticket. */
+static redmoon_bytes tag(void *ctx) {
+  const rm_lock_acquisition *self = ctx;
+  return self->fair ? (redmoon_bytes){self->lock->id, 2 * LOCK_ID_BYTES} : (redmoon_bytes){NULL, 0};
+}
+
+/* A ticket has to be kept alive.  While the lock is only kept for who is next, nobody will give it back. */
+static int64_t heartbeat_us(void *ctx) {
+  const rm_lock_acquisition *self = ctx;
+  if (self->code != RM_STATUS_LOCK_HELD) return 0;
+  return self->fair ? LONGEST_PAUSE_US : RM_WAKEUPS_POLL_US;
 }
 
 static int64_t retry_us(void *ctx) {
@@ -133,7 +147,14 @@ static void drop(void *ctx) {
   rm_free(self);
 }
 
-static const rm_waiting_class acquiring = {attempt_start, retry_us, finish, drop, pause_us};
+static const rm_waiting_class acquiring = {.start = attempt_start,
+                                           .retry_us = retry_us,
+                                           .finish = finish,
+                                           .drop = drop,
+                                           .pause_us = pause_us,
+                                           .channel = channel,
+                                           .tag = tag,
+                                           .heartbeat_us = heartbeat_us};
 
 int redmoon_lock_acquire_start(redmoon_client *client, const void *name, size_t name_len,
                                const redmoon_lock_options *options, redmoon_lock **out, redmoon_op **op,

@@ -27,7 +27,8 @@ typedef struct lock_attempt {
   rm_call call; /* first: its op is this one's */
   rm_lock_acquisition *acquisition; /* outlives it */
   attempt_stage stage;
-  bool last; /* no other follows */
+  bool last;   /* no other follows */
+  bool others; /* of this client wait, too */
   int why;   /* the status that UNDO ends with; its text is in `error` */
   redmoon_error error;
 } lock_attempt;
@@ -37,17 +38,19 @@ static int ask(lock_attempt *self, redmoon_error *err) {
   const redmoon_lock *lock = acquisition->lock;
   bool fair = acquisition->fair;
   char ttl[RM_DIGITS_MAX], max[RM_DIGITS_MAX];
-  redmoon_bytes keys[5] = {lock->key, lock->fence_key};
+  bool waits = fair || !self->last || self->others; /* else the script need not know of it */
+  redmoon_bytes keys[LOCK_KEYS + 1] = {lock->keys[LOCK_KEY], lock->keys[LOCK_FENCE_KEY]};
   size_t count = 2;
-  if (fair) keys[count++] = lock->queue_key;
-  keys[count++] = lock->beats_key;
+  if (fair) keys[count++] = lock->keys[LOCK_QUEUE_KEY];
+  keys[count++] = lock->keys[LOCK_BEATS_KEY];
   if (lock->request_key.ptr != NULL) keys[count++] = lock->request_key;
   const redmoon_bytes args[] = {{lock->token, 2 * LOCK_TOKEN_BYTES},
                                 {ttl, rm_int64_put(ttl, lock->ttl_ms)},
                                 {lock->id, 2 * LOCK_ID_BYTES},
                                 {max, rm_int64_put(max, lock->max_hold_ms)},
-                                {self->last ? "0" : "1", 1}};
-  const redmoon_script_args all = {keys, count, args, fair ? 5 : 4};
+                                {self->last ? "0" : "1", 1},
+                                {self->others ? "1" : "0", 1}};
+  const redmoon_script_args all = {keys, count, args, waits ? 6 : 4};
   self->stage = ASK;
   acquisition->began_us = rm_clock_boot_us();
   rm_call_reset(&self->call);
@@ -61,6 +64,7 @@ static int refused(lock_attempt *self, int64_t code, int64_t now_us) {
   redmoon_error *err = &self->call.op.error;
   const redmoon_lock *lock = acquisition->lock;
   const redmoon_reply *answer = self->call.results[0].reply;
+  acquisition->code = code;
   int status = rm_lock_answer_at(lock, answer, 2, &acquisition->left_ms, err);
   if (status == 0 && acquisition->fair) status = rm_lock_answer_at(lock, answer, 3, &acquisition->place, err);
   if (status < 0) return status;
@@ -88,7 +92,7 @@ static int undo(lock_attempt *self, int status, int64_t now_us) {
   self->stage = UNDO;
   rm_call_reset(&self->call);
   const redmoon_bytes args[] = {{lock->token, 2 * LOCK_TOKEN_BYTES}, {lock->id, 2 * LOCK_ID_BYTES}};
-  const redmoon_script_args all = {&lock->key, 1, args, 2};
+  const redmoon_script_args all = {&lock->keys[LOCK_KEY], 1, args, 2};
   rm_client_count(lock->client, "lock", "undone");
   return rm_builtin_format(&self->call, &rm_script_lock_release, &all, RM_CALL_REPEATABLE, &self->call.op.error);
 }
@@ -208,12 +212,13 @@ static redmoon_outcome outcome(const redmoon_op *op) {
 
 static const rm_op_class attempt_class = {step, NULL, destroy, outcome};
 
-int rm_lock_attempt_start(rm_lock_acquisition *acquisition, bool last, redmoon_op **op, redmoon_error *err) {
+int rm_lock_attempt_start(rm_lock_acquisition *acquisition, bool last, bool others, redmoon_op **op, redmoon_error *err) {
   lock_attempt *self = rm_call_new(acquisition->lock->client, sizeof *self);
   if (self == NULL) return rm_fail_nomem(err);
   self->call.op.class = &attempt_class;
   self->acquisition = acquisition;
   self->last = last;
+  self->others = others;
   int status = ask(self, err);
   if (status < 0) destroy(&self->call.op);
   else *op = &self->call.op;

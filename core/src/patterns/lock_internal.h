@@ -22,6 +22,7 @@
 #include <stdbool.h>
 
 enum { LOCK_TOKEN_BYTES = 16, LOCK_ID_BYTES = 8, LOCK_SHOWN = 120 };
+enum { LOCK_KEY, LOCK_FENCE_KEY, LOCK_BEATS_KEY, LOCK_QUEUE_KEY, LOCK_KEYS };
 typedef enum lock_state { LOCK_HOLDS, LOCK_LEAVES, LOCK_RELEASED, LOCK_LOST } lock_state;
 
 struct redmoon_lock {
@@ -32,12 +33,15 @@ struct redmoon_lock {
   atomic_bool maybe_released; /* a release went out and no answer came */
   atomic_int timer; /* descriptor that is readable once the lock is lost; -1: nobody asked for it yet */
   long pid;         /* the process whose timer it is */
-  redmoon_bytes key, fence_key, beats_key, queue_key, request_key; /* the last two: ptr NULL without need */
+  atomic_bool watched; /* by an operation (lock_watch.h), which a release ends */
+  redmoon_bytes keys[LOCK_KEYS]; /* the first one owns them all */
+  redmoon_bytes request_key;     /* ptr NULL: none */
+  struct rm_redlock_part *redlock; /* of a lock over several servers (redlock.h); NULL: of one */
   int64_t ttl_ms, max_hold_ms, fence;
   int64_t holds; /* of this owner, when the server said so last */
   bool renews;
   rm_renewal renewal;
-  redmoon_client *renewer; /* the client, with limits on time that fit the lease */
+  redmoon_client *renewer; /* the client, with limits on time that fit the lease; NULL: of a lock over several servers */
   int failures;            /* of the renewal, in a row; the keeper's */
   char token[2 * LOCK_TOKEN_BYTES + 1];
   char id[2 * LOCK_ID_BYTES + 1]; /* of this hold: an owner may hold the lock more than once */
@@ -73,10 +77,11 @@ typedef struct rm_lock_acquisition {
   int64_t since_us; /* when it was asked for first */
   int64_t began_us; /* boot clock: when it was asked for last */
   int looks;        /* answers */
-  int64_t left_ms, place; /* of the last one that was a refusal */
+  int64_t code, left_ms, place; /* of the last one that was a refusal */
 } rm_lock_acquisition;
-/** Ends with REDMOON_ELOCKED when another holds it, or it is another's turn.  `last`: no attempt follows. */
-int rm_lock_attempt_start(rm_lock_acquisition *acquisition, bool last, redmoon_op **op, redmoon_error *err);
+/** Ends with REDMOON_ELOCKED when another holds it, or it is another's turn.  `last`: no attempt follows; `others`: of this
+ *  client wait, too. */
+int rm_lock_attempt_start(rm_lock_acquisition *acquisition, bool last, bool others, redmoon_op **op, redmoon_error *err);
 
 /* lock_lease.c: */
 /** The careful end of a lease that was asked for at `began_us`. */

@@ -5,7 +5,9 @@
  * careful end has passed the lock is lost for good, even if the server would still extend it: whoever was told has stopped
  * his work. */
 #include "patterns/lock_internal.h"
+#include "patterns/lock_watch.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/list.h"
@@ -27,7 +29,8 @@ static void set_timer(redmoon_lock *lock) {
   do {
     set_us = atomic_load(&lock->until_us);
     set_state = atomic_load(&lock->state);
-    rm_timer_set(fd, set_state == LOCK_HOLDS ? set_us : set_state == LOCK_LOST ? 0 : RM_FOREVER);
+    bool ends = set_state == LOCK_LOST || (set_state != LOCK_HOLDS && atomic_load(&lock->watched));
+    rm_timer_set(fd, set_state == LOCK_HOLDS ? set_us : ends ? 0 : RM_FOREVER);
     until_us = atomic_load(&lock->until_us);
     state = atomic_load(&lock->state);
   } while (until_us != set_us || state != set_state);
@@ -83,6 +86,51 @@ int redmoon_lock_fd(redmoon_lock *lock, redmoon_error *err) {
   atomic_store(&lock->timer, fd);
   set_timer(lock);
   return fd;
+}
+
+/* Watching: the timer also tells the end of what is held. */
+
+typedef struct watch_op {
+  redmoon_op op; /* first */
+  redmoon_lock *lock; /* a reference */
+} watch_op;
+
+static int watch_step(redmoon_op *op, int64_t now_us) {
+  (void)now_us;
+  redmoon_lock *lock = ((watch_op *)op)->lock;
+  if (!rm_lock_look(lock) || !atomic_load(&lock->watched) || rm_client_is_closed(lock->client)) return RM_DONE;
+  op->wants = (rm_wants){atomic_load(&lock->timer), REDMOON_WANT_READ, RM_FOREVER};
+  return RM_WAIT;
+}
+
+static void watch_destroy(redmoon_op *op) {
+  watch_op *self = (watch_op *)op;
+  atomic_store(&self->lock->watched, false);
+  rm_lock_unref(self->lock);
+  rm_free(self);
+}
+
+static const rm_op_class watch_class = {watch_step, NULL, watch_destroy, NULL};
+
+int rm_lock_watch_start(redmoon_lock *lock, redmoon_op **op, redmoon_error *err) {
+  *op = NULL;
+  int fd = redmoon_lock_fd(lock, err);
+  if (fd < 0) return fd;
+  watch_op *self = rm_calloc(1, sizeof *self);
+  if (self == NULL) return rm_fail_nomem(err);
+  atomic_fetch_add(&lock->refs, 1);
+  atomic_store(&lock->watched, true);
+  self->op.class = &watch_class;
+  self->op.client = lock->client;
+  self->op.wants.fd = -1;
+  self->lock = lock;
+  *op = &self->op;
+  return 0;
+}
+
+void rm_lock_unwatch(redmoon_lock *lock) {
+  int fd = atomic_load(&lock->timer);
+  if (atomic_exchange(&lock->watched, false) && fd >= 0 && rm_client_pid(lock->client) == lock->pid) rm_timer_set(fd, 0);
 }
 
 /* Renewal: at a third of the lease; what fails is tried again after a pause, until the careful end. */

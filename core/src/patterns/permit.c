@@ -39,6 +39,7 @@ static void unref(redmoon_permit *permit) {
   if (--permit->refs > 0) return;
   redmoon_client_close(permit->client);
   rm_key_free(&permit->key);
+  rm_key_free(&permit->waits_key);
   rm_wipe(permit->token, sizeof permit->token);
   rm_free(permit);
 }
@@ -54,6 +55,8 @@ int rm_permit_new(redmoon_client *client, const rm_permit_kind *kind, const void
   permit->count = 1;
   rm_escape(permit->shown, sizeof permit->shown, name, name_len);
   int status = rm_key_build(rm_client_key_prefix(client), name, name_len, part, &permit->key, err);
+  if (status == 0)
+    status = rm_key_build(rm_client_key_prefix(client), name, name_len, kind->waits, &permit->waits_key, err);
   if (status == 0 && rm_random_init() != 0)
     status = rm_fail(err, REDMOON_EUNAVAILABLE, "%s '%s': libsodium has no source of random bytes", kind->noun,
                      permit->shown);
@@ -141,11 +144,13 @@ static int call_start(redmoon_permit *permit, const rm_builtin *script, rm_decod
   call->permit = rm_permit_ref(permit);
   call->began_us = rm_clock_boot_us();
   char count[RM_DIGITS_MAX], ttl[RM_DIGITS_MAX];
-  redmoon_bytes args[3] = {{permit->token, RM_PERMIT_TOKEN_LEN}};
+  redmoon_bytes args[4] = {{permit->token, RM_PERMIT_TOKEN_LEN}};
   size_t arg_count = 1;
   if (permit->kind->counted) args[arg_count++] = (redmoon_bytes){count, rm_int64_put(count, permit->count)};
   if (call->ttl_ms != 0) args[arg_count++] = (redmoon_bytes){ttl, rm_int64_put(ttl, call->ttl_ms)};
-  const redmoon_script_args all = {&permit->key, 1, args, arg_count};
+  if (call->releases && permit->kind->counted) args[arg_count++] = (redmoon_bytes){permit->kind->last_only, 1};
+  const redmoon_bytes keys[] = {permit->key, permit->waits_key};
+  const redmoon_script_args all = {keys, call->releases ? 2 : 1, args, arg_count};
   return rm_builtin_start(permit->client, script, &all, RM_CALL_REPEATABLE, decode, call_drop, call, op, err);
 }
 

@@ -15,7 +15,9 @@ typedef struct rm_permit_kind {
   const char *noun;    /* as messages begin: "semaphore" */
   const char *counter; /* of metrics() */
   const rm_builtin *extend, *release;
-  bool counted; /* the scripts take the count behind the token */
+  bool counted;      /* the scripts take the count behind the token */
+  const char *waits; /* part of the mark of those who wait, and of their channel */
+  const char *last_only; /* of a counted one: "1" when only the release of the last permit is of use to them, else "0" */
 } rm_permit_kind;
 
 typedef enum rm_permit_state {
@@ -32,7 +34,8 @@ struct redmoon_permit {
   size_t refs;   /* handles, operations under way, the lock that hands it out again */
   int64_t holds; /* handed out so often, and not yet released */
   rm_permit_state state;
-  redmoon_bytes key; /* of extend and release */
+  redmoon_bytes key;       /* of extend and release */
+  redmoon_bytes waits_key; /* of release and acquisitions */
   int64_t ttl_ms, count, fence;
   int64_t until_us;    /* boot clock: end of the lease by the careful judgement */
   bool maybe_released; /* a release went out and no answer came */

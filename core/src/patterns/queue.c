@@ -32,6 +32,24 @@ int rm_queue_check_lease(int64_t lease_ms, redmoon_error *err) {
   return rm_queue_check_option("lease (ms)", lease_ms, MIN_LEASE_MS, MAX_LEASE_MS, err);
 }
 
+int rm_queue_check_window(const char *what, int64_t limit, int64_t window_ms, redmoon_error *err) {
+  char name[32];
+  snprintf(name, sizeof name, "%slimit", what);
+  int status = rm_queue_check_option(name, limit, 0, MAX_TRIES, err);
+  if (status < 0) return status;
+  if ((limit > 0) != (window_ms != REDMOON_UNSET))
+    return rm_fail(err, REDMOON_ECONFIG, "queue option %slimit: it and %swindow are given together, or neither", what, what);
+  snprintf(name, sizeof name, "%swindow (ms)", what);
+  return limit > 0 ? rm_queue_check_option(name, window_ms, 1, year_ms, err) : 0;
+}
+
+int rm_queue_check_group(const char *group, redmoon_error *err) {
+  size_t len = group == NULL ? 0 : strlen(group);
+  if (len >= 1 && len < REDMOON_GROUP_SIZE) return 0;
+  return rm_fail(err, REDMOON_ECONFIG, "queue option group: %zu bytes are not accepted; give 1 to %d", len,
+                 REDMOON_GROUP_SIZE - 1);
+}
+
 int rm_queue_check_id(const char *id, redmoon_error *err) {
   size_t len = id == NULL ? 0 : strlen(id);
   if (len >= 1 && len < REDMOON_JOB_ID_SIZE) return 0;
@@ -50,6 +68,9 @@ static void resolve(redmoon_queue_options *options) {
   options->max_payload = rm_queue_given(options->max_payload, 262144);
   options->retention_ms = rm_queue_given(options->retention_ms, 0);
   options->min_replicas = rm_queue_given(options->min_replicas, 0);
+  options->group_concurrency = rm_queue_given(options->group_concurrency, 0);
+  options->group_limit = rm_queue_given(options->group_limit, 0);
+  options->events = rm_queue_given(options->events, 0);
 }
 
 static int check_options(const redmoon_queue_options *options, redmoon_error *err) {
@@ -61,7 +82,10 @@ static int check_options(const redmoon_queue_options *options, redmoon_error *er
     status = rm_queue_check_option("backoff max (ms)", options->max_backoff_ms, options->min_backoff_ms, ten_years_ms, err);
   if (status == 0) status = rm_queue_check_option("max_payload", options->max_payload, 1, MAX_PAYLOAD, err);
   if (status == 0) status = rm_queue_check_option("retention (ms)", options->retention_ms, 0, year_ms, err);
-  return status == 0 ? rm_queue_check_option("min_replicas", options->min_replicas, 0, RM_REPLICAS_MAX, err) : status;
+  if (status == 0) status = rm_queue_check_option("min_replicas", options->min_replicas, 0, RM_REPLICAS_MAX, err);
+  if (status == 0) status = rm_queue_check_option("group_concurrency", options->group_concurrency, 0, MAX_TRIES, err);
+  if (status == 0) status = rm_queue_check_option("events", options->events, 0, MAX_TRIES, err);
+  return status == 0 ? rm_queue_check_window("group_", options->group_limit, options->group_window_ms, err) : status;
 }
 
 /* The handle. */
@@ -86,7 +110,8 @@ void redmoon_queue_free(redmoon_queue *queue) {
 
 static int fill(redmoon_queue *queue, const void *name, size_t name_len, redmoon_error *err) {
   static const char *const parts[QUEUE_KEYS] = {PART ".jobs",   PART ".state", PART ".ready", PART ".delayed",
-                                                PART ".leased", PART ".dead",  PART ".done",  PART ".wake"};
+                                                PART ".leased", PART ".dead",  PART ".done",  PART ".wake",
+                                                PART ".groups", PART ".events"};
   queue->name = rm_strndup(name, name_len);
   if (queue->name == NULL) return rm_fail_nomem(err);
   queue->name_len = name_len;
@@ -131,9 +156,24 @@ int rm_queue_request_key(const redmoon_queue *queue, const char *part, const cha
 
 size_t rm_queue_keys(const redmoon_queue *queue, const char *letters, redmoon_bytes keys[QUEUE_KEYS + 1]) {
   size_t count = 0;
-  for (; letters[count] != '\0'; count++)
-    keys[count] = queue->keys[strchr(QUEUE_LETTERS, letters[count]) - QUEUE_LETTERS];
+  for (; *letters != '\0'; letters++) {
+    size_t which = (size_t)(strchr(QUEUE_LETTERS, *letters) - QUEUE_LETTERS);
+    if (which != QUEUE_EVENTS || queue->options.events > 0) keys[count++] = queue->keys[which];
+  }
   return count;
+}
+
+size_t rm_queue_add_request(redmoon_bytes request, size_t key_count, bool events, redmoon_bytes *keys) {
+  if (request.ptr == NULL) return key_count;
+  if (events) keys[key_count] = keys[key_count - 1];
+  keys[events ? key_count - 1 : key_count] = request;
+  return key_count + 1;
+}
+
+size_t rm_queue_event_arg(const redmoon_queue *queue, rm_queue_text *text, redmoon_bytes *arg) {
+  if (queue->options.events == 0) return 0;
+  *arg = rm_queue_number(text, queue->options.events);
+  return 1;
 }
 
 redmoon_bytes rm_queue_number(rm_queue_text *text, int64_t number) {
@@ -142,6 +182,16 @@ redmoon_bytes rm_queue_number(rm_queue_text *text, int64_t number) {
 }
 
 redmoon_bytes rm_queue_string(const char *text) { return (redmoon_bytes){text, strlen(text)}; }
+
+size_t rm_queue_group_limits(const redmoon_queue *queue, rm_queue_text texts[QUEUE_GROUP_ARGS],
+                             redmoon_bytes args[QUEUE_GROUP_ARGS]) {
+  const redmoon_queue_options *options = &queue->options;
+  if (options->group_concurrency == 0 && options->group_limit == 0) return 0;
+  args[0] = rm_queue_number(&texts[0], options->group_concurrency);
+  args[1] = rm_queue_number(&texts[1], options->group_limit);
+  args[2] = rm_queue_number(&texts[2], rm_queue_given(options->group_window_ms, 1));
+  return QUEUE_GROUP_ARGS;
+}
 
 static int no_sense(const redmoon_queue *queue, const char *what, size_t index, redmoon_error *err) {
   return rm_fail(err, REDMOON_EPROTOCOL, "queue '%s': the script's answer has no %s at place %zu", queue->shown, what,
@@ -208,6 +258,7 @@ int rm_queue_call_start(rm_queue_call *call, const rm_builtin *script, const cha
 typedef struct push_texts {
   rm_queue_text numbers[ITEM_NUMBERS];
   char id[2 * ID_BYTES + 1];
+  char *unique; /* and the group, where there is one: in memory that follows the texts of all */
 } push_texts;
 
 static int check_item(const redmoon_queue *queue, const redmoon_queue_item *item, redmoon_error *err) {
@@ -218,6 +269,7 @@ static int check_item(const redmoon_queue *queue, const redmoon_queue_item *item
   if (item->payload == NULL && item->len > 0)
     return rm_fail(err, REDMOON_ECONFIG, "queue '%s': the payload is NULL, of %zu bytes", queue->shown, item->len);
   int status = item->id == NULL ? 0 : rm_queue_check_id(item->id, err);
+  if (status == 0 && item->group != NULL) status = rm_queue_check_group(item->group, err);
   size_t unique = item->unique == NULL ? 1 : strlen(item->unique);
   if (status == 0 && (unique < 1 || unique > MAX_UNIQUE))
     status = rm_fail(err, REDMOON_ECONFIG, "queue option unique: %zu bytes are not accepted; give 1 to %d", unique, MAX_UNIQUE);
@@ -241,6 +293,27 @@ static void put_item(const redmoon_queue *queue, const redmoon_queue_item *item,
   args[4] = rm_queue_number(&texts->numbers[2], rm_queue_given(item->max_attempts, queue->options.max_attempts));
   args[5] = rm_queue_number(&texts->numbers[3], rm_queue_given(item->max_crashes, queue->options.max_crashes));
   args[6] = rm_queue_string(item->unique != NULL ? item->unique : "");
+  if (item->group == NULL) return;
+  size_t group_len = strlen(item->group);
+  if (args[6].len > 0) memcpy(texts->unique, args[6].ptr, args[6].len);
+  texts->unique[args[6].len] = '\0'; /* so the script tells them apart */
+  memcpy(texts->unique + args[6].len + 1, item->group, group_len);
+  args[6] = (redmoon_bytes){texts->unique, args[6].len + 1 + group_len};
+}
+
+/* Zeroed; NULL: no memory. */
+static push_texts *texts_new(const redmoon_queue_item *items, size_t count) {
+  size_t grouped = 0, room = MAX_UNIQUE + 1 + REDMOON_GROUP_SIZE;
+  for (size_t i = 0; i < count; i++) grouped += items[i].group != NULL ? 1 : 0;
+  push_texts *texts = rm_calloc(1, count * sizeof *texts + grouped * room);
+  if (texts == NULL) return NULL;
+  char *free_room = (char *)(texts + count);
+  for (size_t i = 0; i < count; i++) {
+    if (items[i].group == NULL) continue;
+    texts[i].unique = free_room;
+    free_room += room;
+  }
+  return texts;
 }
 
 static int decode_one(const redmoon_queue *queue, const redmoon_reply *reply, size_t index, redmoon_queue_pushed *out,
@@ -283,12 +356,12 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
     if (status == 0) put_item(queue, &items[i], &texts[i], &args[i * ITEM_ARGS]);
   }
   redmoon_bytes keys[QUEUE_KEYS + 1];
-  size_t key_count = rm_queue_keys(queue, "jsrdow", keys);
+  size_t key_count = rm_queue_keys(queue, "jsrdowge", keys), arg_count = count * ITEM_ARGS;
   redmoon_bytes request = {NULL, 0};
-  if (status == 0 && request_id != NULL) {
-    status = rm_queue_request_key(queue, PART, request_id, &request, err);
-    keys[key_count++] = request;
-  }
+  rm_queue_text length;
+  if (status == 0 && request_id != NULL) status = rm_queue_request_key(queue, PART, request_id, &request, err);
+  key_count = rm_queue_add_request(request, key_count, queue->options.events > 0, keys);
+  arg_count += rm_queue_event_arg(queue, &length, &args[arg_count]);
   rm_queue_call *call = status == 0 ? rm_queue_call_new(queue, NULL, out, err) : NULL;
   if (call == NULL) {
     rm_key_free(&request);
@@ -296,7 +369,7 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
   }
   call->value = (int64_t)count;
   call->more = one ? out : NULL;
-  const redmoon_script_args all = {keys, key_count, args, count * ITEM_ARGS};
+  const redmoon_script_args all = {keys, key_count, args, arg_count};
   const rm_replicas replicas = {"queue", queue->options.min_replicas};
   status = rm_replicated_start(queue->client, &rm_script_queue_push, &all, request_id != NULL ? RM_CALL_REPEATABLE : 0,
                                &replicas, decode_push, rm_queue_call_drop, call, op, err);
@@ -312,8 +385,8 @@ static int push_start(redmoon_queue *queue, const redmoon_queue_item *items, siz
     return rm_fail(err, REDMOON_ECONFIG, "queue: %zu jobs are not accepted; give 1 to %d", count, REDMOON_QUEUE_MANY_MAX);
   int status = rm_request_id_check(request_id, err);
   if (status < 0) return status;
-  push_texts *texts = rm_calloc(count, sizeof *texts);
-  redmoon_bytes *args = rm_calloc(count * ITEM_ARGS, sizeof *args);
+  push_texts *texts = texts_new(items, count);
+  redmoon_bytes *args = rm_calloc(count * ITEM_ARGS + 1, sizeof *args);
   if (texts == NULL || args == NULL) status = rm_fail_nomem(err);
   else status = push_with(queue, items, count, request_id, one, texts, args, out, op, err);
   rm_free(texts);

@@ -10,17 +10,20 @@
 
 #include <string.h>
 
+enum { MAX_AT_ONCE = 1000000 };
+
 /* Counts. */
 
 static int decode_stats(void *ctx, const rm_answer *answer, redmoon_error *err) {
   rm_queue_call *call = ctx;
-  int64_t at[11];
-  for (size_t i = 0; i < 11; i++) {
+  int64_t at[13];
+  for (size_t i = 0; i < 13; i++) {
     int status = rm_queue_integer(call->queue, answer->reply, i, &at[i], err);
     if (status < 0) return rm_queue_answered(err, answer->attempts, status);
   }
   *(redmoon_queue_counts *)call->out =
-      (redmoon_queue_counts){at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], at[9] != 0, at[10]};
+      (redmoon_queue_counts){at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], at[9] != 0, at[10],
+                              at[11], at[12]};
   return 0;
 }
 
@@ -28,7 +31,7 @@ int redmoon_queue_stats_start(redmoon_queue *queue, redmoon_queue_counts *out, r
   *op = NULL;
   rm_queue_call *call = rm_queue_call_new(queue, NULL, out, err);
   if (call == NULL) return REDMOON_ENOMEM;
-  return rm_queue_call_start(call, &rm_script_queue_stats, "srdlxo", NULL, 0, RM_CALL_REPEATABLE, decode_stats, op, err);
+  return rm_queue_call_start(call, &rm_script_queue_stats, "srdlxog", NULL, 0, RM_CALL_REPEATABLE, decode_stats, op, err);
 }
 
 int redmoon_queue_stats(redmoon_queue *queue, redmoon_queue_counts *out, redmoon_error *err) {
@@ -42,8 +45,10 @@ static int pause_start(redmoon_queue *queue, const char *what, redmoon_op **op, 
   *op = NULL;
   rm_queue_call *call = rm_queue_call_new(queue, NULL, NULL, err);
   if (call == NULL) return REDMOON_ENOMEM;
-  const redmoon_bytes arg = rm_queue_string(what);
-  return rm_queue_call_start(call, &rm_script_queue_pause, "sw", &arg, 1, RM_CALL_REPEATABLE, NULL, op, err);
+  rm_queue_text length;
+  redmoon_bytes args[2] = {rm_queue_string(what)};
+  size_t arg_count = 1 + rm_queue_event_arg(queue, &length, &args[1]);
+  return rm_queue_call_start(call, &rm_script_queue_pause, "swe", args, arg_count, RM_CALL_REPEATABLE, NULL, op, err);
 }
 
 int redmoon_queue_pause_start(redmoon_queue *queue, redmoon_op **op, redmoon_error *err) {
@@ -64,6 +69,38 @@ int redmoon_queue_resume(redmoon_queue *queue, redmoon_error *err) {
   return rm_run(redmoon_queue_resume_start(queue, &op, err), &op, err);
 }
 
+/* Limits of a group. */
+
+static int check_limits(const redmoon_group_limits *limits, redmoon_error *err) {
+  int status = rm_queue_check_option("concurrency", rm_queue_given(limits->concurrency, 0), 0, MAX_AT_ONCE, err);
+  return status == 0 ? rm_queue_check_window("", rm_queue_given(limits->limit, 0), limits->window_ms, err) : status;
+}
+
+int redmoon_queue_set_group_start(redmoon_queue *queue, const char *group, const redmoon_group_limits *limits,
+                                  redmoon_op **op, redmoon_error *err) {
+  static const redmoon_group_limits none = REDMOON_GROUP_LIMITS_INIT;
+  if (limits == NULL) limits = &none;
+  *op = NULL;
+  rm_error_clear(err);
+  int status = rm_queue_check_group(group, err);
+  if (status == 0) status = check_limits(limits, err);
+  if (status < 0) return status;
+  rm_queue_call *call = rm_queue_call_new(queue, NULL, NULL, err);
+  if (call == NULL) return REDMOON_ENOMEM;
+  rm_queue_text texts[3];
+  const redmoon_bytes args[] = {rm_queue_string(group),
+                                rm_queue_number(&texts[0], rm_queue_given(limits->concurrency, -1)),
+                                rm_queue_number(&texts[1], rm_queue_given(limits->limit, -1)),
+                                rm_queue_number(&texts[2], rm_queue_given(limits->window_ms, 1))};
+  return rm_queue_call_start(call, &rm_script_queue_limits, "jswg", args, 4, RM_CALL_REPEATABLE, NULL, op, err);
+}
+
+int redmoon_queue_set_group(redmoon_queue *queue, const char *group, const redmoon_group_limits *limits,
+                            redmoon_error *err) {
+  redmoon_op *op = NULL;
+  return rm_run(redmoon_queue_set_group_start(queue, group, limits, &op, err), &op, err);
+}
+
 /* Remove. */
 
 static int decode_remove(void *ctx, const rm_answer *answer, redmoon_error *err) {
@@ -80,8 +117,10 @@ int redmoon_queue_remove_start(redmoon_queue *queue, const char *id, int *remove
   if (status < 0) return status;
   rm_queue_call *call = rm_queue_call_new(queue, NULL, removed, err);
   if (call == NULL) return REDMOON_ENOMEM;
-  const redmoon_bytes arg = rm_queue_string(id);
-  return rm_queue_call_start(call, &rm_script_queue_remove, "jsrdlxo", &arg, 1, RM_CALL_REPEATABLE, decode_remove, op, err);
+  rm_queue_text length;
+  redmoon_bytes args[2] = {rm_queue_string(id)};
+  size_t arg_count = 1 + rm_queue_event_arg(queue, &length, &args[1]);
+  return rm_queue_call_start(call, &rm_script_queue_remove, "jsrdlxowge", args, arg_count, RM_CALL_REPEATABLE, decode_remove, op, err);
 }
 
 int redmoon_queue_remove(redmoon_queue *queue, const char *id, int *removed, redmoon_error *err) {
@@ -118,7 +157,7 @@ static int read_dead(const redmoon_queue *queue, const redmoon_reply *reply, siz
   (void)asked;
   size_t at = 2 + index * 8;
   redmoon_bytes id, payload, why;
-  *info = (redmoon_job_info){.state = REDMOON_JOB_DEAD, .unique = ""};
+  *info = (redmoon_job_info){.state = REDMOON_JOB_DEAD, .unique = "", .group = ""};
   int status = rm_queue_bytes(queue, reply, at, &id, err);
   if (status == 0) status = rm_queue_integer(queue, reply, at + 1, &info->died_us, err);
   if (status == 0) status = rm_queue_integer(queue, reply, at + 2, &info->failures, err);
@@ -142,10 +181,11 @@ static int read_peek(const redmoon_queue *queue, const redmoon_reply *reply, siz
     int status = rm_queue_integer(queue, reply, i, &at[i], err);
     if (status < 0) return status;
   }
-  redmoon_bytes payload, unique, why;
+  redmoon_bytes payload, unique, why, group;
   int status = rm_queue_bytes(queue, reply, 9, &payload, err);
   if (status == 0) status = rm_queue_bytes(queue, reply, 10, &unique, err);
   if (status == 0) status = rm_queue_bytes(queue, reply, 11, &why, err);
+  if (status == 0) status = rm_queue_bytes(queue, reply, 13, &group, err);
   if (status < 0) return status;
   *info = (redmoon_job_info){.state = (redmoon_job_state)at[1], .at_us = at[2],        .priority = at[3],
                              .failures = at[4],                 .crashes = at[5],      .max_attempts = at[6],
@@ -153,6 +193,7 @@ static int read_peek(const redmoon_queue *queue, const redmoon_reply *reply, siz
   info->id = keep(b, rm_queue_string(asked));
   info->error = keep(b, why);
   info->unique = keep(b, unique);
+  info->group = keep(b, group);
   info->payload = keep_bytes(b, payload);
   const redmoon_reply *note = redmoon_reply_at(reply, 12);
   redmoon_bytes result = {NULL, 0};
@@ -249,7 +290,7 @@ int redmoon_queue_peek_start(redmoon_queue *queue, const char *id, redmoon_job_l
   memcpy(self->id, id, strlen(id) + 1);
   redmoon_bytes keys[QUEUE_KEYS + 1];
   const redmoon_bytes arg = rm_queue_string(id);
-  const redmoon_script_args all = {keys, rm_queue_keys(queue, "jrdlxo", keys), &arg, 1};
+  const redmoon_script_args all = {keys, rm_queue_keys(queue, "jrdlxog", keys), &arg, 1};
   return rm_builtin_start(queue->client, &rm_script_queue_peek, &all, RM_CALL_REPEATABLE, decode_peek, peek_drop, self, op,
                           err);
 }

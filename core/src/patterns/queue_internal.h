@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /** The queue, between its files: queue.c (handle, options, push), queue_pop.c (pop, and its wait), queue_job.c (what a
  *  worker says of its job, and the renewal of its lease), queue_many.c (of many jobs at once),
- *  queue_op.c (operations of several requests), queue_admin.c and queue_sweep.c (looking after it). */
+ *  queue_op.c (operations of several requests), queue_admin.c, queue_sweep.c and queue_events.c (looking after it). */
 #ifndef RM_PATTERNS_QUEUE_INTERNAL_H
 #define RM_PATTERNS_QUEUE_INTERNAL_H
 
@@ -14,9 +14,10 @@
 #include <stdbool.h>
 
 enum { QUEUE_SHOWN = 120, QUEUE_DIGITS = 24, QUEUE_JOB_FIELDS = 4 };
-enum { QUEUE_JOBS, QUEUE_STATE, QUEUE_READY, QUEUE_DELAYED, QUEUE_LEASED, QUEUE_DEAD_SET, QUEUE_DONE, QUEUE_WAKE, QUEUE_KEYS };
+enum { QUEUE_JOBS, QUEUE_STATE, QUEUE_READY, QUEUE_DELAYED, QUEUE_LEASED, QUEUE_DEAD_SET, QUEUE_DONE, QUEUE_WAKE, QUEUE_GROUPS,
+       QUEUE_EVENTS, QUEUE_KEYS };
 /** Letters of the keys, as the scripts' lists of them are written below. */
-#define QUEUE_LETTERS "jsrdlxow"
+#define QUEUE_LETTERS "jsrdlxowge"
 
 struct redmoon_queue {
   redmoon_client *client;  /* a reference */
@@ -39,13 +40,24 @@ void rm_queue_unref(redmoon_queue *queue);
 /** Key under which the answer to a request is kept, of `part`: "queue" of a push, "queue.pop" of a pop. */
 int rm_queue_request_key(const redmoon_queue *queue, const char *part, const char *request_id, redmoon_bytes *key,
                          redmoon_error *err);
-/** The keys that `letters` name. Returns how many. */
+/** The keys that `letters` name, but for that of events where nobody wants to know. Returns how many. */
 size_t rm_queue_keys(const redmoon_queue *queue, const char *letters, redmoon_bytes keys[QUEUE_KEYS + 1]);
 redmoon_bytes rm_queue_number(rm_queue_text *text, int64_t number);
 redmoon_bytes rm_queue_string(const char *text);
 int rm_queue_check_option(const char *option, int64_t value, int64_t min, int64_t max, redmoon_error *err);
 int rm_queue_check_lease(int64_t lease_ms, redmoon_error *err);
 int rm_queue_check_id(const char *id, redmoon_error *err);
+int rm_queue_check_group(const char *group, redmoon_error *err);
+/** A limit, 0 to 1,000,000, and its window, both named `what` and limit or window. */
+int rm_queue_check_window(const char *what, int64_t limit, int64_t window_ms, redmoon_error *err);
+/** A key of a request, if `request` has one, behind the others, but before that of events. Returns how many keys. */
+size_t rm_queue_add_request(redmoon_bytes request, size_t key_count, bool events, redmoon_bytes *keys);
+/** How many events are kept, as the last argument of a script that has their key. Returns how many arguments: 1, or 0. */
+size_t rm_queue_event_arg(const redmoon_queue *queue, rm_queue_text *text, redmoon_bytes *arg);
+enum { QUEUE_GROUP_ARGS = 3 };
+/** Limits of groups, where the options have any, as the last arguments of a script. Returns how many arguments: 3, or 0. */
+size_t rm_queue_group_limits(const redmoon_queue *queue, rm_queue_text texts[QUEUE_GROUP_ARGS],
+                             redmoon_bytes args[QUEUE_GROUP_ARGS]);
 /** value, or `otherwise` if that is REDMOON_UNSET. */
 static inline int64_t rm_queue_given(int64_t value, int64_t otherwise) {
   return value == REDMOON_UNSET ? otherwise : value;
@@ -116,6 +128,7 @@ struct redmoon_job {
   int failures; /* of the renewal, in a row; the keeper's */
   char *payload;
   size_t payload_len;
+  char *group; /* NULL: none */
   char id[REDMOON_JOB_ID_SIZE];
 };
 

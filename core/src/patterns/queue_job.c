@@ -33,6 +33,7 @@ void rm_job_unref(redmoon_job *job) {
   if (atomic_fetch_sub(&job->refs, 1) > 1) return;
   if (job->payload != NULL) rm_wipe(job->payload, job->payload_len);
   rm_free(job->payload);
+  rm_free(job->group);
   rm_queue_unref(job->queue);
   rm_free(job);
 }
@@ -49,6 +50,7 @@ void redmoon_job_free(redmoon_job *job) {
 }
 
 const char *redmoon_job_id(const redmoon_job *job) { return job->id; }
+const char *redmoon_job_group(const redmoon_job *job) { return job->group; }
 int64_t redmoon_job_attempt(const redmoon_job *job) { return job->attempt; }
 int64_t redmoon_job_epoch(const redmoon_job *job) { return job->epoch; }
 
@@ -77,13 +79,16 @@ static int decode_job(redmoon_queue *queue, const redmoon_reply *reply, size_t a
   if (status == 0) status = rm_queue_integer(queue, reply, at + 1, &job->epoch, err);
   if (status == 0) status = rm_queue_integer(queue, reply, at + 2, &job->attempt, err);
   if (status == 0) status = rm_queue_bytes(queue, reply, at + 3, &payload, err);
-  if (status == 0 && id.len >= sizeof job->id)
-    status = rm_fail(err, REDMOON_EPROTOCOL, "queue '%s': the script's answer has an id of %zu bytes", queue->shown, id.len);
   if (status < 0) return status;
-  memcpy(job->id, id.ptr, id.len);
+  const char *cut = memchr(id.ptr, '\0', id.len);
+  size_t id_len = cut == NULL ? id.len : (size_t)(cut - (const char *)id.ptr);
+  if (id_len >= sizeof job->id)
+    return rm_fail(err, REDMOON_EPROTOCOL, "queue '%s': the script's answer has an id of %zu bytes", queue->shown, id_len);
+  memcpy(job->id, id.ptr, id_len);
+  if (cut != NULL) job->group = rm_strndup(cut + 1, id.len - id_len - 1);
   job->payload = rm_strndup(payload.ptr, payload.len);
   job->payload_len = payload.len;
-  return job->payload == NULL ? rm_fail_nomem_answered(err) : 0;
+  return job->payload == NULL || (cut != NULL && job->group == NULL) ? rm_fail_nomem_answered(err) : 0;
 }
 
 int rm_jobs_decode(redmoon_queue *queue, const redmoon_reply *reply, size_t first, int64_t began_us, redmoon_job **jobs,
@@ -223,16 +228,18 @@ static int ack_start(redmoon_job *job, const redmoon_ack_options *options, redmo
                    queue->shown, options->result_len, queue->options.max_payload);
   rm_queue_call *call;
   if ((status = job_start(job, "acked", true, 0, next, &call, err)) < 0) return status;
-  rm_queue_text texts[3];
-  const redmoon_bytes args[] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch),
-                                rm_queue_number(&texts[1], retention_ms),
-                                {options->result, options->result_len},
-                                rm_queue_string(next != NULL ? "1" : "0"),
-                                rm_queue_number(&texts[2], queue->options.lease_ms)};
+  rm_queue_text texts[3 + QUEUE_GROUP_ARGS], length;
+  redmoon_bytes args[6 + QUEUE_GROUP_ARGS + 1] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch),
+                                              rm_queue_number(&texts[1], retention_ms),
+                                              {options->result, options->result_len},
+                                              rm_queue_string(next != NULL ? "1" : "0"),
+                                              rm_queue_number(&texts[2], queue->options.lease_ms)};
+  size_t arg_count = 6 + (next != NULL ? rm_queue_group_limits(queue, texts + 3, args + 6) : 0);
+  arg_count += rm_queue_event_arg(queue, &length, &args[arg_count]);
   call->replicated = true;
   /* Repeated, it would take a second job: one that nobody has until its lease is over. */
   unsigned flags = next == NULL ? RM_CALL_REPEATABLE : 0;
-  return rm_queue_call_start(call, &rm_script_queue_ack, "jsrdlxow", args, 6, flags,
+  return rm_queue_call_start(call, &rm_script_queue_ack, "jsrdlxowge", args, arg_count, flags,
                              next != NULL ? decode_ack_next : decode_end, op, err);
 }
 
@@ -279,10 +286,11 @@ int redmoon_job_nack_start(redmoon_job *job, const redmoon_nack_options *options
   if ((status = job_start(job, "nacked", true, 0, dead, &call, err)) < 0) return status;
   redmoon_bytes why = rm_queue_string(options->error != NULL ? options->error : "");
   if (why.len > MAX_ERROR) why.len = MAX_ERROR;
-  rm_queue_text texts[2];
-  const redmoon_bytes args[] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch),
-                                rm_queue_number(&texts[1], delay_ms), why, rm_queue_string(fatal ? "1" : "0")};
-  return rm_queue_call_start(call, &rm_script_queue_nack, "jsrdlxw", args, 5, RM_CALL_REPEATABLE, decode_end, op, err);
+  rm_queue_text texts[3];
+  redmoon_bytes args[6] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch),
+                           rm_queue_number(&texts[1], delay_ms), why, rm_queue_string(fatal ? "1" : "0")};
+  size_t arg_count = 5 + rm_queue_event_arg(job->queue, &texts[2], &args[5]);
+  return rm_queue_call_start(call, &rm_script_queue_nack, "jsrdlxwge", args, arg_count, RM_CALL_REPEATABLE, decode_end, op, err);
 }
 
 int redmoon_job_nack(redmoon_job *job, const redmoon_nack_options *options, int *dead, redmoon_error *err) {
@@ -322,9 +330,10 @@ int redmoon_job_release_start(redmoon_job *job, redmoon_op **op, redmoon_error *
   rm_queue_call *call;
   int status = job_start(job, "released", true, 0, NULL, &call, err);
   if (status < 0) return status;
-  rm_queue_text text;
-  const redmoon_bytes args[] = {rm_queue_string(job->id), rm_queue_number(&text, job->epoch)};
-  return rm_queue_call_start(call, &rm_script_queue_release, "jrlw", args, 2, RM_CALL_REPEATABLE, decode_each, op, err);
+  rm_queue_text texts[2];
+  redmoon_bytes args[3] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch)};
+  size_t arg_count = 2 + rm_queue_event_arg(job->queue, &texts[1], &args[2]);
+  return rm_queue_call_start(call, &rm_script_queue_release, "jrlwsge", args, arg_count, RM_CALL_REPEATABLE, decode_each, op, err);
 }
 
 int redmoon_job_release(redmoon_job *job, redmoon_error *err) {
@@ -341,9 +350,10 @@ int redmoon_job_progress_start(redmoon_job *job, const void *progress, size_t le
   rm_queue_call *call;
   int status = job_start(job, "progress", false, 0, NULL, &call, err);
   if (status < 0) return status;
-  rm_queue_text text;
-  const redmoon_bytes args[] = {rm_queue_string(job->id), rm_queue_number(&text, job->epoch), {progress, len}};
-  return rm_queue_call_start(call, &rm_script_queue_progress, "jl", args, 3, RM_CALL_REPEATABLE, decode_end, op, err);
+  rm_queue_text texts[2];
+  redmoon_bytes args[4] = {rm_queue_string(job->id), rm_queue_number(&texts[0], job->epoch), {progress, len}};
+  size_t arg_count = 3 + rm_queue_event_arg(queue, &texts[1], &args[3]);
+  return rm_queue_call_start(call, &rm_script_queue_progress, "jle", args, arg_count, RM_CALL_REPEATABLE, decode_end, op, err);
 }
 
 int redmoon_job_progress(redmoon_job *job, const void *progress, size_t len, redmoon_error *err) {

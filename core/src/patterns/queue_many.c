@@ -86,8 +86,8 @@ typedef struct head {
 
 static int start(many_call *call, const head *h, redmoon_op **op, redmoon_error *err) {
   size_t count = call->count, arg_count = h->count + 2 * count;
-  rm_queue_text *texts = rm_calloc(h->count + count, sizeof *texts);
-  redmoon_bytes *args = rm_calloc(arg_count, sizeof *args);
+  rm_queue_text *texts = rm_calloc(h->count + count + QUEUE_GROUP_ARGS + 1, sizeof *texts);
+  redmoon_bytes *args = rm_calloc(arg_count + QUEUE_GROUP_ARGS + 1, sizeof *args);
   int status;
   if (texts == NULL || args == NULL) {
     drop(call, REDMOON_NOT_SENT);
@@ -98,6 +98,10 @@ static int start(many_call *call, const head *h, redmoon_op **op, redmoon_error 
       args[h->count + 2 * i] = rm_queue_string(call->jobs[i]->id);
       args[h->count + 2 * i + 1] = rm_queue_number(&texts[h->count + i], call->jobs[i]->epoch);
     }
+    if (call->next != NULL)
+      arg_count += rm_queue_group_limits(call->queue, texts + h->count + count, args + arg_count);
+    if (call->ends)
+      arg_count += rm_queue_event_arg(call->queue, texts + h->count + count + QUEUE_GROUP_ARGS, args + arg_count);
     redmoon_bytes keys[QUEUE_KEYS + 1];
     const redmoon_script_args all = {keys, rm_queue_keys(call->queue, h->letters, keys), args, arg_count};
     const rm_replicas replicas = {"queue", h->min_replicas};
@@ -150,7 +154,7 @@ int redmoon_queue_ack_many_start(redmoon_queue *queue, redmoon_job *const *jobs,
   call->most = most;
   const redmoon_queue_options *options = &queue->options;
   /* Repeated, it would take other jobs: those that nobody has until their leases are over. */
-  const head h = {&rm_script_queue_ack_many, "jsrdlxow", {options->retention_ms, (int64_t)most, options->lease_ms}, 3,
+  const head h = {&rm_script_queue_ack_many, "jsrdlxowge", {options->retention_ms, (int64_t)most, options->lease_ms}, 3,
                   options->min_replicas, most == 0 ? RM_CALL_REPEATABLE : 0};
   return start(call, &h, op, err);
 }

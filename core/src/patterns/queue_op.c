@@ -10,6 +10,8 @@
 #include "base/error.h"
 #include "patterns/keys.h"
 
+#include <string.h>
+
 static int answered(rm_queue_op *self, int64_t now_us) {
   redmoon_error *err = &self->call.op.error;
   if (self->call.results[0].reply->type == REDMOON_ERROR) return rm_call_take_reply(&self->call, 0, NULL, err);
@@ -64,7 +66,8 @@ int rm_queue_op_script(rm_queue_op *self, const rm_builtin *script, const char *
                        size_t arg_count, unsigned flags, redmoon_error *err) {
   redmoon_bytes keys[QUEUE_KEYS + 1];
   size_t key_count = rm_queue_keys(self->queue, letters, keys);
-  if (self->request.ptr != NULL) keys[key_count++] = self->request;
+  bool events = self->queue->options.events > 0 && letters[strlen(letters) - 1] == 'e';
+  key_count = rm_queue_add_request(self->request, key_count, events, keys);
   const redmoon_script_args all = {keys, key_count, args, arg_count};
   rm_call_reset(&self->call);
   return rm_builtin_format(&self->call, script, &all, flags, err);

@@ -49,15 +49,17 @@ typedef struct pop_op {
 /* Asks (again). */
 static int ask(pop_op *self, bool last, redmoon_error *err) {
   const redmoon_queue *queue = self->base.queue;
-  rm_queue_text texts[2];
-  const redmoon_bytes args[] = {rm_queue_number(&texts[0], (int64_t)self->count),
-                                rm_queue_number(&texts[1], queue->options.lease_ms),
-                                rm_queue_string(last ? "0" : "1"),
-                                rm_queue_string(self->keeps ? "1" : "0")};
+  rm_queue_text texts[2 + QUEUE_GROUP_ARGS], length;
+  redmoon_bytes args[4 + QUEUE_GROUP_ARGS + 1] = {rm_queue_number(&texts[0], (int64_t)self->count),
+                                              rm_queue_number(&texts[1], queue->options.lease_ms),
+                                              rm_queue_string(last ? "0" : "1"),
+                                              rm_queue_string(self->keeps ? "1" : "0")};
+  size_t arg_count = 4 + rm_queue_group_limits(queue, texts + 2, args + 4);
+  arg_count += rm_queue_event_arg(queue, &length, &args[arg_count]);
   self->waits = false;
   self->last = last;
   self->began_us = rm_clock_boot_us();
-  return rm_queue_op_script(&self->base, &rm_script_queue_pop, "jsrdlxow", args, 4,
+  return rm_queue_op_script(&self->base, &rm_script_queue_pop, "jsrdlxowge", args, arg_count,
                             self->base.request.ptr != NULL ? RM_CALL_REPEATABLE : 0, err);
 }
 

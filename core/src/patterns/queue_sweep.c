@@ -32,10 +32,11 @@ static int sweep_finish(rm_queue_op *base, redmoon_error *err) {
 
 /* A redrive that was executed unnoticed is not found again, but does no harm: it goes on with those that are left. */
 static int redrive_some(sweep_op *self, redmoon_error *err) {
-  rm_queue_text texts[2];
-  const redmoon_bytes args[] = {rm_queue_number(&texts[0], self->skipped),
-                                rm_queue_number(&texts[1], rm_min64(self->left, AT_ONCE))};
-  return rm_queue_op_script(&self->base, &rm_script_queue_redrive, "jsrxw", args, 2, 0, err);
+  rm_queue_text texts[3];
+  redmoon_bytes args[3] = {rm_queue_number(&texts[0], self->skipped),
+                           rm_queue_number(&texts[1], rm_min64(self->left, AT_ONCE))};
+  size_t arg_count = 2 + rm_queue_event_arg(self->base.queue, &texts[2], &args[2]);
+  return rm_queue_op_script(&self->base, &rm_script_queue_redrive, "jsrxwge", args, arg_count, 0, err);
 }
 
 static int redriven(rm_queue_op *base, const redmoon_reply *reply, int64_t now_us) {
@@ -76,7 +77,7 @@ int redmoon_queue_redrive(redmoon_queue *queue, int64_t count, int64_t *moved, r
 
 static const char *purge_keys(redmoon_job_state state) {
   switch (state) {
-  case REDMOON_JOB_READY: return "jsr";
+  case REDMOON_JOB_READY: return "jsrg";
   case REDMOON_JOB_DELAYED: return "jsd";
   case REDMOON_JOB_DEAD: return "jsx";
   case REDMOON_JOB_DONE: return "jso";
@@ -147,7 +148,7 @@ void redmoon_queue_report_free(redmoon_queue_report *report) {
 static int check_some(check_op *self, redmoon_error *err) {
   rm_queue_text text;
   const redmoon_bytes args[] = {rm_queue_number(&text, self->which), rm_queue_string(self->cursor), rm_queue_string("200")};
-  return rm_queue_op_script(&self->base, &rm_script_queue_check, "jrdlxo", args, 3, RM_CALL_REPEATABLE, err);
+  return rm_queue_op_script(&self->base, &rm_script_queue_check, "jrdlxog", args, 3, RM_CALL_REPEATABLE, err);
 }
 
 static int add_fault(check_op *self, redmoon_bytes what, redmoon_bytes id, redmoon_error *err) {
@@ -187,7 +188,7 @@ static int checked(rm_queue_op *base, const redmoon_reply *reply, int64_t now_us
   }
   if (status < 0) return status;
   snprintf(self->cursor, sizeof self->cursor, "%.*s", (int)rm_min64((int64_t)cursor.len, MAX_CURSOR - 1), (const char *)cursor.ptr);
-  if (strcmp(self->cursor, "0") == 0 && ++self->which > 5) return RM_DONE;
+  if (strcmp(self->cursor, "0") == 0 && ++self->which > 6) return RM_DONE;
   status = check_some(self, err);
   return status < 0 ? status : RM_WAIT;
 }

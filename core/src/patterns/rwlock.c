@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/call.h"
+#include "engine/wakeups.h"
 #include "patterns/keys.h"
 #include "patterns/permit.h"
 #include "patterns/scripts_generated.h"
@@ -23,13 +24,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* A waiting writer asks again several times within what it keeps readers out for. */
+#define WAITS "rwlock.waits"
+/* A waiting writer asks again within what it keeps readers out for. */
+enum { HEARTBEAT_US = 500000 };
 enum { READ, WRITE, MODES, WAITING_MS = 1000, DIGITS = 24, KEYS = 4 };
 
 static const char *const parts[KEYS] = {"rwlock.readers", "rwlock.writer", "rwlock.waiting", "rwlock.fence"};
 static const rm_permit_kind kinds[MODES] = {
-    {"read lock", "rwlock_read", &rm_script_permit_extend, &rm_script_permit_release, true},
-    {"write lock", "rwlock_write", &rm_script_rwlock_extend, &rm_script_rwlock_release, false},
+    {"read lock", "rwlock_read", &rm_script_permit_extend, &rm_script_permit_release, true, WAITS, "1"},
+    {"write lock", "rwlock_write", &rm_script_rwlock_extend, &rm_script_rwlock_release, false, WAITS, NULL},
 };
 
 struct redmoon_rwlock {
@@ -135,23 +138,34 @@ static int decode_taken(void *ctx, const rm_answer *answer, redmoon_error *err) 
   return status < 0 ? rm_permit_answered(err, answer, status) : 0;
 }
 
-static int attempt_start(void *ctx, int64_t left_us, redmoon_op **op, redmoon_error *err) {
+static int attempt_start(void *ctx, rm_waiting_try try, redmoon_op **op, redmoon_error *err) {
   acquisition *self = ctx;
   const redmoon_rwlock *rwlock = self->rwlock;
   const redmoon_permit *permit = self->permit, *own = held(rwlock, WRITE);
   char ttl[DIGITS], wait[DIGITS];
   int ttl_len = snprintf(ttl, sizeof ttl, "%" PRId64, permit->ttl_ms);
-  int wait_len = snprintf(wait, sizeof wait, "%" PRId64, rm_min64((left_us + 999) / 1000, WAITING_MS));
-  redmoon_bytes args[3] = {{permit->token, RM_PERMIT_TOKEN_LEN}, {ttl, (size_t)ttl_len}, {"", 0}};
+  int wait_len = snprintf(wait, sizeof wait, "%" PRId64, rm_min64((try.left_us + 999) / 1000, WAITING_MS));
+  redmoon_bytes args[4] = {{permit->token, RM_PERMIT_TOKEN_LEN}, {ttl, (size_t)ttl_len}, {"", 0}};
   if (self->mode == WRITE) args[2] = (redmoon_bytes){wait, (size_t)wait_len};
   else if (own != NULL) args[2] = (redmoon_bytes){own->token, RM_PERMIT_TOKEN_LEN};
-  const redmoon_script_args all = {rwlock->keys, self->mode == WRITE ? 4 : 3, args, 3};
+  args[3] = (redmoon_bytes){try.left_us > 0 ? "1" : "0", 1};
+  redmoon_bytes keys[KEYS + 1];
+  size_t count = self->mode == WRITE ? KEYS : KEYS - 1; /* the last one is the writers' */
+  for (size_t i = 0; i < count; i++) keys[i] = rwlock->keys[i];
+  keys[count++] = permit->waits_key;
+  const redmoon_script_args all = {keys, count, args, self->mode == WRITE ? 3 : 4};
   self->began_us = rm_clock_boot_us();
   return rm_builtin_start(rwlock->client, self->mode == WRITE ? &rm_script_rwlock_write : &rm_script_rwlock_read,
                           &all, RM_CALL_REPEATABLE, decode_taken, NULL, self, op, err);
 }
 
 static int64_t retry_us(void *ctx) { return ((acquisition *)ctx)->retry_us; }
+
+static redmoon_bytes channel(void *ctx) { return ((const acquisition *)ctx)->permit->waits_key; }
+
+static int64_t heartbeat_us(void *ctx) {
+  return ((const acquisition *)ctx)->mode == WRITE ? HEARTBEAT_US : RM_WAKEUPS_POLL_US;
+}
 
 static int acquisition_finish(void *ctx, redmoon_error *err) {
   (void)err;
@@ -164,7 +178,13 @@ static int acquisition_finish(void *ctx, redmoon_error *err) {
   return 0;
 }
 
-static const rm_waiting_class taking = {attempt_start, retry_us, acquisition_finish, acquisition_drop, NULL};
+static const rm_waiting_class taking = {.start = attempt_start,
+                                        .retry_us = retry_us,
+                                        .finish = acquisition_finish,
+                                        .drop = acquisition_drop,
+                                        .channel = channel,
+                                        .heartbeat_us = heartbeat_us,
+                                        .shared = true};
 
 static int take_start(redmoon_rwlock *rwlock, int mode, redmoon_permit **out, redmoon_op **op, redmoon_error *err) {
   redmoon_permit *own = held(rwlock, mode);

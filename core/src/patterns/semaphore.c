@@ -21,7 +21,7 @@
 enum { MAX_PERMITS = 100000, MAX_COUNT = 1000, DIGITS = 24 };
 
 static const rm_permit_kind semaphore_kind = {"semaphore", "semaphore", &rm_script_permit_extend,
-                                              &rm_script_permit_release, true};
+                                              &rm_script_permit_release, true, PART ".waits", "0"};
 
 struct redmoon_semaphore {
   redmoon_client *client; /* a reference */
@@ -76,6 +76,7 @@ typedef struct acquisition {
   redmoon_permit **out;
   redmoon_bytes fence_key, request_key; /* the latter: ptr NULL without a request id */
   int64_t permits, began_us, retry_us;
+  int64_t in_use; /* by the last answer */
 } acquisition;
 
 static void acquisition_drop(void *ctx) {
@@ -125,6 +126,7 @@ static int decode_acquire(void *ctx, const rm_answer *answer, redmoon_error *err
   if (status == 0) status = rm_permit_answer_at(permit, answer->reply, 3, &time_us, err);
   if (status == 0 && code != RM_STATUS_PERMIT_OK) {
     self->retry_us = time_us;
+    self->in_use = in_use;
     status = rm_permit_answered(err, answer, busy(self, in_use, err));
     if (err != NULL) err->retryable = time_us >= 0;
     return status;
@@ -134,25 +136,33 @@ static int decode_acquire(void *ctx, const rm_answer *answer, redmoon_error *err
   return status < 0 ? rm_permit_answered(err, answer, status) : 0;
 }
 
-static int attempt_start(void *ctx, int64_t left_us, redmoon_op **op, redmoon_error *err) {
-  (void)left_us;
+static int attempt_start(void *ctx, rm_waiting_try try, redmoon_op **op, redmoon_error *err) {
   acquisition *self = ctx;
   redmoon_permit *permit = self->permit;
   char text[3][DIGITS];
   const int64_t numbers[3] = {self->permits, permit->count, permit->ttl_ms};
-  redmoon_bytes args[4] = {{permit->token, RM_PERMIT_TOKEN_LEN}};
+  redmoon_bytes args[5] = {{permit->token, RM_PERMIT_TOKEN_LEN}};
   for (size_t i = 0; i < 3; i++) {
     int len = snprintf(text[i], DIGITS, "%" PRId64, numbers[i]);
     args[i + 1] = (redmoon_bytes){text[i], (size_t)len};
   }
-  const redmoon_bytes keys[] = {permit->key, self->fence_key, self->request_key};
-  const redmoon_script_args all = {keys, self->request_key.ptr == NULL ? 2 : 3, args, 4};
+  args[4] = (redmoon_bytes){try.left_us > 0 ? "1" : "0", 1};
+  const redmoon_bytes keys[] = {permit->key, self->fence_key, permit->waits_key, self->request_key};
+  const redmoon_script_args all = {keys, self->request_key.ptr == NULL ? 3 : 4, args, 5};
   self->began_us = rm_clock_boot_us();
   return rm_builtin_start(permit->client, &rm_script_semaphore_acquire, &all, RM_CALL_REPEATABLE, decode_acquire,
                           NULL, self, op, err);
 }
 
 static int64_t retry_us(void *ctx) { return ((acquisition *)ctx)->retry_us; }
+
+static redmoon_bytes channel(void *ctx) { return ((const acquisition *)ctx)->permit->waits_key; }
+
+/* It wanted more than there are; the next one may want fewer. */
+static bool leaves_some(void *ctx) {
+  const acquisition *self = ctx;
+  return self->in_use < self->permits;
+}
 
 static int acquisition_finish(void *ctx, redmoon_error *err) {
   (void)err;
@@ -162,7 +172,13 @@ static int acquisition_finish(void *ctx, redmoon_error *err) {
   return 0;
 }
 
-static const rm_waiting_class acquiring = {attempt_start, retry_us, acquisition_finish, acquisition_drop, NULL};
+static const rm_waiting_class acquiring = {.start = attempt_start,
+                                           .retry_us = retry_us,
+                                           .finish = acquisition_finish,
+                                           .drop = acquisition_drop,
+                                           .channel = channel,
+                                           .leaves_some = leaves_some,
+                                           .shared = true};
 
 static int acquisition_new(redmoon_semaphore *semaphore, const redmoon_semaphore_request *request, int64_t count,
                            acquisition **out, redmoon_error *err) {

@@ -55,6 +55,13 @@ enum {
   RM_STATUS_CACHE_STORED = 1, /* stored, given back or discarded */
   RM_STATUS_CACHE_LOST = -1, /* the lease is over, void or another's, or another entry is there, nothing was written */
   RM_STATUS_TOPIC_OK = 1, /* published, or marked */
+  RM_STATUS_TOPIC_GONE = 0, /* there is no such reader */
+  RM_STATUS_TOPIC_LOST = -1, /* another has opened the reader since */
+  RM_STATUS_TOPIC_FULL = -2, /* there are as many readers as there may be */
+  RM_STATUS_REDLOCK_OK = 1, /* this server votes for it (release: not any more) */
+  RM_STATUS_REDLOCK_HELD = 0, /* another token has its vote */
+  RM_STATUS_REDLOCK_VOID = -1, /* it was given back before (release: nobody has the vote) */
+  RM_STATUS_REDLOCK_TWICE = -2, /* it has voted already, by another name */
 };
 
 #endif

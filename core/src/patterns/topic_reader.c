@@ -4,15 +4,14 @@
  *     message n --n is what has to come--> given out          a gap of the subscription --> a mark is asked for
  *               --some are missing-------> gap, then message  the mark --some are missing--> gap
  *
- *  A mark is asked for through the pool, by the client's keeper, so that no call waits for it. */
+ *  A mark is asked for through the pool, by the client's keeper, so that no call waits for it.  Of a durable topic what is
+ *  missing is given from what is kept (topic_fill.c), while what came behind it waits. */
 #include "patterns/topic.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/random.h"
-#include "engine/renewal.h"
-#include "engine/script.h"
 #include "engine/subscription.h"
 #include "patterns/scripts_generated.h"
 
@@ -27,7 +26,8 @@ struct redmoon_topic_reader {
   redmoon_subscription *sub;
   char token[RM_TOPIC_EPOCH + 1]; /* its own channel is <key>.<token> */
   rm_topic_count count;
-  redmoon_message *held; /* what comes behind a gap that was told */
+  redmoon_message *held; /* what comes behind a gap that was told, or is filled */
+  rm_topic_fill fill;
   rm_renewal mark;
   redmoon_topic_counts counts; /* what the subscription does not count */
 };
@@ -36,7 +36,7 @@ struct redmoon_topic_reader {
 
 static int mark_start_op(redmoon_topic_reader *reader, rm_decode_fn decode, void *ctx, redmoon_op **op, redmoon_error *err) {
   const redmoon_bytes token = {reader->token, RM_TOPIC_EPOCH};
-  const redmoon_script_args args = {&reader->topic->key, 1, &token, 1};
+  const redmoon_script_args args = {&reader->topic->keys[RM_TOPIC_KEY], 1, &token, 1};
   return rm_builtin_start(reader->topic->client, &rm_script_topic_mark, &args, RM_CALL_REPEATABLE, decode, NULL, ctx, op, err);
 }
 
@@ -62,19 +62,7 @@ static void ask_mark(redmoon_topic_reader *reader) {
 
 /* What comes. */
 
-typedef struct topic_event {
-  redmoon_topic_message seen; /* first */
-  redmoon_message *message;   /* the payload is in it; NULL: a gap */
-} topic_event;
-
-void redmoon_topic_message_free(redmoon_topic_message *message) {
-  if (message == NULL) return;
-  topic_event *event = (topic_event *)(void *)message;
-  redmoon_message_free(event->message);
-  rm_free(event);
-}
-
-static void give_message(redmoon_topic_reader *reader, topic_event *event, redmoon_message *message) {
+static void give_message(redmoon_topic_reader *reader, rm_topic_event *event, redmoon_message *message) {
   rm_topic_frame frame;
   (void)rm_topic_frame_read(message->payload, message->payload_len, &frame); /* it was read before */
   event->message = message;
@@ -84,49 +72,83 @@ static void give_message(redmoon_topic_reader *reader, topic_event *event, redmo
   reader->counts.delivered++;
 }
 
-static void give_gap(redmoon_topic_reader *reader, topic_event *event, const rm_topic_gap *gap) {
-  event->seen = (redmoon_topic_message){.kind = REDMOON_GAP, .from = gap->from, .to = gap->to};
+static void count_gap(redmoon_topic_reader *reader, const redmoon_topic_message *gap) {
   reader->counts.gaps++;
-  if (gap->unknown) reader->counts.unknown++;
+  if (gap->from == 0) reader->counts.unknown++;
   else reader->counts.lost += (uint64_t)(gap->to - gap->from + 1);
 }
 
+static void give_gap(redmoon_topic_reader *reader, rm_topic_event *event, const rm_topic_gap *gap) {
+  event->seen = (redmoon_topic_message){.kind = REDMOON_GAP, .from = gap->from, .to = gap->to};
+  count_gap(reader, &event->seen);
+}
+
+/* Fills what is missing before this frame, if it is kept; true: and the gap is not to be told. */
+static bool fill(redmoon_topic_reader *reader, const rm_topic_gap *gap, const rm_topic_frame *frame, bool mark, bool anew) {
+  if (!reader->topic->durable || !gap->open) return false;
+  int64_t to = mark ? frame->seq : frame->seq - 1;
+  if (!gap->unknown) rm_topic_fill_begin(&reader->fill, reader->sub, frame->epoch, gap->from, gap->to);
+  else if (anew && to >= 1) rm_topic_fill_begin(&reader->fill, reader->sub, frame->epoch, 1, to);
+  return !gap->unknown;
+}
+
 /* Takes `message` over.  Whether there is something to give out. */
-static bool digest(redmoon_topic_reader *reader, topic_event *event, redmoon_message *message) {
+static bool digest(redmoon_topic_reader *reader, rm_topic_event *event, redmoon_message *message) {
   rm_topic_frame frame;
-  bool mark = message->channel_len != reader->topic->key.len;
+  bool mark = message->channel_len != reader->topic->keys[RM_TOPIC_KEY].len;
   if (message->kind == REDMOON_GAP) {
     ask_mark(reader);
   } else if (rm_topic_frame_read(message->payload, message->payload_len, &frame)) { /* else it is not of a topic's */
+    bool anew = strcmp(reader->count.epoch, frame.epoch) != 0;
     rm_topic_gap gap = rm_topic_count_take(&reader->count, &frame, mark);
-    if (gap.open) give_gap(reader, event, &gap);
+    bool filled = fill(reader, &gap, &frame, mark, anew), told = gap.open && !filled;
+    if (told) give_gap(reader, event, &gap);
     if (gap.open && !mark) {
       reader->held = message;
-      return true;
+      return told;
     }
     if (!gap.open && !mark) {
       give_message(reader, event, message);
       return true;
     }
     redmoon_message_free(message);
-    return gap.open;
+    return told;
   }
   redmoon_message_free(message);
   return false;
 }
 
+/* From what was missed.  As rm_topic_fill_take. */
+static int take_filled(redmoon_topic_reader *reader, rm_topic_event **event, redmoon_error *err) {
+  int rc = rm_topic_fill_take(&reader->fill, event, err);
+  if (rc != 1) return rc;
+  if ((*event)->seen.kind == REDMOON_GAP) {
+    count_gap(reader, &(*event)->seen);
+  } else {
+    reader->counts.delivered++;
+    reader->counts.filled++;
+  }
+  return 1;
+}
+
 /* 1 with *out; 0: nothing is there; or negative. */
 static int take(redmoon_topic_reader *reader, redmoon_topic_message **out, redmoon_error *err) {
-  topic_event *event = rm_calloc(1, sizeof *event); /* first: what was taken must not be lost for want of it */
+  rm_topic_event *event = rm_calloc(1, sizeof *event); /* first: what was taken must not be lost for want of it */
   if (event == NULL) return rm_fail_nomem(err);
   int rc = 1;
-  if (reader->held != NULL) {
-    give_message(reader, event, reader->held);
-    reader->held = NULL;
-  } else {
-    redmoon_message *message = NULL;
-    do rc = rm_subscription_take(reader->sub, &message, err);
-    while (rc == 1 && !digest(reader, event, message));
+  for (bool given = false; rc == 1 && !given;) {
+    if (rm_topic_fill_is_open(&reader->fill)) {
+      rc = take_filled(reader, &event, err);
+      given = true;
+    } else if (reader->held != NULL) {
+      give_message(reader, event, reader->held);
+      reader->held = NULL;
+      given = true;
+    } else {
+      redmoon_message *message = NULL;
+      rc = rm_subscription_take(reader->sub, &message, err);
+      if (rc == 1) given = digest(reader, event, message);
+    }
   }
   if (rc == 1) *out = &event->seen;
   else rm_free(event);
@@ -161,6 +183,7 @@ static int receive_finish(redmoon_op *op, redmoon_error *err) {
 static void unref(redmoon_topic_reader *reader) {
   if (atomic_fetch_sub(&reader->refs, 1) != 1) return;
   rm_renewal_remove(reader->topic->client, &reader->mark); /* an operation may have asked for one after the close */
+  rm_topic_fill_fini(&reader->fill);
   redmoon_subscription_close(reader->sub);
   redmoon_message_free(reader->held);
   redmoon_topic_free(reader->topic);
@@ -205,6 +228,7 @@ void redmoon_topic_reader_shutdown(redmoon_topic_reader *reader) { redmoon_subsc
 void redmoon_topic_reader_close(redmoon_topic_reader *reader) {
   if (reader == NULL) return;
   rm_renewal_remove(reader->topic->client, &reader->mark);
+  rm_topic_fill_end(&reader->fill);
   if (reader->sub != NULL) redmoon_subscription_shutdown(reader->sub);
   unref(reader);
 }
@@ -231,15 +255,10 @@ typedef struct subscribe_op {
 
 static int begin_decode(void *ctx, const rm_answer *answer, redmoon_error *err) {
   redmoon_topic_reader *reader = ctx;
-  const redmoon_reply *seq = redmoon_reply_at(answer->reply, 1), *epoch = redmoon_reply_at(answer->reply, 3);
-  size_t len = 0;
-  const char *text = redmoon_reply_string(epoch, &len);
-  if (redmoon_reply_type(seq) != REDMOON_INTEGER || text == NULL || (len != 0 && len != RM_TOPIC_EPOCH)) {
-    rm_fail(err, REDMOON_EPROTOCOL, "topic: the script's answer has no number and epoch at places 2 and 4");
-    if (err != NULL) err->outcome = REDMOON_ANSWERED;
-    return REDMOON_EPROTOCOL;
-  }
-  memcpy(reader->count.epoch, text, len);
+  const redmoon_reply *seq = redmoon_reply_at(answer->reply, 1);
+  if (redmoon_reply_type(seq) != REDMOON_INTEGER ||
+      !rm_topic_epoch_read(reader->count.epoch, redmoon_reply_at(answer->reply, 3)))
+    return rm_topic_fail_answer(err);
   reader->count.next = redmoon_reply_integer(seq) + 1;
   reader->count.early = true;
   return 0;
@@ -287,7 +306,7 @@ static const rm_op_class subscribe_class = {subscribe_step, subscribe_finish, su
 /* Begins with the subscription.  0, or negative: self->inner is not there. */
 static int open_subscription(subscribe_op *self, const redmoon_subscription_options *options, redmoon_error *err) {
   redmoon_topic_reader *reader = self->reader;
-  redmoon_bytes key = reader->topic->key;
+  redmoon_bytes key = reader->topic->keys[RM_TOPIC_KEY];
   char *own = rm_alloc(key.len + RM_TOPIC_EPOCH + 1);
   if (own == NULL) return rm_fail_nomem(err);
   memcpy(own, key.ptr, key.len);
@@ -316,6 +335,7 @@ int redmoon_topic_subscribe_start(redmoon_topic *topic, const redmoon_subscripti
   atomic_init(&reader->refs, 1);
   reader->topic = rm_topic_ref(topic);
   reader->mark.class = &mark_class;
+  rm_topic_fill_init(&reader->fill, topic);
   rm_client_random_hex(topic->client, reader->token, RM_TOPIC_EPOCH / 2);
   self->op.class = &subscribe_class;
   self->op.client = redmoon_client_ref(topic->client);

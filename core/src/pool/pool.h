@@ -115,6 +115,8 @@ int rm_pool_timed_out(rm_lease *lease, int64_t now_us, redmoon_error *err);
 
 /** Every idle connection is closed, every connection lent out is dropped when it comes back (READONLY, fail-over). */
 void rm_pool_purge(rm_pool *pool, rm_close_reason why, int64_t now_us);
+/** From here on `min_idle` connections are kept ready, at most max_idle, and looked at every `probe_every_us`. */
+void rm_pool_keep(rm_pool *pool, int min_idle, int64_t probe_every_us, int64_t now_us);
 /** No borrow succeeds from here: waiters wake with CLOSED, idle connections are closed, the sockets of those lent
  *  out are shut down so that whoever blocks on one wakes. */
 void rm_pool_shutdown(rm_pool *pool, int64_t now_us);

@@ -128,3 +128,10 @@ int rm_pool_acquire_permit(rm_pool *pool, rm_lease *lease, int64_t now_us) {
   rm_pool_unlock(pool);
   return granted ? RM_POOL_DIAL : RM_POOL_WAIT;
 }
+
+void rm_pool_keep(rm_pool *pool, int min_idle, int64_t probe_every_us, int64_t now_us) {
+  rm_pool_lock(pool);
+  pool->min_idle = min_idle < pool->max_idle ? min_idle : pool->max_idle;
+  pool->probe_every_us = pool->min_idle > 0 ? probe_every_us : 0;
+  rm_pool_leave(pool, now_us);
+}

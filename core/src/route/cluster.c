@@ -6,20 +6,15 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "route/route_internal.h"
+#include "route/shard.h"
 
 #include <string.h>
 
 enum { NODES_MAX = 10000, NO_SHARD = 0xffff };
 
-typedef struct shard {
-  rm_node *primary;
-  rm_node *replicas[RM_SHAPE_REPLICAS];
-  size_t replica_count;
-} shard;
-
 typedef struct cluster {
   rm_route route; /* first */
-  shard *shards;
+  rm_shard *shards;
   size_t shard_count, shard_cap;
   uint16_t shard_of[RM_SLOTS];
 } cluster;
@@ -28,43 +23,36 @@ static cluster *self_of(rm_route *route) { return (cluster *)(void *)route; }
 
 /* Picking. */
 
-static rm_node *nearest(const shard *s) {
-  rm_node *best = s->primary;
-  for (size_t i = 0; i < s->replica_count; i++)
-    if (atomic_load_explicit(&s->replicas[i]->latency_us, memory_order_relaxed) <
-        atomic_load_explicit(&best->latency_us, memory_order_relaxed))
-      best = s->replicas[i];
-  return best;
-}
-
-static rm_node *choose(const rm_route *route, const shard *s, bool read) {
-  if (!read || route->read_from == RM_READ_PRIMARY || s->replica_count == 0) return s->primary;
-  if (route->read_from == RM_READ_NEAREST) return nearest(s);
-  size_t choices = s->replica_count + (route->read_from == RM_READ_ANY);
-  size_t i = (size_t)rm_random_upto((int64_t)choices - 1);
-  return i < s->replica_count ? s->replicas[i] : s->primary;
-}
-
 static rm_node *pick(rm_route *route, const rm_target *target) {
   cluster *self = self_of(route);
   if (self->shard_count == 0) return NULL;
   uint16_t at = target->keyed ? self->shard_of[target->slot % RM_SLOTS] : NO_SHARD;
   /* Any server can say who serves a slot that nobody serves as far as is known. */
   size_t index = at != NO_SHARD ? at : (size_t)rm_random_upto((int64_t)self->shard_count - 1);
-  return choose(route, &self->shards[index], target->read);
+  return rm_shard_choose(route, &self->shards[index], target->read);
 }
 
 static size_t serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
   cluster *self = self_of(route);
   size_t count = 0;
   for (size_t i = 0; i < self->shard_count; i++) {
-    const shard *s = &self->shards[i];
+    const rm_shard *s = &self->shards[i];
     if (count < max) out[count] = s->primary;
     count++;
     for (size_t r = 0; r < s->replica_count && replicas; r++, count++)
       if (count < max) out[count] = s->replicas[r];
   }
   return count;
+}
+
+static bool serves(rm_route *route, const rm_target *target, const rm_node *node) {
+  cluster *self = self_of(route);
+  bool read = target == NULL || target->read;
+  uint16_t at = target != NULL && target->keyed ? self->shard_of[target->slot % RM_SLOTS] : NO_SHARD;
+  if (at != NO_SHARD) return rm_shard_may_choose(route, &self->shards[at], node, read);
+  for (size_t i = 0; i < self->shard_count; i++)
+    if (rm_shard_may_choose(route, &self->shards[i], node, read)) return true;
+  return false;
 }
 
 /* Telling. */
@@ -83,7 +71,7 @@ static rm_node *node_at(cluster *self, const rm_announced *server, redmoon_error
   return node;
 }
 
-static int fill_shard(cluster *self, shard *to, const rm_shape_shard *from, redmoon_error *err) {
+static int fill_shard(cluster *self, rm_shard *to, const rm_shape_shard *from, redmoon_error *err) {
   if ((to->primary = node_at(self, &from->primary, err)) == NULL) return -1;
   for (size_t i = 0; i < from->replica_count; i++)
     if ((to->replicas[i] = node_at(self, &from->replicas[i], err)) == NULL) return -1;
@@ -91,17 +79,7 @@ static int fill_shard(cluster *self, shard *to, const rm_shape_shard *from, redm
   return 0;
 }
 
-static bool serves(const cluster *self, const rm_node *node) {
-  for (size_t i = 0; i < self->shard_count; i++) {
-    const shard *s = &self->shards[i];
-    if (s->primary == node) return true;
-    for (size_t r = 0; r < s->replica_count; r++)
-      if (s->replicas[r] == node) return true;
-  }
-  return false;
-}
-
-static void adopt(cluster *self, shard *shards, const rm_shape *shape) {
+static void adopt(cluster *self, rm_shard *shards, const rm_shape *shape) {
   rm_free(self->shards);
   self->shards = shards;
   self->shard_count = self->shard_cap = shape->shard_count;
@@ -116,7 +94,7 @@ int rm_cluster_apply(rm_route *route, const rm_shape *shape, int64_t now_us, red
   cluster *self = self_of(route);
   if (shape->shard_count >= NO_SHARD)
     return rm_fail(err, REDMOON_EPROTOCOL, "the cluster has %zu shards, more than one for each slot", shape->shard_count);
-  shard *shards = rm_calloc(shape->shard_count, sizeof *shards);
+  rm_shard *shards = rm_calloc(shape->shard_count, sizeof *shards);
   if (shards == NULL) return rm_fail_nomem(err);
   redmoon_error why = {0};
   pthread_mutex_lock(&route->lock);
@@ -132,12 +110,7 @@ int rm_cluster_apply(rm_route *route, const rm_shape *shape, int64_t now_us, red
     if (err != NULL) *err = why;
     return why.status;
   }
-  for (rm_node *node = rm_route_first(route); node != NULL; node = rm_node_next(node)) {
-    pthread_mutex_lock(&route->lock);
-    bool left = !serves(self, node);
-    pthread_mutex_unlock(&route->lock);
-    if (left) rm_pool_purge(node->pool, RM_CLOSE_FAILOVER, now_us);
-  }
+  rm_route_settle(route, now_us);
   return 0;
 }
 
@@ -147,7 +120,7 @@ static size_t shard_led_by(cluster *self, rm_node *node, redmoon_error *err) {
     if (self->shards[i].primary == node) return i;
   if (self->shard_count == self->shard_cap) {
     size_t cap = self->shard_cap * 2 + 4;
-    shard *shards = cap < NO_SHARD ? rm_realloc(self->shards, cap * sizeof *shards) : NULL;
+    rm_shard *shards = cap < NO_SHARD ? rm_realloc(self->shards, cap * sizeof *shards) : NULL;
     if (shards == NULL) {
       rm_fail_nomem(err);
       return NO_SHARD;
@@ -155,7 +128,7 @@ static size_t shard_led_by(cluster *self, rm_node *node, redmoon_error *err) {
     self->shards = shards;
     self->shard_cap = cap;
   }
-  self->shards[self->shard_count] = (shard){.primary = node};
+  self->shards[self->shard_count] = (rm_shard){.primary = node};
   return self->shard_count++;
 }
 
@@ -184,7 +157,7 @@ static void free_route(rm_route *route) {
   rm_free(route);
 }
 
-static const rm_route_class cluster_class = {pick, serving, free_route};
+static const rm_route_class cluster_class = {pick, serves, serving, free_route};
 
 int rm_cluster_new(const rm_config *config, const rm_dialer *dialer, const rm_route_hooks *hooks, rm_route **out,
                    redmoon_error *err) {

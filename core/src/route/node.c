@@ -18,7 +18,7 @@ static int new_pool(const rm_route *route, rm_node *node, redmoon_error *err) {
   /* A standalone server is known by the URL, which says more. */
   const char *name = config->topology == RM_STANDALONE ? config->url : node->name;
   const rm_pool_config limits = {.size = count_of(config->pool_size),
-                                 .min_idle = count_of(config->min_idle),
+                                 .min_idle = config->topology == RM_STANDALONE ? count_of(config->min_idle) : 0, /* until it serves */
                                  .max_idle = count_of(config->max_idle),
                                  .max_idle_time_us = us_of(config->max_idle_time_ms),
                                  .max_lifetime_us = us_of(config->max_lifetime_ms),
@@ -27,6 +27,16 @@ static int new_pool(const rm_route *route, rm_node *node, redmoon_error *err) {
                                  .probe_every_us = PROBE_EVERY_US,
                                  .name = name};
   return rm_pool_new(&limits, &route->hooks.pool, &node->pool, err);
+}
+
+void rm_node_keep(const rm_route *route, rm_node *node, bool serves, int64_t now_us) {
+  rm_pool_keep(node->pool, serves ? count_of(route->config->min_idle) : 0, PROBE_EVERY_US, now_us);
+}
+
+int rm_node_connect(const rm_node *node, int64_t now_us, int64_t deadline_us, rm_connect **out, redmoon_error *err) {
+  rm_dialer dialer = *node->dialer;
+  dialer.role = (rm_role)atomic_load_explicit(&node->role, memory_order_relaxed);
+  return rm_connect_start(&dialer, &node->address, now_us, deadline_us, out, err);
 }
 
 void rm_node_free(rm_node *node) {

@@ -37,9 +37,8 @@ int rm_route_new(const rm_config *config, const rm_dialer *dialer, const rm_rout
                  redmoon_error *err) {
   *out = NULL;
   if (config->topology == RM_CLUSTER) return rm_cluster_new(config, dialer, hooks, out, err);
-  if (config->topology == RM_STANDALONE) return rm_standalone_new(config, dialer, hooks, out, err);
-  return rm_fail(err, REDMOON_ECONFIG,
-                 "redis+sentinel:// is not supported by this version; redis://, rediss://, unix:// and redis+cluster:// are");
+  if (config->topology == RM_SENTINEL) return rm_sentinel_new(config, dialer, hooks, out, err);
+  return rm_standalone_new(config, dialer, hooks, out, err);
 }
 
 void rm_route_free(rm_route *route) {
@@ -138,7 +137,35 @@ void rm_route_suspect(rm_route *route) {
   if (route->only == NULL) route->hooks.discover(route->hooks.pool.ctx);
 }
 
+bool rm_route_may_change(const rm_route *route) { return route->only == NULL; }
+
+uint64_t rm_route_epoch(const rm_route *route) { return atomic_load_explicit(&route->epoch, memory_order_acquire); }
+
+bool rm_route_serves(rm_route *route, const rm_target *target, const rm_node *node) {
+  if (route->only != NULL) return node == route->only;
+  pthread_mutex_lock(&route->lock);
+  bool serves = !route->known || route->class->serves(route, target, node);
+  pthread_mutex_unlock(&route->lock);
+  return serves;
+}
+
+void rm_route_settle(rm_route *route, int64_t now_us) {
+  for (rm_node *node = rm_route_first(route); node != NULL; node = rm_node_next(node)) {
+    pthread_mutex_lock(&route->lock);
+    bool serves = route->class->serves(route, NULL, node), changed = serves != node->serving;
+    node->serving = serves;
+    pthread_mutex_unlock(&route->lock);
+    if (changed && !serves) rm_pool_purge(node->pool, RM_CLOSE_FAILOVER, now_us);
+    if (changed) rm_node_keep(route, node, serves, now_us);
+  }
+  atomic_fetch_add_explicit(&route->epoch, 1, memory_order_release);
+}
+
 bool rm_route_is_cluster(const rm_route *route) { return route->config->topology == RM_CLUSTER; }
+
+bool rm_route_minds_requests(const rm_route *route) {
+  return rm_route_is_cluster(route) || (route->only == NULL && route->read_from != RM_READ_PRIMARY);
+}
 
 size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
   pthread_mutex_lock(&route->lock);

@@ -29,6 +29,8 @@ typedef struct rm_node {
   const rm_dialer *dialer;       /* how it is dialled; borrowed */
   rm_pool *pool;
   _Atomic int64_t latency_us;    /* of a PING, smoothed; 0: not measured */
+  _Atomic int role;              /* RM_ROLE_*: what the server has to be, when it is dialled */
+  bool serving;                  /* it may be picked; the route's */
   struct rm_mux *_Atomic mux;    /* the engine's: its shared connections */
   struct rm_node *_Atomic next;  /* rm_node_next */
 } rm_node;
@@ -72,11 +74,22 @@ void rm_route_unwait(rm_route *route, rm_route_wait *wait);
 /** What is known may be out of date: a dial was refused, a server kept silent, or said that it is no primary. */
 void rm_route_suspect(rm_route *route);
 
+/** Whether the nodes may become others, so that it is worth waiting for one that serves. */
+bool rm_route_may_change(const rm_route *route);
+/** Begins to dial a node: rm_connect_start with what is expected of it. */
+int rm_node_connect(const rm_node *node, int64_t now_us, int64_t deadline_us, rm_connect **out, redmoon_error *err);
+/** Counts how often the nodes have become others. */
+uint64_t rm_route_epoch(const rm_route *route);
+/** Whether a request of this kind might still go to `node`, for whoever stays connected to one. */
+bool rm_route_serves(rm_route *route, const rm_target *target, const rm_node *node);
+
 /** All nodes that there ever were, for upkeep, statistics, shutdown. */
 rm_node *rm_route_first(const rm_route *route);
 static inline rm_node *rm_node_next(const rm_node *node) { return atomic_load_explicit(&node->next, memory_order_acquire); }
 /** Whether one address is all there is, so that no request needs a slot. */
 bool rm_route_is_cluster(const rm_route *route);
+/** Whether it makes a difference to where a request goes what it asks for. */
+bool rm_route_minds_requests(const rm_route *route);
 /** The nodes that serve now, with or without the replicas, at most `max`; returns how many there are.  0 until anything is
  *  known. */
 size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max);

@@ -13,6 +13,8 @@ enum { RM_READ_PRIMARY, RM_READ_REPLICA, RM_READ_ANY, RM_READ_NEAREST };
 typedef struct rm_route_class {
   /** Of a route that is known, under its lock: a node, or NULL for none. */
   rm_node *(*pick)(rm_route *route, const rm_target *target);
+  /** Whether `pick` might give this node; `target` NULL: for whatever request.  Under its lock. */
+  bool (*serves)(rm_route *route, const rm_target *target, const rm_node *node);
   size_t (*serving)(rm_route *route, bool replicas, rm_node **out, size_t max); /* under the lock */
   void (*free)(rm_route *route); /* the memory, with what the kind has of its own */
 } rm_route_class;
@@ -28,6 +30,7 @@ struct rm_route {
   rm_node *_Atomic nodes; /* read without the lock, too */
   size_t node_count;
   bool known;
+  _Atomic uint64_t epoch; /* read without the lock, too */
   rm_list waits;
   redmoon_error trouble; /* why nothing is known */
 };
@@ -39,6 +42,8 @@ int rm_route_init(rm_route *route, const rm_route_class *class, const rm_config 
 void rm_route_fini(rm_route *route);
 /** A new node, not yet in the route.  NULL with `err`. */
 rm_node *rm_node_new(const rm_route *route, const rm_address *address, const rm_dialer *dialer, redmoon_error *err);
+/** min_idle connections are kept ready of a node that serves, none of another. */
+void rm_node_keep(const rm_route *route, rm_node *node, bool serves, int64_t now_us);
 void rm_node_free(rm_node *node);
 /** Under the lock, or before anybody knows the route. */
 void rm_route_add(rm_route *route, rm_node *node);
@@ -47,8 +52,14 @@ rm_node *rm_route_find(const rm_route *route, const rm_address *address);
 /** Takes everybody off the list who waits, and wakes them.  Under the lock. */
 void rm_route_tell(rm_route *route, bool failed);
 
+/** After the nodes have become others, without the lock: those that serve nothing any more close what is idle and keep
+ *  nothing ready. */
+void rm_route_settle(rm_route *route, int64_t now_us);
+
 int rm_standalone_new(const rm_config *config, const rm_dialer *dialer, const rm_route_hooks *hooks, rm_route **out,
                       redmoon_error *err);
+int rm_sentinel_new(const rm_config *config, const rm_dialer *dialer, const rm_route_hooks *hooks, rm_route **out,
+                    redmoon_error *err);
 int rm_cluster_new(const rm_config *config, const rm_dialer *dialer, const rm_route_hooks *hooks, rm_route **out,
                    redmoon_error *err);
 

@@ -11,6 +11,11 @@ static rm_node *pick(rm_route *route, const rm_target *target) {
   return route->only;
 }
 
+static bool serves(rm_route *route, const rm_target *target, const rm_node *node) {
+  (void)target;
+  return node == route->only;
+}
+
 static size_t serving(rm_route *route, bool replicas, rm_node **out, size_t max) {
   (void)replicas;
   if (max > 0) out[0] = route->only;
@@ -22,7 +27,7 @@ static void free_route(rm_route *route) {
   rm_free(route);
 }
 
-static const rm_route_class standalone_class = {pick, serving, free_route};
+static const rm_route_class standalone_class = {pick, serves, serving, free_route};
 
 static int check(const rm_config *config, redmoon_error *err) {
   if (config->read_from != NULL && strcmp(config->read_from, "primary") != 0)

@@ -88,11 +88,22 @@ static int check_numbers(const redmoon_options *m, const rm_url *url, redmoon_er
   return 0;
 }
 
+/* What is about sentinels needs some. */
+static int check_sentinel(const redmoon_options *given, const redmoon_options *m, const rm_url *url, redmoon_error *err) {
+  if (url->topology == RM_SENTINEL) return 0;
+  const char *name = given->sentinel_username != NULL || url->sentinel_username.bytes != NULL   ? "sentinel_username"
+                     : given->sentinel_password != NULL || url->sentinel_password.bytes != NULL ? "sentinel_password"
+                     : m->sentinel_tls != REDMOON_UNSET                                         ? "sentinel_tls"
+                                                                                                : NULL;
+  if (name == NULL) return 0;
+  return rm_fail(err, REDMOON_ECONFIG, "option '%s' is for redis+sentinel:// and rediss+sentinel://, not for %s://", name, url->scheme);
+}
+
 /* Before the defaults are filled in. */
 static int check_tls(const redmoon_options *m, const rm_url *url, redmoon_error *err) {
   size_t count;
   const rm_option *table = rm_options_table(&count);
-  for (size_t i = 0; i < count && !url->tls; i++) {
+  for (size_t i = 0; i < count && !url->tls && m->sentinel_tls != 1; i++) {
     if (strncmp(table[i].name, "tls_", 4) != 0 || !is_set(&table[i], m)) continue;
     if (strcmp(url->scheme, "unix") == 0)
       return rm_fail(err, REDMOON_ECONFIG, "option '%s' is for TLS, which a unix socket does not speak",
@@ -121,6 +132,17 @@ static int take_secret(const char *name, const char *given, rm_secret *from_url,
   int rc = rm_option_check_text(rm_option_find(name, strlen(name), NULL), given, len, err);
   if (rc != 0) return rc;
   return rm_secret_set(out, given, len) == 0 ? 0 : rm_fail_nomem(err);
+}
+
+/* The sentinels' own; nothing of the servers' is ever shown to them. */
+static int take_sentinel_secrets(rm_config *config, const redmoon_options *given, rm_url *url, redmoon_error *err) {
+  int rc = take_secret("sentinel_username", given->sentinel_username, &url->sentinel_username, &config->sentinel_username, err);
+  if (rc == 0) rc = take_secret("sentinel_password", given->sentinel_password, &url->sentinel_password, &config->sentinel_password, err);
+  if (rc != 0) return rc;
+  if (config->sentinel_username.len == 0) rm_secret_fini(&config->sentinel_username);
+  if (config->sentinel_password.len == 0 && config->sentinel_username.bytes == NULL) rm_secret_fini(&config->sentinel_password);
+  if (config->sentinel_username.bytes == NULL || config->sentinel_password.bytes != NULL) return 0;
+  return rm_fail(err, REDMOON_ECONFIG, "option 'sentinel_username' needs 'sentinel_password', too");
 }
 
 /* An empty user name is none; an empty password is one only together with a user name. */
@@ -185,6 +207,7 @@ static int fill_config(rm_config *c, const redmoon_options *m, rm_url *url, redm
   if (c->url == NULL || !fill_texts(c, m)) return rm_fail_nomem(err);
   c->topology = url->topology;
   c->tls = url->tls;
+  c->sentinel_tls = m->sentinel_tls != REDMOON_UNSET ? m->sentinel_tls != 0 : url->tls;
   c->addresses = url->addresses;
   c->address_count = url->address_count;
   c->sentinel_name = url->sentinel_name;
@@ -204,11 +227,13 @@ static int parse_source(const char *text, rm_url *url, redmoon_error *err) {
 static int build(rm_config *config, const redmoon_options *given, rm_url *url, redmoon_error *err) {
   redmoon_options merged = REDMOON_OPTIONS_INIT;
   int rc = merge(given, url, &merged, err);
+  if (rc == 0) rc = check_sentinel(given, &merged, url, err);
   if (rc == 0) rc = check_tls(&merged, url, err);
   if (rc != 0) return rc;
   fill_defaults(&merged);
   rc = check_numbers(&merged, url, err);
   if (rc == 0) rc = take_secrets(config, given, url, err);
+  if (rc == 0) rc = take_sentinel_secrets(config, given, url, err);
   return rc == 0 ? fill_config(config, &merged, url, err) : rc;
 }
 
@@ -242,5 +267,7 @@ void rm_config_free(rm_config *config) {
   rm_free(config->addresses);
   rm_secret_fini(&config->username);
   rm_secret_fini(&config->password);
+  rm_secret_fini(&config->sentinel_username);
+  rm_secret_fini(&config->sentinel_password);
   rm_free(config);
 }

@@ -29,6 +29,8 @@ typedef struct rm_config {
   bool tls_verify;
   int tls_min_version; /* 12 or 13 */
   rm_secret username, password;
+  rm_secret sentinel_username, sentinel_password;
+  bool sentinel_tls;
   redmoon_credentials_fn credentials;
   void *credentials_ctx;
   char *client_name, *key_prefix, *read_from;

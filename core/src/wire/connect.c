@@ -137,7 +137,7 @@ static int step_resolve(rm_connect *c, rm_wants *wants, redmoon_error *err) {
 }
 
 static int start_handshake(rm_connect *c, redmoon_error *err) {
-  int status = rm_handshake_start(&c->handshake, c->dialer.config, c->conn, err);
+  int status = rm_handshake_start(&c->handshake, c->dialer.config, c->dialer.role, c->conn, err);
   enter(c, HANDSHAKE);
   return status == 0 ? RM_DONE : status;
 }

@@ -10,6 +10,7 @@
 #include "base/wants.h"
 #include "wire/config.h"
 #include "wire/conn.h"
+#include "wire/handshake.h"
 #include "wire/resolver.h"
 #include "wire/tls.h"
 
@@ -20,6 +21,7 @@ typedef struct rm_dialer {
   const rm_config *config;
   rm_tls *tls; /* NULL: plain */
   rm_resolver *resolver;
+  rm_role role; /* what the server has to be; one that is something else is UNAVAILABLE, retryable */
 } rm_dialer;
 
 /** "host:port", "[v6]:port" or the path, shortened to fit. */

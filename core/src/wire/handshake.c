@@ -8,6 +8,9 @@
  *                    ^
  *     protocol 2:  the same, with SETINFO, SETINFO after SETNAME
  *
+ * Where the server has to be a primary: HELLO says what it is, in RESP2 a HELLO 2 at the end of the flight, and where there
+ * is no HELLO a ROLE.
+ *
  * Each flight is one write.  It may hold a password, so it lives in secret memory and is wiped once it is sent. */
 #include "wire/handshake.h"
 
@@ -21,7 +24,7 @@
 
 enum { MAX_ARGS = 7, USERNAME_SIZE = 256, PASSWORD_SIZE = 4096 };
 
-enum { FOR_HELLO, FOR_AUTH, FOR_SETNAME, FOR_SETINFO, FOR_SELECT, FOR_CLIENT_ID, FOR_READONLY };
+enum { FOR_HELLO, FOR_AUTH, FOR_SETNAME, FOR_SETINFO, FOR_SELECT, FOR_CLIENT_ID, FOR_READONLY, FOR_ROLE };
 
 /* Two passes over the same calls: the first counts the bytes, the second writes them. */
 typedef struct writer {
@@ -119,6 +122,10 @@ static void put_flight(rm_handshake *h, writer *w, bool hello) {
   put_readonly(h, w);
   put_command(w, (const char *[]){"CLIENT", "ID"}, 2);
   expect(h, w, FOR_CLIENT_ID);
+  if (h->role == RM_ROLE_ANY) return;
+  if (h->refused_hello) put_command(w, (const char *[]){"ROLE"}, 1);
+  else put_command(w, (const char *[]){"HELLO", "2"}, 2); /* for which nobody needs a right of its own */
+  expect(h, w, FOR_ROLE);
 }
 
 static int prepare_flight(rm_handshake *h, bool hello, redmoon_error *err) {
@@ -162,10 +169,10 @@ static int in_handshake(int status, redmoon_error *err) {
   return status;
 }
 
-int rm_handshake_start(rm_handshake *handshake, const rm_config *config, rm_conn *conn, redmoon_error *err) {
+int rm_handshake_start(rm_handshake *handshake, const rm_config *config, rm_role role, rm_conn *conn, redmoon_error *err) {
   redmoon_error own;
   if (err == NULL) err = &own;
-  *handshake = (rm_handshake){.config = config, .conn = conn};
+  *handshake = (rm_handshake){.config = config, .conn = conn, .role = role};
   int status = ask_credentials(handshake, err);
   if (status == 0) status = prepare_flight(handshake, config->protocol != 2, err);
   return status == 0 ? 0 : in_handshake(status, err);
@@ -239,7 +246,30 @@ static bool read_hello(rm_conn *conn, const redmoon_reply *reply) {
 static bool is_bearable(const rm_handshake *h, int purpose, const redmoon_reply *reply) {
   if (h->refused_hello && h->expected[0] == FOR_HELLO) return true; /* the rest of a flight that is given up */
   if (rm_reply_is_error(reply, "NOAUTH")) return false;
-  return purpose == FOR_SETINFO || purpose == FOR_CLIENT_ID;
+  return purpose == FOR_SETINFO || purpose == FOR_CLIENT_ID || purpose == FOR_ROLE; /* who may not ask finds out by READONLY */
+}
+
+/* What the server says it is: of HELLO's map, which is a flat array in RESP2, or the first word of ROLE.  NULL: it does not. */
+static const redmoon_reply *role_told(const rm_handshake *h, int purpose, const redmoon_reply *reply) {
+  bool list = reply->type == REDMOON_ARRAY || reply->type == REDMOON_MAP;
+  if ((purpose != FOR_ROLE && purpose != FOR_HELLO) || !list || reply->len == 0) return NULL;
+  if (purpose == FOR_ROLE && h->refused_hello) return &reply->as.items[0];
+  for (size_t i = 0; i + 1 < reply->len; i += 2) {
+    const redmoon_reply *key = &reply->as.items[i];
+    bool text = key->type == REDMOON_STRING || key->type == REDMOON_STATUS;
+    if (text && strcmp(key->as.text, "role") == 0) return key + 1;
+  }
+  return NULL;
+}
+
+static int check_role(const rm_handshake *h, int purpose, const redmoon_reply *reply, redmoon_error *err) {
+  const redmoon_reply *role = h->role == RM_ROLE_ANY ? NULL : role_told(h, purpose, reply);
+  if (role == NULL || (role->type != REDMOON_STRING && role->type != REDMOON_STATUS)) return 0;
+  if (strcmp(role->as.text, "master") == 0 || strcmp(role->as.text, "primary") == 0) return 0;
+  rm_fail(err, REDMOON_EUNAVAILABLE, "%s is no primary (it says that it is a %.*s)", h->conn->address,
+          (int)rm_error_shown_len(role->as.text, role->len < 32 ? role->len : 32), role->as.text);
+  err->retryable = 1;
+  return REDMOON_EUNAVAILABLE;
 }
 
 static bool is_as_expected(rm_handshake *h, int purpose, const redmoon_reply *reply) {
@@ -248,12 +278,13 @@ static bool is_as_expected(rm_handshake *h, int purpose, const redmoon_reply *re
     if (reply->type == REDMOON_INTEGER) h->conn->client_id = reply->as.integer;
     return reply->type == REDMOON_INTEGER;
   }
+  if (purpose == FOR_ROLE) return reply->type == REDMOON_ARRAY || reply->type == REDMOON_MAP;
   return reply->type == REDMOON_STATUS && reply->len == 2 && memcmp(reply->as.text, "OK", 2) == 0;
 }
 
 /* Judges one reply.  0 or negative. */
 static int accept_reply(rm_handshake *h, const redmoon_reply *reply, redmoon_error *err) {
-  static const char *const names[] = {"HELLO", "AUTH", "CLIENT SETNAME", "CLIENT SETINFO", "SELECT", "CLIENT ID", "READONLY"};
+  static const char *const names[] = {"HELLO", "AUTH", "CLIENT SETNAME", "CLIENT SETINFO", "SELECT", "CLIENT ID", "READONLY", "ROLE"};
   if (reply->type == REDMOON_PUSH && h->conn->protocol == 3) return 0; /* belongs to no command */
   int purpose = h->expected[h->answered++];
   if (reply->type == REDMOON_ERROR) {
@@ -263,7 +294,7 @@ static int accept_reply(rm_handshake *h, const redmoon_reply *reply, redmoon_err
     return rm_fail(err, REDMOON_EPROTOCOL, "handshake with %s: the reply to %s has an unexpected form",
                    h->conn->address, names[purpose]);
   }
-  return 0;
+  return check_role(h, purpose, reply, err);
 }
 
 /* All replies of a flight are here.  RM_DONE, or RM_WAIT when another flight begins. */

@@ -84,9 +84,10 @@ rm_lone_result rm_lone_read(const char *bytes, size_t len, const rm_limits *limi
 
 bool rm_lone_read_array(const char *bytes, size_t len, const rm_limits *limits, rm_lone_array *array, size_t *end) {
   int64_t count;
-  if (len < 4 || bytes[0] != '*') return false;
+  if (len < 4 || (bytes[0] != '*' && bytes[0] != '>')) return false;
   const char *at = read_digits(bytes + 1, bytes + len, &count), *behind = bytes + len;
   if (at == NULL || count > RM_LONE_ITEMS || (size_t)count > limits->max_elements) return false;
+  array->type = bytes[0] == '*' ? REDMOON_ARRAY : REDMOON_PUSH;
   array->count = (size_t)count;
   array->text = 0;
   for (size_t i = 0; i < array->count; i++) {

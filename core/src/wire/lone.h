@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /** The short way for the commonest frames: one string, status, error, integer or nil, nothing around it; and a short array
- *  of such, which is what scripts answer.  What it does not recognise at once goes the long way, through the scanner,
+ *  or push of such, which is what scripts answer and messages are.  What it does not recognise at once goes the long way, through the scanner,
  *  which judges it. */
 #ifndef RM_WIRE_LONE_H
 #define RM_WIRE_LONE_H
@@ -24,9 +24,10 @@ static inline bool rm_lone_has_text(const redmoon_reply *node) {
 enum { RM_LONE_ITEMS = 16 };
 typedef struct rm_lone_array {
   redmoon_reply items[RM_LONE_ITEMS]; /* their texts still lie in `bytes`, without a NUL */
+  redmoon_type type;                  /* REDMOON_ARRAY or REDMOON_PUSH */
   size_t count, text;                 /* text: room that all texts need, each with a NUL */
 } rm_lone_array;
-/** An array of up to RM_LONE_ITEMS values, all of it here: true, with *end behind it. */
+/** An array or a push of up to RM_LONE_ITEMS values, all of it here: true, with *end behind it. */
 bool rm_lone_read_array(const char *bytes, size_t len, const rm_limits *limits, rm_lone_array *array, size_t *end);
 
 #endif

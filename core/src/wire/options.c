@@ -56,6 +56,9 @@ static const rm_option table[] = {
     {"max_reply_size", RM_OPTION_INTEGER, FIELD(max_reply_size), 1024, INT64_C(1) << 40, 536870912,
      "bytes, an integer from 1024 to 1099511627776"},
     {"read_from", RM_OPTION_TEXT, FIELD(read_from), 1, 16, 0, "\"primary\", \"replica\", \"any\" or \"nearest\""},
+    {"sentinel_username", RM_OPTION_SECRET, FIELD(sentinel_username), 0, 1024, 0, "at most 1024 bytes"},
+    {"sentinel_password", RM_OPTION_SECRET, FIELD(sentinel_password), 0, 65536, 0, "at most 65536 bytes"},
+    {"sentinel_tls", RM_OPTION_BOOL, FIELD(sentinel_tls), 0, 1, REDMOON_UNSET, "true or false"},
 };
 enum { COUNT = sizeof table / sizeof table[0] };
 

@@ -272,7 +272,7 @@ static int build_array(const rm_lone_array *array, rm_arena *arena, redmoon_repl
   if (reply == NULL) return rm_fail_nomem(err);
   redmoon_reply *item = reply + 1;
   char *text = (char *)(item + array->count);
-  *reply = (redmoon_reply){.type = REDMOON_ARRAY, .len = array->count};
+  *reply = (redmoon_reply){.type = array->type, .len = array->count};
   reply->as.items = array->count > 0 ? item : NULL;
   for (size_t i = 0; i < array->count; i++, item++) {
     *item = array->items[i];

@@ -130,3 +130,24 @@ int rm_request_append(rm_request *request, const rm_request *other) {
   }
   return 0;
 }
+
+/* Reading back. */
+
+/* The request is our own text, so its form is known: *<argc>\r\n, then $<len>\r\n<bytes>\r\n each. */
+static const char *read_count(const char *at, size_t *count) {
+  *count = 0;
+  for (at++; *at != '\r'; at++) *count = *count * 10 + (size_t)(*at - '0');
+  return at + 2;
+}
+
+size_t rm_request_args(const rm_request *request, size_t index, redmoon_bytes *args, size_t max) {
+  size_t argc;
+  const char *at = read_count(rm_buffer_begin(&request->bytes) + (index > 0 ? request->marks[index - 1].end : 0), &argc);
+  for (size_t i = 0; i < argc && i < max; i++) {
+    size_t len;
+    at = read_count(at, &len);
+    args[i] = (redmoon_bytes){at, len};
+    at += len + 2;
+  }
+  return argc;
+}

@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 
+#include <redmoon/script.h>
 #include <stdint.h>
 
 typedef struct rm_mark {
@@ -42,6 +43,8 @@ int rm_request_append(rm_request *request, const rm_request *other);
 /** begin, args, end. `lens` NULL: NUL-ended. */
 int rm_request_argv(rm_request *request, int argc, const char *const *argv, const size_t *lens, uint32_t flags,
                     uint32_t tag);
+/** Arguments of command `index`, read back: at most `max` are stored, the number there is returned. */
+size_t rm_request_args(const rm_request *request, size_t index, redmoon_bytes *args, size_t max);
 /** Shortest decimal text that reads back as `value`, whatever the locale; `out` holds 32 bytes. Returns its length. */
 size_t rm_format_double(char *out, double value);
 

@@ -117,6 +117,8 @@ static int decode_secret(const parser *p, slice text, rm_secret *out) {
 /* Options of path and query. */
 
 static rm_secret *secret_of(rm_url *url, const rm_option *option) {
+  if (option->offset == offsetof(redmoon_options, sentinel_username)) return &url->sentinel_username;
+  if (option->offset == offsetof(redmoon_options, sentinel_password)) return &url->sentinel_password;
   return option->offset == offsetof(redmoon_options, username) ? &url->username : &url->password;
 }
 
@@ -156,7 +158,7 @@ static int set_option(parser *p, const rm_option *option, slice value) {
 }
 
 static int refuse_unknown(const parser *p, slice name, const char *nearest) {
-  char shown[65], known[512] = "";
+  char shown[65], known[1024] = "";
   rm_escape(shown, sizeof shown, name.ptr, name.len);
   if (nearest != NULL)
     return rm_fail(p->err, REDMOON_ECONFIG, "%s: unknown option '%s'; did you mean '%s'?", p->source, shown,
@@ -437,6 +439,8 @@ void rm_url_fini(rm_url *url) {
   rm_free(url->sentinel_name);
   rm_secret_fini(&url->username);
   rm_secret_fini(&url->password);
+  rm_secret_fini(&url->sentinel_username);
+  rm_secret_fini(&url->sentinel_password);
   *url = (rm_url){.values = REDMOON_OPTIONS_INIT};
 }
 

@@ -17,7 +17,7 @@ typedef struct rm_url {
   rm_address *addresses;
   size_t address_count;
   char *sentinel_name;
-  rm_secret username, password; /* bytes NULL: not given */
+  rm_secret username, password, sentinel_username, sentinel_password; /* bytes NULL: not given */
   redmoon_options values;       /* of path and query; texts are owned by the url */
 } rm_url;
 

@@ -14,6 +14,7 @@ local memory = require "redmoon.cli.doctor.memory"
 local nodes = require "redmoon.cli.doctor.nodes"
 local options = require "redmoon.cli.options"
 local reports = require "redmoon.cli.doctor.report"
+local sentinel = require "redmoon.cli.doctor.sentinel"
 local server = require "redmoon.cli.doctor.server"
 local slow = require "redmoon.cli.doctor.slow"
 local subjects = require "redmoon.cli.doctor.subject"
@@ -46,7 +47,7 @@ end
 -- In the order of the output; each adds to the report what it finds.
 local checks = {
   link.round_trip, link.protocol, link.encryption, acl.login,
-  server.version, server.loading, server.replication,
+  server.version, server.loading, sentinel.sentinels, server.replication,
   memory.limit, memory.eviction, memory.buffers,
   durability.persistence,
   clients.pools, clients.idle,
@@ -97,7 +98,7 @@ function M.run(args)
   if connection.is_cluster(client) then
     examine_cluster(report, subject, args, client)
   else
-    for _, check in ipairs(checks) do check(report, subject) end
+    for _, check in ipairs(checks) do check(report, subject, args) end
   end
   local show = args.json and print_json or print_report
   show(report, subject.url)

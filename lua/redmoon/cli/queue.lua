@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- redmoon queue NAME: looks into a lease queue, and looks after its dead jobs.
+-- redmoon queue NAME: looks into a lease queue, looks after its dead jobs, and stops it for a while.
 
 local confirm = require "redmoon.cli.confirm"
 local connection = require "redmoon.cli.connection"
@@ -12,7 +12,7 @@ local terminal = require "redmoon.cli.terminal"
 
 local M = {
   name = "queue",
-  summary = "Show the jobs of a queue; redrive dead ones, purge.",
+  summary = "Show the jobs of a queue; redrive dead ones, purge, pause.",
   epilog = [[
 Payloads, progress and results are shown with --payload only: they may be secret.
 Exit status: 0 fine, 1 check found a job that is not in exactly one place, 2 an error.]],
@@ -45,6 +45,8 @@ function M.define(command)
   local purge = define_verb(command, "purge", "Remove all jobs of a state.")
   purge:argument("state", "ready, delayed, dead or done."):choices { "ready", "delayed", "dead", "done" }
   purge:flag("--yes", "Do not ask.")
+  define_verb(command, "pause", "Hand out no jobs until resume; what runs may end."):flag("--yes", "Do not ask.")
+  define_verb(command, "resume", "Hand out jobs again."):flag("--yes", "Do not ask.")
   define_verb(command, "check", "Prove that every job is in exactly one place; reads only.")
 end
 
@@ -68,6 +70,10 @@ function verbs.stats(queue, args)
   grid.print({ { title = "state" }, { title = "jobs", right = true } }, rows)
   terminal.print("%s pushed, %s finished, %s removed, since it began", format.count(stats.pushed),
     format.count(stats.finished), format.count(stats.removed))
+  if stats.grouped > 0 then
+    terminal.print("%s of those that are ready of groups; %s with a turn to come, the others at their limits",
+      format.count(stats.grouped), format.plural(stats.groups, "group"))
+  end
   if stats.paused then terminal.print("%s", terminal.paint("warning", "It is paused: no job is handed out.")) end
   return failure.FINE
 end
@@ -97,6 +103,7 @@ local function facts_of(job, with_payload)
     { "failures", ("%d of %s"):format(job.failures, job.max_attempts or "?") },
     { "crashes", ("%d of %s"):format(job.crashes, job.max_crashes or "?") }, { "epoch", tostring(job.epoch) } }
   if job.unique then rows[#rows + 1] = { "unique", terminal.safe(job.unique) } end
+  if job.group then rows[#rows + 1] = { "group", terminal.safe(job.group) } end
   if job.error then rows[#rows + 1] = { "last error", terminal.safe(tostring(job.error)) } end
   for _, name in ipairs { "payload", "progress", "result" } do
     local value = job[name]
@@ -170,6 +177,24 @@ function verbs.purge(queue, args, url)
   terminal.print("%s removed", format.plural(must(queue:purge(args.state)), "job"))
   return failure.FINE
 end
+
+-- Pauses, or resumes.
+local function switch(queue, args, url, pause, text)
+  if must(queue:stats()).paused == pause then
+    terminal.print(pause and "It is paused already." or "It is not paused.")
+    return failure.FINE
+  end
+  confirm.ask(args.yes, plan(args, url, text))
+  if pause then must(queue:pause()) else must(queue:resume()) end
+  terminal.print(pause and "paused" or "resumed")
+  return failure.FINE
+end
+
+function verbs.pause(queue, args, url)
+  return switch(queue, args, url, true, "no job will be handed out until it is resumed; what runs may end.")
+end
+
+function verbs.resume(queue, args, url) return switch(queue, args, url, false, "jobs will be handed out again.") end
 
 function verbs.check(queue)
   local result = must(queue:check())

@@ -40,6 +40,12 @@ function commands.HSET(state, key, ...)
   return #pairs_given // 2
 end
 
+function commands.HSETNX(state, key, field, value)
+  local entry = live(state, key)
+  if entry and entry.hash[field] then return 0 end
+  return commands.HSET(state, key, field, value)
+end
+
 function commands.HLEN(state, key)
   local entry, count = live(state, key), 0
   for _ in pairs(entry and entry.hash or {}) do count = count + 1 end
@@ -79,10 +85,19 @@ function commands.PTTL(state, key)
   return entry.ends and (entry.ends - state.now) // 1000 or -1
 end
 
-function commands.DEL(state, key)
-  local entry = live(state, key)
-  state.keys[key] = nil
-  return entry and 1 or 0
+function commands.DEL(state, ...)
+  local count = 0
+  for _, key in ipairs {...} do
+    if live(state, key) then count = count + 1 end
+    state.keys[key] = nil
+  end
+  return count
+end
+
+-- state.published: a list to note it in.
+function commands.PUBLISH(state, channel, text)
+  if state.published then table.insert(state.published, {channel, text}) end
+  return 0
 end
 
 -- Sorted sets: only as the scripts use them.
@@ -195,6 +210,7 @@ function M.compile(text, name)
     call = function(command, ...)
       return assert(commands[command], "the fake server has no " .. command)(state, ...)
     end,
+    pcall = function(...) return env.redis.call(...) end,
     error_reply = function(message) return {err = message} end,
   }
   local chunk = assert(load(text, "=" .. name, "t", env))

@@ -82,7 +82,7 @@ end
 
 function Connection:close() self.link:close() end
 
--- Returns a connection and a function that stops the server.
+-- Returns a connection, a function that stops the server, and one that gives another connection.
 function M.start()
   local note = os.tmpname()
   local shell = assert(io.popen(STARTER:gsub("@", note), "w"))
@@ -99,7 +99,7 @@ function M.start()
   return connection, function()
     connection:close()
     shell:close()
-  end
+  end, function() return assert(connect(dir .. "/s")) end
 end
 
 return M
