@@ -158,6 +158,7 @@ static int format(audit_op *self) {
   rm_call *call = &self->call;
   redmoon_error *err = &call->op.error;
   rm_call_reset(call);
+  rm_audit_ask_primary(call);
   if (self->node != NULL) call->borrow.pinned = self->node->route;
   switch (self->state) {
   case AT_EXTRAS: return format_extras(server_of(self), call, err);

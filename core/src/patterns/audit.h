@@ -321,6 +321,8 @@ typedef struct rm_audit_page {
   bool no_touch;
 } rm_audit_page;
 
+/** Where reads may go to a replica (Sentinel), what follows is the primary's all the same.  Of a cluster it is pinned. */
+void rm_audit_ask_primary(rm_call *call);
 int rm_audit_format_scan(rm_call *call, const char *match, const char *cursor, int64_t count, redmoon_error *err);
 /** Takes cursor and keys out of the answer. */
 int rm_audit_take_scan(rm_call *call, rm_audit_page *page, redmoon_error *err);

@@ -175,6 +175,7 @@ static int format(fix_op *self) {
   redmoon_audit_fix *fix = self->fix;
   redmoon_error *err = &self->call.op.error;
   rm_call_reset(&self->call);
+  if (self->state != AT_FIX) rm_audit_ask_primary(&self->call);
   if (self->state == AT_LOOKS) return format_looks(self, err);
   if (self->state == AT_FIX) return format_fixes(self, err);
   return rm_audit_format_scan(&self->call, fix->match, fix->cursor, rm_audit_page_size(fix->count, fix->max_rate), err);

@@ -11,10 +11,16 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/call_internal.h"
+#include "engine/core.h"
 #include "engine/redirect.h"
 
 #include <stdio.h>
 #include <string.h>
+
+void rm_audit_ask_primary(rm_call *call) {
+  const rm_route *route = call->op.client->core->route;
+  if (!rm_route_is_cluster(route) && rm_route_minds_requests(route)) call->whole = true;
+}
 
 int rm_audit_format_scan(rm_call *call, const char *match, const char *cursor, int64_t count, redmoon_error *err) {
   rm_request *request = &call->request;
