@@ -307,10 +307,23 @@
 
 ---@class redmoon.audit_warning
 ---@field level "note"|"warning"|"violation"
----@field code "ttl_missing"|"ttl_below_min"|"ttl_above_max"|"eviction_policy"|"memory_unlimited"|"maxclients"|"expiry_cliff"|"split_hash"|"node_changed"|"partial"|"key_errors"|"repeats_unchecked"|"info_refused"|"memory_refused"
+---@field code "ttl_missing"|"ttl_below_min"|"ttl_above_max"|"eviction_policy"|"memory_unlimited"|"maxclients"|"expiry_cliff"|"split_hash"|"node_changed"|"slots_moved"|"partial"|"key_errors"|"repeats_unchecked"|"info_refused"|"memory_refused"
 ---@field message string fit to show
 ---@field prefix? string nil: of no prefix
 ---@field keys? integer how many it is about
+
+---A primary of a cluster.
+---@class redmoon.audit_node
+---@field address string "host:port"
+---@field state "waiting"|"seen"|"left" not scanned to its end; scanned; no primary any more
+---@field keys? integer as in `server`, of it alone
+---@field keys_end? integer
+---@field version? string
+---@field maxmemory? integer
+---@field used_memory? integer
+---@field maxmemory_policy? string
+---@field maxclients? integer
+---@field connected_clients? integer
 
 ---@class redmoon.audit_report
 ---@field complete boolean to the end
@@ -318,10 +331,12 @@
 ---@field other? redmoon.audit_group the keys of all other prefixes; nil: there are none
 ---@field total redmoon.audit_group
 ---@field warnings redmoon.audit_warning[] violations first, then warnings, then notes
----@field server { keys?: integer, keys_end?: integer, expires?: integer, version?: string, role?: string, maxmemory?: integer, used_memory?: integer, maxmemory_policy?: string, maxclients?: integer, connected_clients?: integer } its own count at the beginning and at the end, and what it says of itself
+---@field server { keys?: integer, keys_end?: integer, expires?: integer, version?: string, role?: string, maxmemory?: integer, used_memory?: integer, maxmemory_policy?: string, maxclients?: integer, connected_clients?: integer } its own count at the beginning and at the end, and what it says of itself; of a cluster, of all primaries: sums, the least maxclients, the most connected_clients, and "mixed" for a text that is not the same on all
+---@field nodes? redmoon.audit_node[] of a cluster: its primaries
 ---@field pool_size integer of this client
 ---@field pages integer
 ---@field gone integer keys that were gone when they were looked at
+---@field moved? integer of a cluster: keys that were another node's when they were looked at
 ---@field errors integer keys that could not be looked at
 ---@field first_error? string
 ---@field repeats integer keys that SCAN gave again, and that were not counted again

@@ -140,6 +140,30 @@ static void set_server(lua_State *L, const redmoon_audit_summary *summary) {
   lua_setfield(L, -2, "server");
 }
 
+/* Of a cluster only. */
+static void set_nodes(lua_State *L, const redmoon_audit_report *report) {
+  static const char *const states[] = {"waiting", "seen", "left"};
+  size_t count = redmoon_audit_report_node_count(report);
+  if (count == 0) return;
+  lua_createtable(L, (int)count, 0);
+  for (size_t i = 0; i < count; i++) {
+    const redmoon_audit_node *node = redmoon_audit_report_node(report, i);
+    lua_createtable(L, 0, 10);
+    set_text(L, "address", node->address);
+    set_text(L, "state", states[node->state]);
+    set_known(L, "keys", node->keys);
+    set_known(L, "keys_end", node->keys_end);
+    set_known(L, "maxclients", node->maxclients);
+    set_known(L, "connected_clients", node->connected_clients);
+    set_known(L, "maxmemory", node->maxmemory);
+    set_known(L, "used_memory", node->used_memory);
+    set_text(L, "maxmemory_policy", node->maxmemory_policy);
+    set_text(L, "version", node->version);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  lua_setfield(L, -2, "nodes");
+}
+
 void rm_lua_push_audit_report(lua_State *L, const redmoon_audit_report *report) {
   const redmoon_audit_summary *summary = redmoon_audit_report_summary(report);
   luaL_checkstack(L, 8, NULL);
@@ -149,9 +173,11 @@ void rm_lua_push_audit_report(lua_State *L, const redmoon_audit_report *report) 
   set_groups(L, report);
   set_warnings(L, report);
   set_server(L, summary);
+  set_nodes(L, report);
   set_integer(L, "pool_size", summary->pool_size);
   set_integer(L, "pages", summary->pages);
   set_integer(L, "gone", summary->gone);
+  if (redmoon_audit_report_node_count(report) > 0) set_integer(L, "moved", summary->moved);
   set_integer(L, "errors", summary->errors);
   set_text(L, "first_error", summary->first_error);
   set_integer(L, "repeats", summary->repeats);

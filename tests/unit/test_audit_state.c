@@ -26,6 +26,7 @@ static uint64_t next_random(uint64_t *state) { /* splitmix64 */
 static void drop(redmoon_audit *audit) {
   rm_audit_table_fini(&audit->table);
   rm_audit_filter_fini(&audit->filter);
+  rm_audit_nodes_fini(&audit->nodes);
   rm_free(audit->plan.match);
   audit->plan.match = NULL;
 }
@@ -54,6 +55,19 @@ static void fill(redmoon_audit *audit, int entries) {
   audit->database = 3;
   audit->began = true;
   snprintf(audit->cursor, sizeof audit->cursor, "18446744073709551615");
+  audit->nodes.list = rm_calloc(3, sizeof *audit->nodes.list);
+  assert_non_null(audit->nodes.list);
+  audit->nodes.count = 3;
+  audit->nodes.turn = 2;
+  audit->nodes.epoch = 7;
+  for (int i = 0; i < 3; i++) {
+    rm_audit_node *node = &audit->nodes.list[i];
+    snprintf(node->name, sizeof node->name, "10.0.0.%d:6379", i);
+    node->server = audit->server;
+    node->state = i == 0 ? RM_AUDIT_NODE_SEEN : i == 1 ? RM_AUDIT_NODE_WAITING : RM_AUDIT_NODE_LEFT;
+    node->scanned_keys = 1000 * i;
+  }
+  audit->moved = 6;
   audit->pages = 12;
   audit->repeats = 5;
   audit->gone = 4;
@@ -96,6 +110,11 @@ static void what_is_read_is_what_was_written(void **state) {
     assert_int_equal(copy.pages, 12);
     assert_int_equal(copy.gone, 4);
     assert_int_equal(copy.errors, 1);
+    assert_int_equal(copy.moved, 6);
+    assert_true(copy.nodes.count == 3 && copy.nodes.turn == 2 && copy.nodes.epoch == 7 && copy.nodes.epoch_end == 0);
+    assert_string_equal(copy.nodes.list[1].name, "10.0.0.1:6379");
+    assert_true(copy.nodes.list[0].state == RM_AUDIT_NODE_SEEN && copy.nodes.list[2].state == RM_AUDIT_NODE_LEFT);
+    assert_true(copy.nodes.list[1].scanned_keys == 1000 && copy.nodes.list[1].server.used_memory == audit.server.used_memory);
     assert_int_equal(copy.repeats, 5);
     assert_true(copy.began && copy.changed && copy.memory_refused && !copy.done && !copy.scanned && !copy.info_refused);
     assert_int_equal(copy.server.used_memory, INT64_C(123456789012));

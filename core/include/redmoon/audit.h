@@ -3,9 +3,10 @@
  *
  *      redmoon_audit_new -> { redmoon_audit_next ... until redmoon_audit_done } or redmoon_audit_run -> report
  *
- *  It reads only (SCAN, PTTL, TYPE, MEMORY USAGE, INFO; CLIENT NO-TOUCH and CONFIG GET where they are allowed), so a user
- *  who may do no more is enough; it leaves idle times and access frequencies as they are.  It needs memory for the table of
- *  prefixes and the filter, whatever the number of keys.  One audit scans one database of one node.
+ *  It reads only (SCAN, PTTL, TYPE, MEMORY USAGE, INFO; CONFIG GET and, but not on nodes of a cluster, CLIENT NO-TOUCH where
+ *  they are allowed), so a user who may do no more is enough; it leaves idle times and access frequencies as they are.  It
+ *  needs memory for the table of prefixes and the filter, whatever the number of keys.  One audit scans one database of one
+ *  server, or all primaries of a cluster one after another.
  *
  *  redmoon_audit_fix gives keys without TTL one. */
 #ifndef REDMOON_AUDIT_H
@@ -124,9 +125,10 @@ typedef enum redmoon_audit_level {
 
 /** code: one of
  *      ttl_missing  ttl_below_min  ttl_above_max             violations
- *      eviction_policy  memory_unlimited  maxclients         of the server
+ *      eviction_policy  memory_unlimited  maxclients         of the server, or of nodes of the cluster, which are named
  *      expiry_cliff  split_hash                              of a prefix
- *      node_changed  partial  key_errors  repeats_unchecked  info_refused  memory_refused   notes, but node_changed: a warning */
+ *      node_changed  slots_moved                             keys may be missing: warnings
+ *      partial  key_errors  repeats_unchecked  info_refused  memory_refused   notes */
 typedef struct redmoon_audit_warning {
   redmoon_audit_level level;
   const char *code;
@@ -136,6 +138,9 @@ typedef struct redmoon_audit_warning {
   int64_t keys;        /**< how many it is about; 0: it is about none */
 } redmoon_audit_warning;
 
+/** In a cluster the server's figures are those of all primaries together: counts and memory are sums (maxmemory 0: one of
+ *  them has no limit), maxclients is the least and connected_clients the most of any, and a text that is not the same on all
+ *  is "mixed". */
 typedef struct redmoon_audit_summary {
   int complete;             /**< 1: to the end */
   int64_t server_keys;      /**< the server's own count at the beginning; -1: it does not say */
@@ -143,6 +148,7 @@ typedef struct redmoon_audit_summary {
   int64_t server_expires;   /**< with TTL, as the server counts at the beginning; -1 */
   int64_t pages;
   int64_t gone;             /**< keys that were gone when they were looked at */
+  int64_t moved;            /**< of a cluster: keys that were another node's when they were looked at */
   int64_t errors;           /**< keys that could not be looked at */
   int64_t repeats;          /**< keys that SCAN gave again, and that were not counted again */
   int64_t repeats_false;    /**< at most so many of those were new (a bound that holds in all but one of 10^6 audits) */
@@ -157,6 +163,25 @@ typedef struct redmoon_audit_summary {
  *  operation of the audit is under way. */
 REDMOON_API REDMOON_MUST_CHECK int redmoon_audit_report_new(const redmoon_audit *audit, redmoon_audit_report **out,
                                                             redmoon_error *err);
+
+typedef enum redmoon_audit_node_state {
+  REDMOON_AUDIT_NODE_WAITING, /**< not scanned to its end */
+  REDMOON_AUDIT_NODE_SEEN,
+  REDMOON_AUDIT_NODE_LEFT     /**< was no primary any more before it was */
+} redmoon_audit_node_state;
+
+/** A primary of a cluster. */
+typedef struct redmoon_audit_node {
+  const char *address; /**< "host:port" */
+  redmoon_audit_node_state state;
+  int64_t keys, keys_end, maxclients, connected_clients, maxmemory, used_memory; /**< as in the summary, of it alone */
+  const char *maxmemory_policy, *version;                                        /**< "": unknown */
+} redmoon_audit_node;
+
+/** 0 unless it is of a cluster. */
+REDMOON_API size_t redmoon_audit_report_node_count(const redmoon_audit_report *report);
+/** NULL beyond the end. */
+REDMOON_API const redmoon_audit_node *redmoon_audit_report_node(const redmoon_audit_report *report, size_t index);
 /** Prefixes, those with most keys first; equal ones by name. */
 REDMOON_API size_t redmoon_audit_report_count(const redmoon_audit_report *report);
 /** NULL beyond the end. */

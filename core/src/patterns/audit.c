@@ -6,6 +6,12 @@
  *      once a     did not say   +---- run: the next -----+--> behind the last: END, INFO again --> done
  *      run
  *
+ * Of a cluster NODES stands before each of them: who is asked next.
+ *
+ *      NODES --+--> HELLO of each primary, once a run
+ *        ^     +--> PAUSE --> SCAN --> LOOKS of the one whose turn it is; behind its last page its END
+ *        +-----+
+ *
  * Nothing but the client outlives a page: no connection is held between two of them, and what fails or is cancelled in the
  * midst of one has counted nothing. */
 #include "patterns/audit.h"
@@ -16,6 +22,7 @@
 #include "base/random.h"
 #include "engine/core.h"
 #include "engine/script.h"
+#include "engine/sweep.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,9 +31,8 @@
 #include <time.h>
 
 enum { FIRST_PAUSE_US = 1000, LONGEST_PAUSE_US = 1000000, SHORT_US = 4000, PAGE_KEYS = 50, PAGES_EACH_SECOND = 10 };
+enum { STALE_PAUSE_US = 100000, STALE_MAX = 100 };
 enum { FILTER_LEAST = 256 << 10, FILTER_MOST = 32 << 20 };
-
-static const rm_audit_server unknown = {-1, -1, -1, -1, -1, -1, -1, -1, "", "", "", ""};
 
 int redmoon_audit_new(redmoon_client *client, const redmoon_audit_options *options, redmoon_audit **out,
                       redmoon_error *err) {
@@ -36,7 +42,7 @@ int redmoon_audit_new(redmoon_client *client, const redmoon_audit_options *optio
   redmoon_audit *audit = rm_calloc(1, sizeof *audit);
   if (audit == NULL) return rm_fail_nomem(err);
   audit->client = redmoon_client_ref(client);
-  audit->server = unknown;
+  audit->server = rm_audit_server_unknown;
   snprintf(audit->cursor, sizeof audit->cursor, "0");
   int rc = rm_audit_plan_set(audit, options, err);
   if (rc != 0) {
@@ -51,6 +57,7 @@ void redmoon_audit_free(redmoon_audit *audit) {
   if (audit == NULL) return;
   rm_audit_table_fini(&audit->table);
   rm_audit_filter_fini(&audit->filter);
+  rm_audit_nodes_fini(&audit->nodes);
   rm_free(audit->plan.match);
   redmoon_client_close(audit->client);
   rm_free(audit);
@@ -69,6 +76,7 @@ double rm_audit_cursor_share(const char *cursor) {
 
 /* The cursor of a cluster's node also holds a slot: there the keys are counted instead. */
 static double share_of(const redmoon_audit *audit) {
+  if (audit->nodes.count > 0) return rm_audit_nodes_share(audit);
   if (audit->scanned) return 1;
   if (audit->server.clustered != 1) return rm_audit_cursor_share(audit->cursor);
   if (audit->server.keys <= 0) return 0;
@@ -107,7 +115,7 @@ void rm_audit_pace_note(rm_audit_pace *pace, int64_t took_us, int64_t keys) {
 
 /* The operation. */
 
-typedef enum audit_state { AT_HELLO, AT_EXTRAS, AT_PAUSE, AT_SCAN, AT_LOOKS, AT_END, AT_DONE } audit_state;
+typedef enum audit_state { AT_NODES, AT_HELLO, AT_EXTRAS, AT_PAUSE, AT_SCAN, AT_LOOKS, AT_END, AT_DONE } audit_state;
 
 typedef struct audit_op {
   rm_call call; /* first: its op is this one's */
@@ -116,19 +124,33 @@ typedef struct audit_op {
   audit_state state;
   bool sending; /* the call is under way */
   bool all;     /* not one page, but what is left */
+  bool counted; /* a page */
+  int stale;    /* how often a node was found to be no primary, while the cluster was not known to have another one */
+  rm_sweep sweep;      /* of a cluster: until its nodes are known */
+  rm_audit_node *node; /* of a cluster: the one that is asked */
   int64_t page_began_us;
 } audit_op;
 
-static int format_info(rm_call *call, redmoon_error *err) {
-  return rm_call_argv(call, 1, (const char *const[]){"INFO"}, NULL, RM_CALL_REPEATABLE, err);
+static bool is_cluster(const redmoon_audit *audit) { return rm_route_is_cluster(audit->client->core->route); }
+
+/* Nothing but what this node itself says is asked for: the call is pinned to it. */
+static int format_info(const audit_op *self, rm_call *call, redmoon_error *err) {
+  int rc = rm_call_argv(call, 1, (const char *const[]){"INFO"}, NULL, RM_CALL_REPEATABLE, err);
+  if (rc != 0 || self->node == NULL) return rc;
+  return rm_call_argv(call, 2, (const char *const[]){"CLUSTER", "INFO"}, NULL, RM_CALL_REPEATABLE, err);
 }
 
 /* Hardly ever: every server says the rest in INFO, unless the user may not read it. */
-static int format_extras(const redmoon_audit *audit, rm_call *call, redmoon_error *err) {
+static int format_extras(const rm_audit_server *server, rm_call *call, redmoon_error *err) {
   int rc = 0;
-  if (audit->server.keys < 0) rc = rm_call_argv(call, 1, (const char *const[]){"DBSIZE"}, NULL, RM_CALL_REPEATABLE, err);
+  if (server->keys < 0) rc = rm_call_argv(call, 1, (const char *const[]){"DBSIZE"}, NULL, RM_CALL_REPEATABLE, err);
   if (rc != 0) return rc;
   return rm_call_argv(call, 3, (const char *const[]){"CONFIG", "GET", "max*"}, NULL, RM_CALL_REPEATABLE, err);
+}
+
+/* What is known of the server that is asked. */
+static rm_audit_server *server_of(const audit_op *self) {
+  return self->node != NULL ? &self->node->server : &self->audit->server;
 }
 
 static int format(audit_op *self) {
@@ -136,13 +158,15 @@ static int format(audit_op *self) {
   rm_call *call = &self->call;
   redmoon_error *err = &call->op.error;
   rm_call_reset(call);
+  rm_audit_ask_primary(call);
+  if (self->node != NULL) call->borrow.pinned = self->node->route;
   switch (self->state) {
-  case AT_EXTRAS: return format_extras(audit, call, err);
+  case AT_EXTRAS: return format_extras(server_of(self), call, err);
   case AT_SCAN:
     return rm_audit_format_scan(call, audit->plan.match, audit->cursor, rm_audit_page_size(audit->count, audit->max_rate),
                                 err);
   case AT_LOOKS: return rm_audit_format_looks(audit, &self->page, call, err);
-  default: return format_info(call, err);
+  default: return format_info(self, call, err);
   }
 }
 
@@ -159,8 +183,7 @@ static void set_clock(redmoon_audit *audit, int64_t server_ms) {
 }
 
 /* The cursor means something to the server that gave it, as long as it runs. */
-static void compare_server(redmoon_audit *audit, const rm_audit_server *now) {
-  const rm_audit_server *then = &audit->server;
+static void compare_server(redmoon_audit *audit, const rm_audit_server *then, const rm_audit_server *now) {
   audit->changed |= then->run_id[0] != '\0' && now->run_id[0] != '\0' && strcmp(then->run_id, now->run_id) != 0;
   audit->changed |= then->role[0] != '\0' && now->role[0] != '\0' && strcmp(then->role, now->role) != 0;
 }
@@ -174,7 +197,7 @@ static int begin_filter(redmoon_audit *audit, redmoon_error *err) {
   return rm_audit_filter_init(&audit->filter, (size_t)size) == 0 ? 0 : rm_fail_nomem(err);
 }
 
-static int get_ready(audit_op *self) {
+static int begin_run(audit_op *self) {
   redmoon_audit *audit = self->audit;
   int rc = audit->began ? 0 : begin_filter(audit, &self->call.op.error);
   if (rc != 0) return rc;
@@ -182,14 +205,26 @@ static int get_ready(audit_op *self) {
   audit->began_us = rm_clock_now_us();
   audit->keys_before = audit->table.total.keys;
   audit->share_before = share_of(audit);
-  self->state = AT_PAUSE;
+  return 0;
+}
+
+/* The server was asked what it is.  Of a cluster all of them are, before anything is scanned. */
+static int get_ready(audit_op *self) {
+  if (self->node == NULL) {
+    self->state = AT_PAUSE;
+    return begin_run(self);
+  }
+  self->node->asked = true;
+  self->node->server_ms = self->audit->server_ms;
+  self->node->local_us = self->audit->local_us;
+  self->state = AT_NODES;
   return 0;
 }
 
 /* INFO of this moment into *server; refused, it stays unknown. */
 static int read_info(audit_op *self, rm_audit_server *server, int64_t *clock_ms) {
   const redmoon_reply *reply = self->call.results[0].reply;
-  *server = unknown;
+  *server = rm_audit_server_unknown;
   *clock_ms = -1;
   if (reply->type == REDMOON_ERROR) {
     if (!rm_audit_is_command_refused(reply)) return rm_fail_server(&self->call.op.error, reply->as.text, reply->len);
@@ -203,6 +238,15 @@ static int read_info(audit_op *self, rm_audit_server *server, int64_t *clock_ms)
   return 0;
 }
 
+/* How often the cluster had changed, at the begin and since. */
+static void note_epoch(const audit_op *self) {
+  rm_audit_nodes *nodes = &self->audit->nodes;
+  const char *text = redmoon_reply_string(self->call.results[1].reply, NULL);
+  int64_t epoch = text != NULL ? rm_audit_info_epoch(text) : 0;
+  int64_t *highest = self->audit->began ? &nodes->epoch_end : &nodes->epoch;
+  *highest = rm_max64(*highest, epoch);
+}
+
 static int take_hello(audit_op *self) {
   redmoon_audit *audit = self->audit;
   rm_audit_server server;
@@ -210,18 +254,21 @@ static int take_hello(audit_op *self) {
   int rc = read_info(self, &server, &clock_ms);
   if (rc != 0) return rc;
   set_clock(audit, clock_ms);
-  if (audit->began) {
-    compare_server(audit, &server);
+  if (self->node != NULL) note_epoch(self);
+  rm_audit_server *known = server_of(self);
+  bool is_new = self->node != NULL ? known->run_id[0] == '\0' && known->keys < 0 : !audit->began;
+  if (!is_new) {
+    compare_server(audit, known, &server);
     return get_ready(self);
   }
-  audit->server = server;
+  *known = server;
   if (server.keys >= 0 && server.maxclients >= 0 && server.policy[0] != '\0') return get_ready(self);
   self->state = AT_EXTRAS;
   return 0;
 }
 
 static int take_extras(audit_op *self) {
-  rm_audit_server *server = &self->audit->server;
+  rm_audit_server *server = server_of(self);
   size_t count = self->call.request.count;
   const redmoon_reply *first = self->call.results[0].reply;
   if (count == 2 && first->type == REDMOON_INTEGER) server->keys = first->as.integer;
@@ -232,6 +279,7 @@ static int take_extras(audit_op *self) {
 static int take_looks(audit_op *self, int64_t now_us) {
   redmoon_audit *audit = self->audit;
   size_t keys = self->page.keys->len;
+  int64_t moved = audit->moved;
   int rc = rm_audit_count_page(audit, &self->page, &self->call, now_us, &self->call.op.error);
   rm_audit_page_fini(&self->page);
   if (rc != 0) return rc;
@@ -241,7 +289,10 @@ static int take_looks(audit_op *self, int64_t now_us) {
     int64_t work = rm_max64((int64_t)keys, rm_audit_page_size(audit->count, audit->max_rate));
     audit->not_before_us = rm_max64(audit->not_before_us, self->page_began_us + work * 1000000 / audit->max_rate);
   }
-  self->state = audit->scanned ? AT_END : self->all ? AT_PAUSE : AT_DONE;
+  if (audit->moved > moved) rm_route_suspect(audit->client->core->route);
+  self->counted = true;
+  if (self->node != NULL) self->node->scanned_keys += (int64_t)keys;
+  self->state = audit->scanned ? AT_END : !self->all ? AT_DONE : self->node != NULL ? AT_NODES : AT_PAUSE;
   return 0;
 }
 
@@ -251,14 +302,38 @@ static void finish_audit(audit_op *self) {
   rm_client_count(self->audit->client, "audit", "finished");
 }
 
+/* Behind the last page of the server, or of one of them. */
+static void end_server(audit_op *self) {
+  if (self->node == NULL) {
+    finish_audit(self);
+    return;
+  }
+  rm_audit_nodes_seen(self->audit);
+  self->state = AT_NODES;
+}
+
+/* A replica answers SCAN as a primary does, but for its keys it sends elsewhere: the one that has taken its place is to be
+ * scanned, as soon as it is known. */
+static int await_successor(audit_op *self) {
+  if (++self->stale > STALE_MAX)
+    return rm_fail(&self->call.op.error, REDMOON_EUNAVAILABLE, "%s is a replica now, and it is not known which primary is in its place",
+                   self->node->name);
+  rm_route_suspect(self->audit->client->core->route);
+  self->audit->not_before_us = rm_clock_now_us() + STALE_PAUSE_US;
+  self->state = AT_PAUSE;
+  return 0;
+}
+
 static int take_end(audit_op *self) {
   rm_audit_server server;
   int64_t clock_ms;
   int rc = read_info(self, &server, &clock_ms);
   if (rc != 0) return rc;
-  compare_server(self->audit, &server);
-  self->audit->server.keys_end = server.keys;
-  finish_audit(self);
+  if (self->node != NULL && strcmp(server.role, "slave") == 0) return await_successor(self);
+  if (self->node != NULL) note_epoch(self);
+  compare_server(self->audit, server_of(self), &server);
+  server_of(self)->keys_end = server.keys;
+  end_server(self);
   return 0;
 }
 
@@ -276,6 +351,41 @@ static int take_answer(audit_op *self, int64_t now_us) {
   }
 }
 
+/* Of a cluster: who is asked next, and what. */
+static int choose(audit_op *self) {
+  redmoon_audit *audit = self->audit;
+  if (rm_audit_nodes_meet(audit) != 0) return rm_fail_nomem(&self->call.op.error);
+  if (audit->nodes.count == 0) return rm_fail(&self->call.op.error, REDMOON_EUNAVAILABLE, "the cluster names no primary");
+  self->node = rm_audit_nodes_unasked(audit);
+  if (self->node != NULL) {
+    self->state = AT_HELLO;
+    return RM_DONE;
+  }
+  rm_audit_nodes_sum(audit);
+  int rc = audit->ready ? 0 : begin_run(self);
+  if (rc != 0) return rc;
+  self->node = rm_audit_nodes_turn(audit);
+  if (self->node == NULL) {
+    finish_audit(self);
+    return RM_DONE;
+  }
+  audit->server_ms = self->node->server_ms;
+  audit->local_us = self->node->local_us;
+  self->state = self->counted && !self->all ? AT_DONE : audit->scanned ? AT_END : AT_PAUSE;
+  return RM_DONE;
+}
+
+static int step_nodes(audit_op *self, int64_t now_us) {
+  rm_call *call = &self->call;
+  if (rm_client_is_closed(self->audit->client)) return rm_fail_closed(&call->op.error);
+  if (self->sweep.nodes == NULL) {
+    int rc = rm_sweep_aim(&self->sweep, call, now_us);
+    if (rc != RM_DONE) return rc;
+    call->fixed_deadline_us = 0; /* the one for finding out who there is */
+  }
+  return choose(self);
+}
+
 /* Between two pages. RM_DONE: go on. */
 static int pause(audit_op *self, int64_t now_us) {
   redmoon_audit *audit = self->audit;
@@ -285,7 +395,7 @@ static int pause(audit_op *self, int64_t now_us) {
     return RM_WAIT;
   }
   self->page_began_us = now_us;
-  self->state = AT_SCAN;
+  self->state = self->node != NULL && audit->scanned ? AT_NODES : AT_SCAN;
   return RM_DONE;
 }
 
@@ -318,10 +428,11 @@ static int audit_step(redmoon_op *op, int64_t now_us) {
   while (self->state != AT_DONE) {
     bool page = self->state == AT_LOOKS;
     if (self->state == AT_END && self->audit->info_refused) {
-      finish_audit(self);
-      break;
+      end_server(self);
+      continue;
     }
-    int rc = self->state == AT_PAUSE ? pause(self, now_us) : step_call(self, now_us);
+    int rc = self->state == AT_NODES ? step_nodes(self, now_us)
+             : self->state == AT_PAUSE ? pause(self, now_us) : step_call(self, now_us);
     if (rc != RM_DONE) return rc;
     if (page && self->all && !goes_on(self)) break;
     now_us = rm_clock_now_us();
@@ -333,6 +444,7 @@ static void audit_destroy(redmoon_op *op) {
   audit_op *self = (audit_op *)op;
   rm_audit_page_fini(&self->page);
   rm_call_fini(&self->call);
+  rm_sweep_fini(&self->sweep);
   rm_free(self);
 }
 
@@ -352,7 +464,7 @@ static int start(redmoon_audit *audit, bool all, redmoon_op **op, redmoon_error 
   self->call.op.wants.fd = -1;
   self->audit = audit;
   self->all = all;
-  self->state = audit->done ? AT_DONE : !audit->ready ? AT_HELLO : audit->scanned ? AT_END : AT_PAUSE;
+  self->state = audit->done ? AT_DONE : is_cluster(audit) ? AT_NODES : !audit->ready ? AT_HELLO : audit->scanned ? AT_END : AT_PAUSE;
   *op = &self->call.op;
   return 0;
 }

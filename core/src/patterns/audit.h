@@ -3,7 +3,7 @@
  *
  *      audit.c         the object, and the operation that takes it a page further; audit_options.c
  *      audit_page.c    what is sent for a page, and what its answers mean
- *      audit_info.c    what the server says of itself
+ *      audit_info.c    what the server says of itself      audit_nodes.c  the primaries of a cluster
  *      audit_prefix.c  key -> prefix          audit_table.c   prefixes, at most so many; the rest is "other"
  *      audit_tally.c   what is counted of a group of keys; cliffs      audit_sample.c  memory, and how sure of it
  *      audit_filter.c  keys seen before       audit_state.c   all of it as bytes, and back
@@ -216,6 +216,49 @@ typedef struct rm_audit_server {
   char run_id[48], version[32], role[24], policy[32];
 } rm_audit_server;
 
+/* audit_nodes.c: */
+
+enum { RM_AUDIT_NODES_MAX = 4096 };
+
+typedef enum rm_audit_node_state { RM_AUDIT_NODE_WAITING, RM_AUDIT_NODE_SEEN, RM_AUDIT_NODE_LEFT } rm_audit_node_state;
+
+/** A primary of a cluster. */
+typedef struct rm_audit_node {
+  char name[128];           /* "host:port" */
+  rm_audit_server server;   /* of itself alone; keys_end once it is SEEN */
+  rm_audit_node_state state;
+  int64_t scanned_keys;     /* that SCAN gave, for the progress */
+
+  /* of this run: */
+  rm_node *route;           /* NULL: it is no primary */
+  bool asked;
+  int64_t server_ms, local_us; /* its clock, and ours at that moment */
+} rm_audit_node;
+
+typedef struct rm_audit_nodes {
+  rm_audit_node *list; /* of one server: NULL */
+  size_t count;
+  size_t turn;         /* 1 + index of the one that audit->cursor is of; 0: of none */
+  int64_t epoch;       /* the highest that a node told at the begin; 0: none did */
+  int64_t epoch_end;   /* and afterwards */
+} rm_audit_nodes;
+
+extern const rm_audit_server rm_audit_server_unknown;
+
+/** Takes in which primaries there are now.  0 or NOMEM. */
+int rm_audit_nodes_meet(redmoon_audit *audit);
+void rm_audit_nodes_fini(rm_audit_nodes *nodes);
+/** One that is to be asked in this run what it is, before anything is scanned; NULL: none. */
+rm_audit_node *rm_audit_nodes_unasked(redmoon_audit *audit);
+/** The one whose turn it is; NULL: all were seen. */
+rm_audit_node *rm_audit_nodes_turn(redmoon_audit *audit);
+/** Its turn is over. */
+void rm_audit_nodes_seen(redmoon_audit *audit);
+/** Makes audit->server what the nodes are together. */
+void rm_audit_nodes_sum(redmoon_audit *audit);
+/** What is done of all, 0 to 1. */
+double rm_audit_nodes_share(const redmoon_audit *audit);
+
 /** What a page takes for each key, and the pause that follows from it. */
 typedef struct rm_audit_pace {
   double best, usual; /* us; of the last pages */
@@ -227,12 +270,13 @@ struct redmoon_audit {
   rm_audit_plan plan;
   rm_audit_table table;
   rm_audit_filter filter;
-  rm_audit_server server;
+  rm_audit_server server;            /* of a cluster: of all its primaries together */
+  rm_audit_nodes nodes;
   int64_t database;
   char cursor[24];
-  bool began, scanned, done;         /* the first INFO; the last page; the last INFO */
+  bool began, scanned, done;         /* the first INFO; the last page (of a node); the last INFO */
   bool info_refused, memory_refused, changed;
-  int64_t pages, gone, errors, repeats;
+  int64_t pages, gone, moved, errors, repeats;
   char first_error[160];
 
   /* of this run: */
@@ -254,6 +298,8 @@ void rm_audit_info_parse(const char *text, int64_t database, rm_audit_server *se
 int64_t rm_audit_info_clock(const char *text);
 /** The answer to CONFIG GET max*. */
 void rm_audit_config_parse(const redmoon_reply *reply, rm_audit_server *server);
+/** The epoch in CLUSTER INFO, which rises with every fail-over and every slot that moves; 0: it is not there. */
+int64_t rm_audit_info_epoch(const char *text);
 
 /* audit_page.c: */
 
@@ -275,6 +321,8 @@ typedef struct rm_audit_page {
   bool no_touch;
 } rm_audit_page;
 
+/** Where reads may go to a replica (Sentinel), what follows is the primary's all the same.  Of a cluster it is pinned. */
+void rm_audit_ask_primary(rm_call *call);
 int rm_audit_format_scan(rm_call *call, const char *match, const char *cursor, int64_t count, redmoon_error *err);
 /** Takes cursor and keys out of the answer. */
 int rm_audit_take_scan(rm_call *call, rm_audit_page *page, redmoon_error *err);
@@ -319,6 +367,9 @@ struct redmoon_audit_report {
   size_t warning_count, warning_cap;
   rm_audit_server server;   /* texts of the summary */
   char first_error[160];
+  rm_audit_node *audited;   /* texts of the nodes */
+  redmoon_audit_node *nodes;
+  size_t node_count;
 };
 
 /** Adds what is to be said; `entries` are those of `groups`, in their order.  0 or NOMEM. */

@@ -13,7 +13,9 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "engine/call_internal.h"
+#include "engine/core.h"
 #include "engine/script.h"
+#include "engine/sweep.h"
 #include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
 #include "patterns/status_generated.h"
@@ -32,6 +34,7 @@ struct redmoon_audit_fix {
   int64_t ttl_ms, jitter_ppm, dry_run, count, max_rate, not_before_us;
   char cursor[24];
   bool done;
+  rm_sweep sweep;         /* of a cluster */
   redmoon_audit_fix_counts counts;
   redmoon_reply *keys; /* of the last page; what `fixed` points into */
   redmoon_audit_fixed *fixed;
@@ -101,6 +104,7 @@ void redmoon_audit_fix_free(redmoon_audit_fix *fix) {
   if (fix == NULL) return;
   drop_page(fix);
   redmoon_client_close(fix->client);
+  rm_sweep_fini(&fix->sweep);
   rm_free(fix->match);
   rm_free(fix->own);
   rm_free(fix);
@@ -110,7 +114,10 @@ int redmoon_audit_fix_done(const redmoon_audit_fix *fix) { return fix->done; }
 
 void redmoon_audit_fix_counts_get(const redmoon_audit_fix *fix, redmoon_audit_fix_counts *out) {
   *out = fix->counts;
-  out->share = fix->done ? 1 : rm_audit_cursor_share(fix->cursor);
+  bool clustered = rm_route_is_cluster(fix->client->core->route); /* there a cursor may hold a slot, too */
+  double share = clustered ? 0 : rm_audit_cursor_share(fix->cursor);
+  if (fix->sweep.count > 0) share = (double)fix->sweep.at / (double)fix->sweep.count;
+  out->share = fix->done ? 1 : share;
 }
 
 const redmoon_audit_fixed *redmoon_audit_fix_page(const redmoon_audit_fix *fix, size_t *count) {
@@ -168,6 +175,7 @@ static int format(fix_op *self) {
   redmoon_audit_fix *fix = self->fix;
   redmoon_error *err = &self->call.op.error;
   rm_call_reset(&self->call);
+  if (self->state != AT_FIX) rm_audit_ask_primary(&self->call);
   if (self->state == AT_LOOKS) return format_looks(self, err);
   if (self->state == AT_FIX) return format_fixes(self, err);
   return rm_audit_format_scan(&self->call, fix->match, fix->cursor, rm_audit_page_size(fix->count, fix->max_rate), err);
@@ -179,7 +187,7 @@ static void end_page(fix_op *self) {
   fix->counts.own += self->own;
   fix->counts.errors += self->errors;
   memcpy(fix->cursor, self->page.next, sizeof fix->cursor);
-  fix->done = strcmp(fix->cursor, "0") == 0;
+  fix->done = strcmp(fix->cursor, "0") == 0 && !rm_sweep_next(&fix->sweep);
   if (fix->max_rate > 0) {
     int64_t work = rm_max64(self->seen, rm_audit_page_size(fix->count, fix->max_rate));
     fix->not_before_us = self->began_us + work * 1000000 / fix->max_rate;
@@ -294,11 +302,24 @@ static int pause(fix_op *self, int64_t now_us) {
   return RM_DONE;
 }
 
+/* A cluster's keys are scanned node by node; what follows goes to wherever each key is. */
+static int aim(fix_op *self, int64_t now_us) {
+  int rc = rm_sweep_aim(&self->fix->sweep, &self->call, now_us);
+  if (rc == RM_WAIT) return RM_WAIT;
+  self->call.fixed_deadline_us = 0; /* the one for finding out which nodes there are */
+  if (rc < 0) self->sending = false;
+  return rc;
+}
+
 static int step_call(fix_op *self, int64_t now_us) {
   if (!self->sending) {
     int rc = format(self);
     if (rc != 0) return rc;
     self->sending = true;
+  }
+  if (self->state == AT_SCAN && self->call.borrow.pinned == NULL && rm_route_is_cluster(self->fix->client->core->route)) {
+    int rc = aim(self, now_us);
+    if (rc != RM_DONE) return rc;
   }
   int rc = rm_call_step(&self->call.op, now_us);
   if (rc == RM_WAIT) return RM_WAIT;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const rm_audit_server rm_audit_server_unknown = {-1, -1, -1, -1, -1, -1, -1, -1, "", "", "", ""};
+
 /* The value behind "<name>:" at the beginning of a line; NULL: there is none. */
 static const char *value_of(const char *text, const char *name) {
   size_t len = strlen(name);
@@ -55,6 +57,12 @@ int64_t rm_audit_info_clock(const char *text) {
   int64_t us = -1;
   read_integer(text, "server_time_usec", &us);
   return us < 0 ? -1 : us / 1000;
+}
+
+int64_t rm_audit_info_epoch(const char *text) {
+  int64_t epoch = 0;
+  read_integer(text, "cluster_current_epoch", &epoch);
+  return epoch;
 }
 
 static void read_setting(const redmoon_reply *key, const redmoon_reply *value, rm_audit_server *server) {

@@ -107,6 +107,10 @@ static int resume(redmoon_audit *audit, const redmoon_audit_options *options, re
   int rc = rm_audit_restore(audit, options->resume, options->resume_len, err);
   if (rc != 0) return rc;
   int64_t database = audit->client->core->config->database;
+  bool clustered = rm_route_is_cluster(audit->client->core->route);
+  if (audit->began && clustered != (audit->nodes.count > 0))
+    return rm_fail(err, REDMOON_ECONFIG, clustered ? "the audit to be resumed is one of a single server, this client's is a cluster"
+                                                   : "the audit to be resumed is one of a cluster, this client's is a single server");
   if (audit->database == database) return 0;
   return rm_fail(err, REDMOON_ECONFIG, "the audit to be resumed is one of database %" PRId64 ", this client's is %" PRId64,
                  audit->database, database);

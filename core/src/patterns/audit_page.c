@@ -2,16 +2,25 @@
 /* One page: SCAN gives its keys; PTTL, TYPE and for some MEMORY USAGE tell of them.
  *
  * These commands do not count as a use of the key.  CLIENT NO-TOUCH, which says so of a whole connection, stands around them
- * all the same where the server has it; it is taken back in the same flight, because the connection goes back to a pool. */
+ * all the same where the server has it; it is taken back in the same flight, because the connection goes back to a pool.
+ * But not on a node of a cluster: there Redis 8.0 and Valkey 8 crash when such a connection asks for a key of a
+ * slot that is being moved (lookupKey looks at the command that is executed while there is none yet). */
 #include "patterns/audit.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/call_internal.h"
+#include "engine/core.h"
+#include "engine/redirect.h"
 
 #include <stdio.h>
 #include <string.h>
+
+void rm_audit_ask_primary(rm_call *call) {
+  const rm_route *route = call->op.client->core->route;
+  if (!rm_route_is_cluster(route) && rm_route_minds_requests(route)) call->whole = true;
+}
 
 int rm_audit_format_scan(rm_call *call, const char *match, const char *cursor, int64_t count, redmoon_error *err) {
   rm_request *request = &call->request;
@@ -108,7 +117,7 @@ static int prepare_looks(redmoon_audit *audit, rm_audit_page *page) {
 int rm_audit_format_looks(redmoon_audit *audit, rm_audit_page *page, rm_call *call, redmoon_error *err) {
   if (prepare_looks(audit, page) != 0) return rm_fail_nomem(err);
   if (page->look_count == 0) return 0;
-  page->no_touch = !audit->no_touch_refused;
+  page->no_touch = !audit->no_touch_refused && audit->server.clustered == 0;
   call->whole = true; /* after a failure all of it goes out again: what NO-TOUCH says is of one connection */
   if (page->no_touch && put_no_touch(call, "ON") != 0) return rm_fail_nomem(err);
   for (size_t i = 0; i < page->look_count; i++) {
@@ -147,6 +156,11 @@ static int check_page(const rm_audit_page *page, const rm_call *call, redmoon_er
   return 0;
 }
 
+/* Its slot is another node's now, or on the way there. */
+static bool has_moved(const redmoon_reply *reply) {
+  return reply->type == REDMOON_ERROR && rm_redirect_kind(reply) != RM_NOT_REDIRECTED;
+}
+
 static void note_error(redmoon_audit *audit, const redmoon_reply *reply) {
   if (audit->errors++ == 0) rm_escape(audit->first_error, sizeof audit->first_error, reply->as.text, reply->len);
 }
@@ -161,6 +175,10 @@ static void count_key(redmoon_audit *audit, rm_audit_page *page, rm_audit_look *
                       int64_t server_ms) {
   const redmoon_reply *key = &page->keys->as.items[look->key];
   const redmoon_reply *pttl = call->results[look->at].reply, *type = call->results[look->at + 1].reply;
+  if (has_moved(pttl) || has_moved(type)) {
+    audit->moved++;
+    return;
+  }
   if (pttl->type == REDMOON_ERROR || type->type == REDMOON_ERROR) {
     note_error(audit, pttl->type == REDMOON_ERROR ? pttl : type);
     return;

@@ -78,6 +78,7 @@ static void show_summary(const redmoon_audit *audit, redmoon_audit_report *repor
       .server_expires = audit->server.expires,
       .pages = audit->pages,
       .gone = audit->gone,
+      .moved = audit->moved,
       .errors = audit->errors,
       .repeats = audit->repeats,
       .repeats_false = rm_audit_filter_false(&audit->filter, audit->repeats),
@@ -93,6 +94,33 @@ static void show_summary(const redmoon_audit *audit, redmoon_audit_report *repor
       .role = report->server.role,
       .first_error = report->first_error,
   };
+}
+
+/* Texts are of the report's own copy. */
+static int show_nodes(const redmoon_audit *audit, redmoon_audit_report *report) {
+  size_t count = audit->nodes.count;
+  if (count == 0) return 0;
+  report->audited = rm_alloc(count * sizeof *report->audited);
+  report->nodes = rm_calloc(count, sizeof *report->nodes);
+  if (report->audited == NULL || report->nodes == NULL) return REDMOON_ENOMEM;
+  memcpy(report->audited, audit->nodes.list, count * sizeof *report->audited);
+  report->node_count = count;
+  for (size_t i = 0; i < count; i++) {
+    const rm_audit_node *node = &report->audited[i];
+    report->nodes[i] = (redmoon_audit_node){
+        .address = node->name,
+        .state = (redmoon_audit_node_state)node->state,
+        .keys = node->server.keys,
+        .keys_end = node->server.keys_end,
+        .maxclients = node->server.maxclients,
+        .connected_clients = node->server.connected_clients,
+        .maxmemory = node->server.maxmemory,
+        .used_memory = node->server.used_memory,
+        .maxmemory_policy = node->server.policy,
+        .version = node->server.version,
+    };
+  }
+  return 0;
 }
 
 static int compare_warnings(const void *a, const void *b) {
@@ -117,6 +145,7 @@ static int fill(const redmoon_audit *audit, rm_audit_entry **entries, redmoon_au
   report->count = shown;
   if (show_groups(audit, entries, count, report) != 0) return REDMOON_ENOMEM;
   show_summary(audit, report);
+  if (show_nodes(audit, report) != 0) return REDMOON_ENOMEM;
   if (rm_audit_warn(audit, entries, report) != 0) return REDMOON_ENOMEM;
   if (report->warning_count > 1)
     qsort(report->warnings, report->warning_count, sizeof *report->warnings, compare_warnings);
@@ -144,7 +173,15 @@ void redmoon_audit_report_free(redmoon_audit_report *report) {
   for (size_t i = 0; i < report->warning_count; i++) rm_free((void *)(uintptr_t)report->warnings[i].message);
   rm_free(report->groups);
   rm_free(report->warnings);
+  rm_free(report->nodes);
+  rm_free(report->audited);
   rm_free(report);
+}
+
+size_t redmoon_audit_report_node_count(const redmoon_audit_report *report) { return report->node_count; }
+
+const redmoon_audit_node *redmoon_audit_report_node(const redmoon_audit_report *report, size_t index) {
+  return index < report->node_count ? &report->nodes[index] : NULL;
 }
 
 size_t redmoon_audit_report_count(const redmoon_audit_report *report) { return report->count; }

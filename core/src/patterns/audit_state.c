@@ -17,7 +17,7 @@
 
 enum { HASH_LEN = 32, MAGIC_LEN = 8, ENTRIES_MAX = 1 << 20, FILTER_MAX = 1 << 30 };
 
-static const char magic[MAGIC_LEN + 1] = "RMAUDIT1";
+static const char magic[MAGIC_LEN + 1] = "RMAUDIT2";
 
 /* One function for both ways, so that they cannot differ: what is written is what is read. */
 typedef struct codec {
@@ -280,6 +280,29 @@ static void filter_part(codec *c, rm_audit_filter *filter) {
   if (filter->expected < 0) spoil(c);
 }
 
+static void node_part(codec *c, rm_audit_node *node) {
+  size_t state = node->state;
+  text(c, node->name, sizeof node->name);
+  size(c, &state, RM_AUDIT_NODE_LEFT);
+  node->state = (rm_audit_node_state)state;
+  integer(c, &node->scanned_keys);
+  server_part(c, &node->server);
+}
+
+static void nodes_part(codec *c, rm_audit_nodes *nodes) {
+  size_t count = nodes->count;
+  size(c, &count, RM_AUDIT_NODES_MAX);
+  if (is_reading(c) && count > 0 && c->status == 0) {
+    nodes->list = rm_calloc(count, sizeof *nodes->list);
+    if (nodes->list == NULL) c->status = REDMOON_ENOMEM;
+    else nodes->count = count;
+  }
+  for (size_t i = 0; i < count && c->status == 0; i++) node_part(c, &nodes->list[i]);
+  size(c, &nodes->turn, nodes->count);
+  integer(c, &nodes->epoch);
+  integer(c, &nodes->epoch_end);
+}
+
 static void audit_part(codec *c, redmoon_audit *audit) {
   plan_part(c, &audit->plan);
   integer(c, &audit->database);
@@ -292,10 +315,12 @@ static void audit_part(codec *c, redmoon_audit *audit) {
   text(c, audit->cursor, sizeof audit->cursor);
   integer(c, &audit->pages);
   integer(c, &audit->gone);
+  integer(c, &audit->moved);
   integer(c, &audit->errors);
   integer(c, &audit->repeats);
   text(c, audit->first_error, sizeof audit->first_error);
   server_part(c, &audit->server);
+  nodes_part(c, &audit->nodes);
   table_part(c, &audit->table);
   filter_part(c, &audit->filter);
   if (is_reading(c) && (audit->cursor[0] == '\0' || strspn(audit->cursor, "0123456789") != strlen(audit->cursor))) spoil(c);

@@ -109,46 +109,129 @@ static void about_group(writer *w, const redmoon_audit *audit, const rm_audit_en
 
 static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
 
-static void about_eviction(writer *w, const rm_audit_server *server) {
-  const redmoon_audit_group *all = &w->report->total;
-  const char *policy = server->policy;
-  if (all->no_ttl == 0 || server->maxmemory < 0) return;
-  if (server->maxmemory == 0) {
-    say(w, REDMOON_AUDIT_WARNING, "memory_unlimited", all->no_ttl,
-        "the server has no maxmemory, and %" PRId64 " keys have no TTL: nothing bounds what they take", all->no_ttl);
-    return;
-  }
-  if (begins(policy, "volatile-") && 10 * all->no_ttl >= all->keys)
-    say(w, REDMOON_AUDIT_WARNING, "eviction_policy", all->no_ttl,
-        "under maxmemory-policy %s the %" PRId64 " of %" PRId64
-        " keys without TTL cannot be evicted; once the others are gone, writes fail",
-        policy, all->no_ttl, all->keys);
-  else if (begins(policy, "allkeys-"))
-    say(w, REDMOON_AUDIT_WARNING, "eviction_policy", all->no_ttl,
-        "under maxmemory-policy %s the %" PRId64 " keys without TTL can be evicted, too: nothing is safe from that", policy,
-        all->no_ttl);
-  else if (strcmp(policy, "noeviction") == 0 && 10 * (double)server->used_memory >= 8 * (double)server->maxmemory)
-    say(w, REDMOON_AUDIT_WARNING, "eviction_policy", all->no_ttl,
-        "%" PRId64 " of %" PRId64 " bytes of maxmemory are used, %" PRId64
-        " keys have no TTL, and under noeviction writes fail once it is full",
-        server->used_memory, server->maxmemory, all->no_ttl);
+enum { FINE, UNLIMITED, VOLATILE, ALL_KEYS, FULL };
+
+/* What becomes of keys without TTL there when memory runs out. */
+static int danger_of(const rm_audit_server *server, const redmoon_audit_group *all) {
+  if (all->no_ttl == 0 || server->maxmemory < 0) return FINE;
+  if (server->maxmemory == 0) return UNLIMITED;
+  if (begins(server->policy, "volatile-")) return 10 * all->no_ttl >= all->keys ? VOLATILE : FINE;
+  if (begins(server->policy, "allkeys-")) return ALL_KEYS;
+  bool full = strcmp(server->policy, "noeviction") == 0 && 10 * (double)server->used_memory >= 8 * (double)server->maxmemory;
+  return full ? FULL : FINE;
 }
 
-static void about_clients(writer *w, const redmoon_audit *audit) {
-  int64_t most = audit->server.maxclients, pool = w->report->summary.pool_size;
-  if (most < 0 || pool * audit->processes <= most) return;
+/* `on`: which nodes of a cluster it is about, or "". */
+static void say_danger(writer *w, const rm_audit_server *server, const char *on) {
+  const redmoon_audit_group *all = &w->report->total;
+  const char *policy = server->policy;
+  switch (danger_of(server, all)) {
+  case UNLIMITED:
+    say(w, REDMOON_AUDIT_WARNING, "memory_unlimited", all->no_ttl,
+        "%sthe server has no maxmemory, and %" PRId64 " keys have no TTL: nothing bounds what they take", on, all->no_ttl);
+    break;
+  case VOLATILE:
+    say(w, REDMOON_AUDIT_WARNING, "eviction_policy", all->no_ttl,
+        "%sunder maxmemory-policy %s the %" PRId64 " of %" PRId64
+        " keys without TTL cannot be evicted; once the others are gone, writes fail",
+        on, policy, all->no_ttl, all->keys);
+    break;
+  case ALL_KEYS:
+    say(w, REDMOON_AUDIT_WARNING, "eviction_policy", all->no_ttl,
+        "%sunder maxmemory-policy %s the %" PRId64 " keys without TTL can be evicted, too: nothing is safe from that", on,
+        policy, all->no_ttl);
+    break;
+  case FULL:
+    say(w, REDMOON_AUDIT_WARNING, "eviction_policy", all->no_ttl,
+        "%s%" PRId64 " of %" PRId64 " bytes of maxmemory are used, %" PRId64
+        " keys have no TTL, and under noeviction writes fail once it is full",
+        on, server->used_memory, server->maxmemory, all->no_ttl);
+    break;
+  default: break;
+  }
+}
+
+static void say_clients(writer *w, const redmoon_audit *audit, const rm_audit_server *server, const char *on) {
+  int64_t pool = w->report->summary.pool_size;
   say(w, REDMOON_AUDIT_WARNING, "maxclients", 0,
-      "%" PRId64 " processes with pools of %" PRId64 " may ask for %" PRId64 " connections; the server accepts %" PRId64,
-      audit->processes, pool, pool * audit->processes, most);
+      "%s%" PRId64 " processes with pools of %" PRId64 " may ask for %" PRId64 " connections; the server accepts %" PRId64, on,
+      audit->processes, pool, pool * audit->processes, server->maxclients);
+}
+
+static bool lacks_clients(const writer *w, const redmoon_audit *audit, const rm_audit_server *server) {
+  return server->maxclients >= 0 && w->report->summary.pool_size * audit->processes > server->maxclients;
+}
+
+/* Nodes of which the same is to be said: said once. */
+typedef bool is_same_fn(const writer *w, const redmoon_audit *audit, const rm_audit_server *a, const rm_audit_server *b);
+
+static bool is_same_danger(const writer *w, const redmoon_audit *audit, const rm_audit_server *a, const rm_audit_server *b) {
+  const redmoon_audit_group *all = &w->report->total;
+  (void)audit;
+  int danger = danger_of(a, all);
+  if (danger != danger_of(b, all)) return false;
+  return danger == UNLIMITED || (danger != FULL && strcmp(a->policy, b->policy) == 0);
+}
+
+static bool is_same_clients(const writer *w, const redmoon_audit *audit, const rm_audit_server *a, const rm_audit_server *b) {
+  return lacks_clients(w, audit, a) && a->maxclients == b->maxclients;
+}
+
+static size_t count_same(const writer *w, const redmoon_audit *audit, size_t from, size_t to, size_t as, is_same_fn *is_same) {
+  const rm_audit_node *list = audit->nodes.list;
+  size_t count = 0;
+  for (size_t i = from; i < to; i++)
+    count += list[i].state != RM_AUDIT_NODE_LEFT && is_same(w, audit, &list[as].server, &list[i].server);
+  return count;
+}
+
+/* "10.0.0.7:6379: ", "10.0.0.7:6379 and 2 more: ", or "all 3 nodes: "; false: it was said with one before it. */
+static bool name_same(const writer *w, const redmoon_audit *audit, size_t i, is_same_fn *is_same, char *on, size_t cap) {
+  const rm_audit_nodes *nodes = &audit->nodes;
+  if (count_same(w, audit, 0, i, i, is_same) > 0) return false;
+  size_t more = count_same(w, audit, i + 1, nodes->count, i, is_same), serving = 0;
+  for (size_t n = 0; n < nodes->count; n++) serving += nodes->list[n].state != RM_AUDIT_NODE_LEFT;
+  if (more + 1 == serving && more > 0) snprintf(on, cap, "all %zu nodes: ", serving);
+  else if (more > 0) snprintf(on, cap, "%s and %zu more: ", nodes->list[i].name, more);
+  else snprintf(on, cap, "%s: ", nodes->list[i].name);
+  return true;
+}
+
+static void about_nodes(writer *w, const redmoon_audit *audit) {
+  char on[160];
+  for (size_t i = 0; i < audit->nodes.count; i++) {
+    const rm_audit_node *node = &audit->nodes.list[i];
+    if (node->state == RM_AUDIT_NODE_LEFT) continue;
+    if (danger_of(&node->server, &w->report->total) != FINE && name_same(w, audit, i, is_same_danger, on, sizeof on))
+      say_danger(w, &node->server, on);
+    if (lacks_clients(w, audit, &node->server) && name_same(w, audit, i, is_same_clients, on, sizeof on))
+      say_clients(w, audit, &node->server, on);
+  }
+}
+
+static void about_server(writer *w, const redmoon_audit *audit) {
+  if (audit->nodes.count > 0) {
+    about_nodes(w, audit);
+    return;
+  }
+  say_danger(w, &audit->server, "");
+  if (lacks_clients(w, audit, &audit->server)) say_clients(w, audit, &audit->server, "");
 }
 
 /* Of the audit. */
 
 static void about_audit(writer *w, const redmoon_audit *audit) {
   const redmoon_audit_summary *s = &w->report->summary;
-  if (audit->changed)
+  const rm_audit_nodes *nodes = &audit->nodes;
+  if (audit->changed && nodes->count > 0)
+    say(w, REDMOON_AUDIT_WARNING, "node_changed", 0,
+        "a node was restarted, replaced or took another role during the audit: keys may be missing from it");
+  else if (audit->changed)
     say(w, REDMOON_AUDIT_WARNING, "node_changed", 0,
         "the server was restarted, replaced or took another role during the audit: keys may be missing from it");
+  else if (audit->moved > 0 || (nodes->epoch > 0 && nodes->epoch_end > nodes->epoch))
+    say(w, REDMOON_AUDIT_WARNING, "slots_moved", audit->moved,
+        "slots moved between nodes during the audit: keys that went to a node that had been scanned already are missing from it");
   if (!audit->done)
     say(w, REDMOON_AUDIT_NOTE, "partial", 0, "the audit was not finished: these are %" PRId64 " keys of more", w->report->total.keys);
   if (audit->errors > 0)
@@ -171,8 +254,7 @@ int rm_audit_warn(const redmoon_audit *audit, rm_audit_entry *const *entries, re
   }
   w.group = NULL;
   if (report->other.keys > 0) about_limits(&w, audit, &report->other, "other prefixes");
-  about_eviction(&w, &audit->server);
-  about_clients(&w, audit);
+  about_server(&w, audit);
   about_audit(&w, audit);
   return w.status;
 }

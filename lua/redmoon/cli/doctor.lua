@@ -3,12 +3,15 @@
 
 local acl = require "redmoon.cli.doctor.acl"
 local clients = require "redmoon.cli.doctor.clients"
+local cluster = require "redmoon.cli.doctor.cluster"
+local connection = require "redmoon.cli.connection"
 local durability = require "redmoon.cli.doctor.durability"
 local failure = require "redmoon.cli.failure"
 local format = require "redmoon.cli.format"
 local json = require "redmoon.cli.json"
 local link = require "redmoon.cli.doctor.link"
 local memory = require "redmoon.cli.doctor.memory"
+local nodes = require "redmoon.cli.doctor.nodes"
 local options = require "redmoon.cli.options"
 local reports = require "redmoon.cli.doctor.report"
 local sentinel = require "redmoon.cli.doctor.sentinel"
@@ -52,6 +55,24 @@ local checks = {
   link.clock, acl.permissions,
 }
 
+-- Of a cluster: what is of the way there, of the cluster as a whole, and of each node.
+local of_the_way = { link.round_trip, link.protocol, link.encryption }
+local of_each_node = {
+  acl.login, server.version, server.loading,
+  memory.limit, memory.eviction, memory.buffers,
+  durability.persistence,
+  clients.pools, clients.idle,
+  slow.log, slow.latency,
+  link.clock, acl.permissions,
+}
+
+local function examine_cluster(report, subject, args, client)
+  for _, check in ipairs(of_the_way) do check(report, subject) end
+  local list <close> = nodes.dial(args, client)
+  cluster.examine(report, subject, list)
+  nodes.examine(report, list, of_each_node)
+end
+
 local function print_report(report, url)
   terminal.title(url)
   report:print()
@@ -74,7 +95,11 @@ function M.run(args)
   if not client then failure.raise("%s", terminal.safe(message)) end
   local subject, report = subjects.new(args, client), reports.new()
   if event then link.dialled(report, event) end
-  for _, check in ipairs(checks) do check(report, subject, args) end
+  if connection.is_cluster(client) then
+    examine_cluster(report, subject, args, client)
+  else
+    for _, check in ipairs(checks) do check(report, subject, args) end
+  end
   local show = args.json and print_json or print_report
   show(report, subject.url)
   local bad = report:count("failure") > 0 or args.strict and report:count("warning") > 0

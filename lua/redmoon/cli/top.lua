@@ -51,7 +51,9 @@ local function look_for_objects(walk, pages)
 end
 
 -- Rows that fit: four tables, their titles, blank lines and the head share the screen.
-local function most_rows() return math.max(2, (terminal.rows() - 12) // 4) end
+local function most_rows(nodes)
+  return math.max(2, nodes and (terminal.rows() - 16) // 5 or (terminal.rows() - 12) // 4)
+end
 
 local function draw(lines)
   local width, rows = terminal.width() or 80, terminal.rows()
@@ -65,9 +67,9 @@ local function draw(lines)
   io.stdout:flush()
 end
 
-local function live(pressed, client, args, walk)
+local function live(pressed, client, args, walk, nodes)
   local url = connection.url(client)
-  local first = samples.take(client)
+  local first = samples.take(client, nodes)
   local looks = 0
   io.stdout:write("\27[?1049h\27[?25l\27[2J") -- another screen, without a cursor
   local restored <close> = setmetatable({}, { __close = function()
@@ -75,10 +77,10 @@ local function live(pressed, client, args, walk)
     io.stdout:flush()
   end })
   while wait(pressed, looks == 0 and math.min(args.interval, 0.3) or args.interval) do
-    local second = samples.take(client)
+    local second = samples.take(client, nodes)
     if not second.info and not second.pools then failure.raise("%s", terminal.safe(second.why.info or "no answer")) end
     look_for_objects(walk, args.pages)
-    draw(screen.lines(first, second, walk, url, most_rows()))
+    draw(screen.lines(first, second, walk, url, most_rows(nodes)))
     first = second
     looks = looks + 1
     if looks == args.count then break end
@@ -86,9 +88,22 @@ local function live(pressed, client, args, walk)
   return restored
 end
 
+local function nodes_to_json(nodes)
+  local list = json.array {}
+  for i, node in ipairs(nodes) do
+    local info = node.info or {}
+    list[i] = { address = node.address, role = node.role, why = node.why, round_trip = node.round_trip }
+    for _, field in ipairs { "used_memory", "maxmemory", "connected_clients", "instantaneous_ops_per_sec" } do
+      list[i][field] = math.tointeger(tonumber(info[field]))
+    end
+  end
+  return list
+end
+
 local function to_json(first, second, walk, url)
   local result = { url = url, pools = second.pools and json.array(second.pools),
     commands = json.array(samples.between(first, second)) }
+  if second.nodes then result.nodes = nodes_to_json(second.nodes) end
   if walk then
     local list, is_whole = walk:list()
     result.objects, result.objects_complete = json.array(list), is_whole
@@ -102,11 +117,11 @@ local function to_json(first, second, walk, url)
   return json.encode(result)
 end
 
-local function once(pressed, client, args, walk)
+local function once(pressed, client, args, walk, nodes)
   local url = connection.url(client)
-  local first = samples.take(client)
+  local first = samples.take(client, nodes)
   if not wait(pressed, math.min(args.interval, 1)) then return failure.INTERRUPTED end
-  local second = samples.take(client)
+  local second = samples.take(client, nodes)
   look_for_objects(walk, args.pages)
   if args.json then
     terminal.print("%s", to_json(first, second, walk, url))
@@ -116,16 +131,26 @@ local function once(pressed, client, args, walk)
   return failure.FINE
 end
 
+local function primaries_of(nodes)
+  local list = {}
+  for _, node in ipairs(nodes) do
+    if node.client and node.role == "primary" then list[#list + 1] = node.client end
+  end
+  return list
+end
+
 function M.run(args)
   local client <close> = connection.open(args, { client_name = "redmoon-top" })
   local prefix = args.prefix or connection.url_option(args, "key_prefix") or "redmoon"
   local is_live = not args.json and terminal.is_terminal(terminal.STDOUT) and os.getenv("TERM") ~= "dumb"
   args.pages = args.pages or is_live and 5 or 100
-  local walk = args.pages > 0 and objects.new(client, prefix) or nil
+  local nodes <close> = connection.is_cluster(client) and
+    connection.nodes(args, client, { client_name = "redmoon-top" }) or nil
+  local walk = args.pages > 0 and objects.new(client, prefix, nodes and primaries_of(nodes)) or nil
   if not is_live then
-    return interrupt.guard(once, client, args, walk)
+    return interrupt.guard(once, client, args, walk, nodes)
   end
-  interrupt.guard(live, client, args, walk)
+  interrupt.guard(live, client, args, walk, nodes)
   return failure.FINE
 end
 

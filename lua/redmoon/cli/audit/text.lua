@@ -114,11 +114,18 @@ end
 
 local roles = { master = "primary", slave = "replica" }
 
+local function primaries_of(nodes)
+  local count = 0
+  for _, node in ipairs(nodes) do count = count + (node.state ~= "left" and 1 or 0) end
+  return format.plural(count, "primary", "primaries")
+end
+
 local function heading(report, url)
   local server = report.server
   local about = { url }
+  if report.nodes then about[#about + 1] = primaries_of(report.nodes) end
   if server.version then about[#about + 1] = "version " .. terminal.safe(server.version) end
-  if server.role then about[#about + 1] = roles[server.role] or terminal.safe(server.role) end
+  if server.role and not report.nodes then about[#about + 1] = roles[server.role] or terminal.safe(server.role) end
   about[#about + 1] = format.plural(report.total.keys, "key") .. " counted"
   if not report.complete then about[#about + 1] = "not to the end" end
   return table.concat(about, ", ")

@@ -62,7 +62,7 @@ function M.protocol(report, subject)
 end
 
 function M.encryption(report, subject)
-  local is_tls = subject.url:find("^rediss[:+]") ~= nil or subject.url:find("^valkeys:") ~= nil
+  local is_tls = subject.url:find("^rediss[+:]") ~= nil or subject.url:find("^valkeys[+:]") ~= nil
   if is_tls and (subject.tls_verify or ""):find("^[fFnN0]") then
     report:failure("TLS", "on, but the certificate is not verified: anybody may be the server",
       "take tls_verify=false out of the URL and give tls_ca_file=")

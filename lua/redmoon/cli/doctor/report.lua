@@ -24,6 +24,14 @@ function report:failure(id, text, advice, values) add(self, "failure", id, text,
 -- It could not be looked at.
 function report:skipped(id, why) add(self, "skipped", id, why) end
 
+-- A finding of another report, under another text.
+function report:adopt(finding, text, nodes)
+  local copy = {}
+  for name, value in pairs(finding) do copy[name] = value end
+  copy.text, copy.nodes = text, json.array(nodes)
+  self.findings[#self.findings + 1] = copy
+end
+
 function report:count(status)
   local count = 0
   for _, finding in ipairs(self.findings) do

@@ -26,8 +26,9 @@ function M.version(report, subject)
     return report:failure("server", text, "this is a sentinel and holds no data: connect to the server it watches",
       values)
   end
-  if mode == "cluster" then
-    return report:warning("server", text, "this client talks to one node: keys of other nodes answer MOVED", values)
+  if mode == "cluster" and not subject.is_cluster then
+    return report:warning("server", text,
+      "this client talks to one node: keys of other nodes answer MOVED; redis+cluster:// talks to all", values)
   end
   report:ok("server", text, values)
 end

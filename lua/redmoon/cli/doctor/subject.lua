@@ -15,6 +15,7 @@ function M.new(args, client)
     client = client, url = connection.url(client), tls_verify = connection.url_option(args, "tls_verify"),
     processes = args.processes, min_replicas = args.min_replicas, user = args.user, settings = {},
   }, subject)
+  self.is_cluster = (args.url or os.getenv("REDIS_URL") or ""):find("^%w+%+cluster:") ~= nil
   self.pool_size = args.pool_size or math.tointeger(tonumber(connection.url_option(args, "pool_size"))) or 20
   self.prefix = connection.url_option(args, "key_prefix") or "redmoon"
   self.info, self.why_no_info = connection.info(client)

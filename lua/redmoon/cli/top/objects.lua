@@ -37,8 +37,10 @@ end
 
 local function escaped(text) return (text:gsub("[%*%?%[%]\\]", "\\%0")) end
 
-function M.new(client, prefix)
-  return setmetatable({ client = client, prefix = prefix, pattern = escaped(prefix) .. ":*", cursor = "0",
+-- scanned: clients whose keys are walked through, one after another: of a cluster one for each primary.
+function M.new(client, prefix, scanned)
+  return setmetatable({ client = client, scanned = scanned or { client }, at = 1, prefix = prefix,
+    pattern = escaped(prefix) .. ":*", cursor = "0",
     counts = {}, queues = {}, result = nil, result_queues = nil }, walk)
 end
 
@@ -71,11 +73,12 @@ end
 -- self.counts what the present one has seen.  nil and why when SCAN fails.
 function walk:go(pages)
   for _ = 1, pages do
-    local reply, message = self.client:call("SCAN", self.cursor, "MATCH", self.pattern, "COUNT", 1000)
+    local reply, message = self.scanned[self.at]:call("SCAN", self.cursor, "MATCH", self.pattern, "COUNT", 1000)
     if not reply then return nil, message end
     self.cursor = reply[1]
     for _, key in ipairs(reply[2]) do self:note(key) end
-    if self.cursor == "0" then
+    if self.cursor == "0" then self.at = self.at % #self.scanned + 1 end
+    if self.cursor == "0" and self.at == 1 then
       self.result, self.counts = sorted(self.counts), {}
       self.result_queues, self.queues = self.queues, {}
       break

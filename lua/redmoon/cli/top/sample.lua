@@ -34,6 +34,14 @@ local function add(group, fields)
   end
 end
 
+local function by_size(list)
+  table.sort(list, function(a, b)
+    if a.connections ~= b.connections then return a.connections > b.connections end
+    return a.name .. "\0" .. a.host < b.name .. "\0" .. b.host
+  end)
+  return list
+end
+
 -- Pools as the server sees them: connections of one name from one host.  nil and why where that is not allowed.
 function M.pools(client)
   local text, message = client:call("CLIENT", "LIST")
@@ -50,11 +58,7 @@ function M.pools(client)
     end
     add(groups[key], fields)
   end
-  table.sort(list, function(a, b)
-    if a.connections ~= b.connections then return a.connections > b.connections end
-    return a.name .. "\0" .. a.host < b.name .. "\0" .. b.host
-  end)
-  return list
+  return by_size(list)
 end
 
 -- name -> {calls=, seconds=}, since the server was started; nil and why.
@@ -68,8 +72,88 @@ function M.commands(client)
   return commands
 end
 
--- Everything at once; what may not be seen is nil, and `why` tells it by field.
-function M.take(client)
+-- What of several nodes has one name from one host is one pool.
+local function join_pools(samples)
+  local groups, list = {}, {}
+  for _, sample in ipairs(samples) do
+    for _, pool in ipairs(sample.pools or {}) do
+      local key = pool.name .. "\0" .. pool.host
+      local group = groups[key]
+      if not group then
+        groups[key] = pool
+        list[#list + 1] = pool
+      else
+        for _, field in ipairs { "connections", "active", "blocked", "subscribed", "memory", "waiting" } do
+          group[field] = group[field] + pool[field]
+        end
+        group.longest_idle = math.max(group.longest_idle, pool.longest_idle)
+      end
+    end
+  end
+  return by_size(list)
+end
+
+local function join_commands(samples)
+  local all = {}
+  for _, sample in ipairs(samples) do
+    for name, one in pairs(sample.commands or {}) do
+      local sum = all[name] or { calls = 0, seconds = 0 }
+      all[name] = { calls = sum.calls + one.calls, seconds = sum.seconds + one.seconds }
+    end
+  end
+  return all
+end
+
+local of_primaries = { "used_memory", "maxmemory", "instantaneous_ops_per_sec", "keyspace_hits", "keyspace_misses",
+  "instantaneous_input_kbps", "instantaneous_output_kbps" }
+
+-- INFO of a cluster: keys are with the primaries, connections with all.
+local function join_info(nodes)
+  local all, primaries = {}, 0
+  for _, node in ipairs(nodes) do
+    local info = node.info
+    if info then
+      local is_primary = info.role == "master"
+      primaries = primaries + (is_primary and 1 or 0)
+      for _, field in ipairs(of_primaries) do
+        all[field] = (all[field] or 0) + (is_primary and tonumber(info[field]) or 0)
+      end
+      for _, field in ipairs { "connected_clients", "blocked_clients" } do
+        all[field] = (all[field] or 0) + (tonumber(info[field]) or 0)
+      end
+      all.uptime_in_seconds = math.min(all.uptime_in_seconds or math.huge, tonumber(info.uptime_in_seconds) or 0)
+      all.redis_version, all.valkey_version = info.redis_version, info.valkey_version
+    end
+  end
+  all.role = ("%d primaries"):format(primaries)
+  return all
+end
+
+-- nodes: as of connection.nodes.
+local function take_all(nodes)
+  local samples, why = {}, {}
+  local joined = { at = terminal.now(), why = why, nodes = {} }
+  for i, node in ipairs(nodes) do
+    local shown = { address = node.address, role = node.role, why = node.why }
+    joined.nodes[i] = shown
+    if node.client then
+      local began = terminal.now()
+      local answer, message = node.client:ping()
+      shown.round_trip = answer and terminal.now() - began
+      local sample = answer and M.take(node.client) or { why = { info = message } }
+      shown.info, shown.why = sample.info, sample.why.info
+      for _, field in ipairs { "info", "pools", "commands" } do why[field] = why[field] or sample.why[field] end
+      if sample.info then samples[#samples + 1] = sample end
+    end
+  end
+  if #samples == 0 then return joined end
+  joined.info, joined.pools, joined.commands = join_info(joined.nodes), join_pools(samples), join_commands(samples)
+  return joined
+end
+
+-- Everything at once; what may not be seen is nil, and `why` tells it by field.  nodes: of a cluster; all of them.
+function M.take(client, nodes)
+  if nodes then return take_all(nodes) end
   local why = {}
   local sample = { at = terminal.now(), why = why }
   sample.info, why.info = connection.info(client)

@@ -90,9 +90,37 @@ local function add(lines, columns, rows, otherwise)
   for _, line in ipairs(grid.lines(columns, rows, terminal.width())) do lines[#lines + 1] = line end
 end
 
+local node_columns = { { title = "node" }, { title = "role" }, { title = "memory", right = true },
+  { title = "clients", right = true }, { title = "commands/s", right = true }, { title = "hits", right = true },
+  { title = "round trip", right = true } }
+
+local roles = { master = "primary", slave = "replica" }
+
+local function node_rows(nodes, most)
+  local rows = {}
+  for i = 1, math.min(#nodes, most) do
+    local node, info = nodes[i], nodes[i].info
+    if info then
+      local hits, misses = number(info, "keyspace_hits"), number(info, "keyspace_misses")
+      rows[i] = { terminal.safe(node.address), roles[info.role] or node.role, format.bytes(number(info, "used_memory")),
+        format.count(number(info, "connected_clients")), format.count(number(info, "instantaneous_ops_per_sec")),
+        hits + misses > 0 and format.share(hits, hits + misses) or "-", format.latency(node.round_trip) }
+    else
+      rows[i] = { terminal.safe(node.address), node.role, terminal.paint("failure", "no answer"), "", "", "", "" }
+    end
+  end
+  return rows
+end
+
 -- first, second: two looks; objects: the walk, or nil; most: rows of each table.
 function M.lines(first, second, objects, url, most)
   local lines = server_lines(second, url)
+  if second.nodes then
+    add(lines, node_columns, node_rows(second.nodes, most), "no nodes")
+    if #second.nodes > most then
+      lines[#lines + 1] = terminal.paint("dim", ("%d more nodes"):format(#second.nodes - most))
+    end
+  end
   add(lines, pool_columns, pool_rows(second.pools or {}, most), "pools: " .. (second.why.pools or "none"))
   add(lines, command_columns, command_rows(samples.between(first, second), most),
     "commands: " .. (second.why.commands or "none"))
