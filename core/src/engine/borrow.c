@@ -126,7 +126,10 @@ static int step_pick(rm_borrow *borrow, rm_core *core, int64_t now_us, int64_t d
   int rc = pick(borrow, core, err);
   if (rc == RM_WAIT && now_us >= deadline_us) {
     rm_route_unwait(core->route, &borrow->wait);
-    return rm_fail_phase(err, REDMOON_ETIMEOUT, REDMOON_PHASE_DIAL, "the call's deadline was over before it was known which node to ask");
+    char trouble[RM_TROUBLE_SIZE];
+    rm_route_trouble(core->route, trouble);
+    return rm_fail_phase(err, REDMOON_ETIMEOUT, REDMOON_PHASE_DIAL, "the call's deadline was over before it was known which node to ask%s",
+                         trouble);
   }
   if (rc == RM_WAIT) *wants = (rm_wants){borrow->wait.event.fd, REDMOON_WANT_READ, deadline_us};
   if (rc == RM_DONE) rc = acquire(borrow, core, borrow->owner, now_us, deadline_us, err);

@@ -126,7 +126,9 @@ int64_t rm_call_backoff_us(const rm_call *call) {
  * takes longer than a few attempts do. */
 bool rm_call_may_outlast(const rm_call *call, const redmoon_error *err) {
   bool no_connection = err->phase >= REDMOON_PHASE_RESOLVE && err->phase <= REDMOON_PHASE_HANDSHAKE;
-  return no_connection && rm_route_may_change(call->op.client->core->route);
+  rm_route *route = call->op.client->core->route;
+  /* As long as nothing is known nobody can say that there is anything to wait for. */
+  return no_connection && rm_route_may_change(route) && rm_route_peek(route, &(rm_target){0}) != NULL;
 }
 
 /* A server that says "later" is not asked at once; half of it is jitter. */

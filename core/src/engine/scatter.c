@@ -32,6 +32,7 @@ struct rm_scatter {
   int refusals;          /* rounds that were refused for now */
   bool failed, refused;  /* something of the round that has just ended was */
   int hops;              /* the most that a part has made, which is not answered yet */
+  redmoon_error cause;   /* why a child of that round has failed */
   redmoon_error failure; /* of the first part that was lost */
 };
 
@@ -250,6 +251,7 @@ static void take(rm_call *call, rm_child *child, int64_t now_us) {
   bool again = failed && rm_call_is_transient(why) && rm_call_may_repeat(&child->call) &&
                (call->attempt <= call->max_retries || rm_call_may_outlast(call, why));
   self->failed |= failed;
+  if (failed) self->cause = *why;
   for (size_t i = self->count; i-- > 0;) {
     rm_part *part = &self->parts[i];
     if (part->state != PENDING || part->child != child) continue;
@@ -304,6 +306,7 @@ static void pause_or_end(rm_call *call, const redmoon_error *why, int64_t now_us
   if (self->refused) delay_us = rm_call_refusal_us(call, self->refusals++);
   if (self->failed || self->hops > RM_HOPS_AT_ONCE) delay_us = rm_max64(delay_us, rm_call_backoff_us(call));
   redmoon_error late;
+  if (why == NULL && self->failed) why = &self->cause;
   if (why == NULL) {
     why = &late;
     rm_fail_phase(&late, REDMOON_ETIMEOUT, REDMOON_PHASE_BACKOFF, "the call's deadline was over before every node had executed its part (timeout %lld ms)",
@@ -413,8 +416,10 @@ int rm_scatter_step(rm_call *call, int64_t now_us) {
       }
       if (rc == RM_WAIT) {
         rm_route_unwait(call->op.client->core->route, &call->borrow.wait);
+        char trouble[RM_TROUBLE_SIZE];
+        rm_route_trouble(call->op.client->core->route, trouble);
         rc = rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_DIAL,
-                           "the call's deadline was over before it was known which nodes to ask");
+                           "the call's deadline was over before it was known which nodes to ask%s", trouble);
         end_pending(call, &call->op.error);
       } else if (rc < 0) {
         could_not_begin(call, now_us);

@@ -17,7 +17,10 @@ static int begin(rm_sweep *sweep, rm_call *call, int64_t now_us) {
     if (call->fixed_deadline_us == 0) call->fixed_deadline_us = now_us + call->op.client->settings.timeout_us;
     if (now_us >= call->fixed_deadline_us) {
       rm_route_unwait(route, &call->borrow.wait);
-      return rm_fail_phase(err, REDMOON_ETIMEOUT, REDMOON_PHASE_DIAL, "the call's deadline was over before it was known which nodes to ask");
+      char trouble[RM_TROUBLE_SIZE];
+      rm_route_trouble(route, trouble);
+      return rm_fail_phase(err, REDMOON_ETIMEOUT, REDMOON_PHASE_DIAL, "the call's deadline was over before it was known which nodes to ask%s",
+                           trouble);
     }
     call->op.wants = (rm_wants){call->borrow.wait.event.fd, REDMOON_WANT_READ, call->fixed_deadline_us};
   }

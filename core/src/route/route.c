@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int read_from_of(const rm_config *config) {
@@ -89,6 +90,13 @@ void rm_route_tell(rm_route *route, bool failed) {
     wait->failed = failed;
     rm_event_signal(&wait->event);
   }
+}
+
+void rm_route_trouble(rm_route *route, char out[RM_TROUBLE_SIZE]) {
+  pthread_mutex_lock(&route->lock);
+  bool told = !route->known && route->trouble.status != 0;
+  snprintf(out, RM_TROUBLE_SIZE, "%s%.300s", told ? ": " : "", told ? route->trouble.message : "");
+  pthread_mutex_unlock(&route->lock);
 }
 
 void rm_route_failed(rm_route *route, const redmoon_error *why) {

@@ -36,6 +36,7 @@ typedef struct rm_node {
 } rm_node;
 
 typedef struct rm_route rm_route; /* internally locked */
+enum { RM_TROUBLE_SIZE = 320 };
 
 /** What a request needs of its node. */
 typedef struct rm_target {
@@ -94,6 +95,8 @@ bool rm_route_minds_requests(const rm_route *route);
  *  known. */
 size_t rm_route_serving(rm_route *route, bool replicas, rm_node **out, size_t max);
 
+/** A text that says why nothing is known, behind a colon; empty without reason. */
+void rm_route_trouble(rm_route *route, char out[RM_TROUBLE_SIZE]);
 /** What was found out, or why nothing was: whoever waits is woken.  */
 void rm_route_failed(rm_route *route, const redmoon_error *why);
 
