@@ -329,7 +329,7 @@ static void end_act(actor *one, int *floor, long *hits) {
 static void after_an_invalidation_nothing_older_is_read(void **state) {
   fixture *f = *state;
   random_state = (uint64_t)number_of("SEED", 20261126);
-  long schedules = number_of("SCHEDULES", 500), hits = 0;
+  long schedules = number_of("SCHEDULES", 40), hits = 0;
   print_message("SEED=%lld SCHEDULES=%ld\n", (long long)random_state, schedules);
   redmoon_client *second = another_client(f);
   redmoon_cache *caches[2] = {tagged_cache(f->client, 0), tagged_cache(second, 0)};

@@ -234,6 +234,15 @@ static int ask_once(gate *g, gate_mode mode, long at) {
   return rc;
 }
 
+/* The servers are in this process, too, and may have counted one more that they were about to close: of a leak there would
+ * be one more at every point. */
+static void await_no_more_descriptors(size_t most, long at) {
+  for (int i = 0; count_descriptors() > most; i++) {
+    if (i == LOOKS) fail_msg("request %ld: %zu descriptors, %zu at most expected", at, count_descriptors(), most);
+    poll(NULL, 0, 10);
+  }
+}
+
 static void refused_memory_fails_a_call_cleanly_or_not_at_all(void **state) {
   (void)state;
   gate g;
@@ -254,7 +263,7 @@ static void refused_memory_fails_a_call_cleanly_or_not_at_all(void **state) {
       if (status != 0 && status != REDMOON_ENOMEM) fail_msg("request %ld: %s", at, err.message);
       if (!refused) assert_int_equal(status, 0);
       if (!refused) print_message("mode %d: %ld failure points\n", mode, at - 1);
-      await_descriptors(fds, "a call through a sentinel", at);
+      await_no_more_descriptors(fds, at);
     }
   }
   rm_alloc_set_refuse(NULL, NULL);
