@@ -15,6 +15,7 @@
 --- @include "clock"
 --- @include "status"
 --- @include "request"
+--- @include "again"
 --- @include "topic"
 --- @include "topic_log"
 --- @include "topic_cursor"
@@ -29,7 +30,7 @@ if not (whole(length, 1e9) and whole(age, 31622400000) and whole(hold, 1e9)) or 
   return redis.error_reply("ERR topic_append: ARGV is payload, epoch: 16 lower-case hex digits, length, age in ms, hold")
 end
 local answered = request_answered(request)
-if answered then return answered end
+if answered then written_again(request) return answered end
 local epoch, seq, time, young = topic_read(topic)
 if not epoch or seq >= 9007199254740991 then
   return redis.error_reply("ERR topic_append: KEYS[1] holds no topic that could be numbered on")

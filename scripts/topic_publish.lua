@@ -7,6 +7,7 @@
 --          An error: nothing was written or sent
 --- @include "status"
 --- @include "request"
+--- @include "again"
 --- @include "topic"
 local topic, request = KEYS[1], KEYS[2]
 local payload, fresh = ARGV[1], ARGV[2]
@@ -15,7 +16,7 @@ if not payload or not fresh or #fresh ~= 16 or fresh:find("[^0-9a-f]") then
   return redis.error_reply("ERR topic_publish: ARGV is payload, epoch: 16 lower-case hex digits")
 end
 local answered = request_answered(request)
-if answered then return answered end
+if answered then written_again(request) return answered end
 local epoch, seq, time = topic_read(topic)
 if time then return redis.error_reply("ERR topic_publish: the topic is durable; publish with durable = true") end
 if not epoch or seq >= 9007199254740991 then

@@ -1096,6 +1096,7 @@ function topic_reader:close() end
 
 ---@class redmoon.topic_options
 ---@field durable? boolean default false
+---@field min_replicas? integer default 0: so many replicas must have what a publish has written, else UNAVAILABLE
 ---@field retention? number|redmoon.topic_retention a number is its `age`
 
 ---@class redmoon.topic_lagged

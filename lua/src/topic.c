@@ -17,6 +17,7 @@ enum { SLOTS = 1 };
 
 static const rm_option topic_options[] = {
     {"durable", RM_OPTION_BOOL, offsetof(redmoon_topic_options, durable), 0, 1, 0, "true or false"},
+    {"min_replicas", RM_OPTION_INTEGER, offsetof(redmoon_topic_options, min_replicas), 0, 1000, 0, "an integer from 0 to 1000"},
     {"retention", RM_LUA_OPTION_OTHER, 0, 0, 0, 0, ""},
 };
 #define AGE "seconds from 0.001 to 31622400 (366 days)"

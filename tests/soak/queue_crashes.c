@@ -225,7 +225,7 @@ static void look_at_all(conductor *c) {
 /* Leased jobs of each group, by their places in the set (scripts/include/queue_group.lua). */
 static void look_at_groups(conductor *c) {
   for (int i = 0; i < GROUPS; i++) {
-    char from[8], to[8];
+    char from[20], to[20];
     int len = snprintf(from, sizeof from, "[rg%d", i);
     snprintf(to, sizeof to, "[rg%d\1", i);
     redmoon_reply *reply = NULL;

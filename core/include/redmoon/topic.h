@@ -27,8 +27,10 @@ typedef struct redmoon_topic_options {
   int64_t age_ms; /**< for how long they are, 1 ms to 366 days; default: for ever */
   int64_t hold;   /**< what a cursor has not acknowledged is kept in spite of these, while it is no more than so many
                        messages, 1 to 10^9; default: nothing is */
+  int64_t min_replicas; /**< 0; so many replicas must have what a publish has written, up to 1,000: too few in a second is
+                             REDMOON_EUNAVAILABLE, and it stays published all the same.  Readers hear of it before */
 } redmoon_topic_options;
-#define REDMOON_TOPIC_OPTIONS_INIT {REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET}
+#define REDMOON_TOPIC_OPTIONS_INIT {REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET}
 
 /** `name`: 1 to 512 bytes; `options` NULL: the defaults.  No I/O.  *out is owned by the caller (redmoon_topic_free).  Errors:
  *  CONFIG, NOMEM. */

@@ -4,7 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
-#include "engine/script.h"
+#include "engine/replicas.h"
 #include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
 
@@ -29,6 +29,7 @@ static int read_options(redmoon_topic *topic, const redmoon_topic_options *given
   int rc = check_retention("length", o.length, MANY, &topic->length, err);
   if (rc == 0) rc = check_retention("age_ms", o.age_ms, longest_ms, &topic->age_ms, err);
   if (rc == 0) rc = check_retention("hold", o.hold, MANY, &topic->hold, err);
+  if (rc == 0 && o.min_replicas != 0) rc = check_retention("min_replicas", o.min_replicas, RM_REPLICAS_MAX, &topic->min_replicas, err);
   if (rc < 0) return rc;
   if (!topic->durable && topic->length + topic->age_ms + topic->hold > 0)
     return rm_fail(err, REDMOON_ECONFIG, "topic: retention is of durable topics only; give durable, too");
@@ -125,8 +126,9 @@ static int publish_send(redmoon_topic *topic, redmoon_bytes payload, redmoon_byt
   memcpy(keys, topic->keys, count * sizeof *keys);
   if (request.ptr != NULL) keys[count++] = request;
   const redmoon_script_args args = {keys, count, argv, topic->durable ? 5 : 2};
-  return rm_builtin_start(topic->client, topic->durable ? &rm_script_topic_append : &rm_script_topic_publish, &args,
-                          request.ptr != NULL ? RM_CALL_REPEATABLE : 0, publish_decode, publish_drop, call, op, err);
+  const rm_replicas replicas = {"topic", topic->min_replicas};
+  return rm_replicated_start(topic->client, topic->durable ? &rm_script_topic_append : &rm_script_topic_publish, &args,
+                             request.ptr != NULL ? RM_CALL_REPEATABLE : 0, &replicas, publish_decode, publish_drop, call, op, err);
 }
 
 int redmoon_topic_publish_start(redmoon_topic *topic, const void *payload, size_t payload_len, const char *request_id,

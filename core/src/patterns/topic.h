@@ -24,7 +24,7 @@ struct redmoon_topic {
   size_t name_len;
   redmoon_bytes keys[RM_TOPIC_KEYS]; /* the first is also the channel's name; the others: of a durable one only */
   bool durable;
-  int64_t length, age_ms, hold; /* 0: none */
+  int64_t length, age_ms, hold, min_replicas; /* 0: none */
 };
 
 redmoon_topic *rm_topic_ref(redmoon_topic *topic);

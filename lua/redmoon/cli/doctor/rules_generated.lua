@@ -366,6 +366,7 @@ return {
     "hvals",
     "persist",
     "pexpire",
+    "pttl",
     "publish",
     "set",
     "subscribe",
