@@ -439,10 +439,11 @@ static void cursors_are_listed_and_removed(void **state) {
 static void options_are_checked(void **state) {
   matrix_cell *cell = *state;
   redmoon_topic *topic = NULL;
+  enum { NONE = 0 };
   static const redmoon_topic_options bad[] = {
-      {2, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET}, {1, 0, REDMOON_UNSET, REDMOON_UNSET},
-      {1, REDMOON_UNSET, 0, REDMOON_UNSET},             {1, REDMOON_UNSET, INT64_C(31622400001), REDMOON_UNSET},
-      {1, REDMOON_UNSET, REDMOON_UNSET, 1000000001},    {0, 5, REDMOON_UNSET, REDMOON_UNSET},
+      {2, REDMOON_UNSET, REDMOON_UNSET, REDMOON_UNSET, NONE}, {1, 0, REDMOON_UNSET, REDMOON_UNSET, NONE},
+      {1, REDMOON_UNSET, 0, REDMOON_UNSET, NONE},             {1, REDMOON_UNSET, INT64_C(31622400001), REDMOON_UNSET, NONE},
+      {1, REDMOON_UNSET, REDMOON_UNSET, 1000000001, NONE},    {0, 5, REDMOON_UNSET, REDMOON_UNSET, NONE},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
     assert_int_equal(redmoon_topic_new(cell->client, "d", 1, &bad[i], &topic, &err), REDMOON_ECONFIG);
