@@ -198,13 +198,20 @@ uintptr_t rm_call_owner(const rm_call *call) {
   return call->op.may_block ? (uintptr_t)pthread_self() : 0;
 }
 
+/* What the attempt before this one came to says more than that there is no time for another. */
+static int no_time(rm_call *call) {
+  const redmoon_error last = call->op.error;
+  rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_POOL, "the deadline was over before a connection was asked for%s%.300s",
+                last.status != 0 ? "; the last attempt: " : "", last.status != 0 ? last.message : "");
+  memcpy(call->op.error.address, last.address, sizeof last.address);
+  return REDMOON_ETIMEOUT;
+}
+
 static int begin_attempt(rm_call *call, int64_t now_us) {
   call->attempt++;
   call->state = CALL_BORROW; /* of a connection of its own, or of a shared one */
   /* A dial that had no time would hold off those of other calls. */
-  if (now_us >= call->deadline_us)
-    return rm_fail_phase(&call->op.error, REDMOON_ETIMEOUT, REDMOON_PHASE_POOL,
-                         "the deadline was over before a connection was asked for");
+  if (now_us >= call->deadline_us) return no_time(call);
   if (rm_call_is_holding(call)) return RM_DONE;
   if (call->asking) call->borrow.pinned = NULL; /* once */
   call->asking = call->ask != NULL;

@@ -251,7 +251,10 @@ static void take(rm_call *call, rm_child *child, int64_t now_us) {
   bool again = failed && rm_call_is_transient(why) && rm_call_may_repeat(&child->call) &&
                (call->attempt <= call->max_retries || rm_call_may_outlast(call, why));
   self->failed |= failed;
-  if (failed) self->cause = *why;
+  /* That there was no time for another attempt says less than what the last one came to. */
+  bool late = failed && why->status == REDMOON_ETIMEOUT && why->phase == REDMOON_PHASE_POOL && self->cause.status != 0;
+  if (failed && !late) self->cause = *why;
+  if (late) why = &self->cause;
   for (size_t i = self->count; i-- > 0;) {
     rm_part *part = &self->parts[i];
     if (part->state != PENDING || part->child != child) continue;
