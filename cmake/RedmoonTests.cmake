@@ -166,7 +166,7 @@ endif()
 # They count the connections of single calls, or say themselves whether they share.
 set(redmoon_not_multiplexed "^(options_effect|multiplex)_spec$")
 # They hold no client, or run the tool, or loops of their own, or look at the place where connect raises.
-set(redmoon_not_in_loops "^(cluster_fixture|json|types|acl|embedded|hosts|loop|loop_gc|multiplex|options|cli.*)_spec$")
+set(redmoon_not_in_loops "^(cluster_fixture|json|types|acl|embedded|hosts|loop|loop_gc|multiplex|on_message|options|wakeups|cli.*)_spec$")
 # The same specs, each in a coroutine of an event loop.  Copas is Lua alone; Debian has it for other versions.
 if(REDMOON_LUA AND NOT redmoon_sanitize)
   file(GLOB specs CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/lua/*_spec.lua)
