@@ -97,18 +97,12 @@ int rm_lua_client_topic(lua_State *L) {
   return 1;
 }
 
-/* [-0, +0] of the table on top */
-static void set_integer(lua_State *L, const char *field, int64_t value) {
-  lua_pushinteger(L, (lua_Integer)value);
-  lua_setfield(L, -2, field);
-}
-
 static int published(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
   const redmoon_topic_published *out = rm_lua_out(task);
   lua_createtable(L, 0, 2);
-  set_integer(L, "seq", out->seq);
-  set_integer(L, "receivers", out->receivers);
+  rm_lua_topic_set(L, "seq", out->seq);
+  rm_lua_topic_set(L, "receivers", out->receivers);
   return 1;
 }
 
@@ -174,56 +168,11 @@ static int topic_subscribe(lua_State *L) {
   return rm_lua_task_run_or_raise(L, task, started);
 }
 
-/* What is held, as a table; nil: nothing. [-0, +1] */
-static void push_held(lua_State *L, reader *r) {
-  const redmoon_topic_message *m = r->held;
-  if (m == NULL) {
-    lua_pushnil(L);
-    return;
-  }
-  lua_createtable(L, 0, 4);
-  if (m->kind == REDMOON_MESSAGE) {
-    lua_pushliteral(L, "message");
-    lua_setfield(L, -2, "kind");
-    set_integer(L, "seq", m->seq);
-    lua_pushlstring(L, m->payload, m->payload_len);
-    lua_setfield(L, -2, "payload");
-  } else {
-    lua_pushliteral(L, "gap");
-    lua_setfield(L, -2, "kind");
-    if (m->from == 0) {
-      lua_pushboolean(L, 1);
-      lua_setfield(L, -2, "unknown");
-    } else {
-      set_integer(L, "from", m->from);
-      set_integer(L, "to", m->to);
-      set_integer(L, "count", m->to - m->from + 1);
-    }
-  }
-  redmoon_topic_message *given = r->held;
-  r->held = NULL;
-  redmoon_topic_message_free(given);
-}
-
-/* As those of a subscription. */
-
-static void give(lua_State *L, reader *r, redmoon_topic_message **came) {
-  redmoon_topic_message *before = r->held;
-  if (before == NULL) {
-    r->held = *came;
-    *came = NULL;
-  }
-  push_held(L, r);
-  if (before == NULL) return;
-  r->held = *came;
-  *came = NULL;
-}
-
-static void drop_message(void *out) { redmoon_topic_message_free(*(redmoon_topic_message **)out); }
+static const rm_lua_topic_words words = {"gap", "count"};
 
 static int received(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  give(L, lua_touserdata(L, 1), rm_lua_out(task));
+  rm_lua_topic_give(L, &((reader *)lua_touserdata(L, 1))->held, rm_lua_out(task), &words);
   return 1;
 }
 
@@ -238,11 +187,11 @@ static int received_next(lua_State *L, rm_lua_task *task, int status) {
 
 static int fetch(lua_State *L, reader *r, int64_t timeout_ms, rm_lua_tail tail) {
   if (r->held != NULL) { /* there was no memory to hand it over */
-    push_held(L, r);
+    rm_lua_topic_push_held(L, &r->held, &words);
     return rm_lua_end(L, &r->link, 1);
   }
   rm_lua_task *task = rm_lua_task_take(L, &r->link, tail);
-  task->drop = drop_message;
+  task->drop = rm_lua_topic_drop;
   redmoon_topic_message **out = rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_topic_receive_start(r->inner, timeout_ms, out, &task->op, &task->err));
 }
@@ -273,13 +222,13 @@ static int reader_stats(lua_State *L) {
   redmoon_topic_counts c;
   redmoon_topic_reader_stats(check_reader(L)->inner, &c);
   lua_createtable(L, 0, 8);
-  set_integer(L, "delivered", (int64_t)c.delivered);
-  set_integer(L, "filled", (int64_t)c.filled);
-  set_integer(L, "lost", (int64_t)c.lost);
-  set_integer(L, "gaps", (int64_t)c.gaps);
-  set_integer(L, "unknown", (int64_t)c.unknown);
-  set_integer(L, "reconnects", (int64_t)c.reconnects);
-  set_integer(L, "buffered", (int64_t)c.buffered);
+  rm_lua_topic_set(L, "delivered", (int64_t)c.delivered);
+  rm_lua_topic_set(L, "filled", (int64_t)c.filled);
+  rm_lua_topic_set(L, "lost", (int64_t)c.lost);
+  rm_lua_topic_set(L, "gaps", (int64_t)c.gaps);
+  rm_lua_topic_set(L, "unknown", (int64_t)c.unknown);
+  rm_lua_topic_set(L, "reconnects", (int64_t)c.reconnects);
+  rm_lua_topic_set(L, "buffered", (int64_t)c.buffered);
   lua_pushboolean(L, c.connected);
   lua_setfield(L, -2, "connected");
   return 1;

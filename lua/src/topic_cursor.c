@@ -36,12 +36,6 @@ static cursor *check(lua_State *L) {
   return c;
 }
 
-/* [-0, +0] of the table on top */
-static void set_integer(lua_State *L, const char *field, int64_t value) {
-  lua_pushinteger(L, (lua_Integer)value);
-  lua_setfield(L, -2, field);
-}
-
 /* Opening. */
 
 static int opened(lua_State *L, rm_lua_task *task, int status) {
@@ -74,55 +68,11 @@ int rm_lua_topic_reader(lua_State *L) {
 
 /* Receiving. */
 
-/* What is held, as a table; nil: nothing. [-0, +1] */
-static void push_held(lua_State *L, cursor *c) {
-  const redmoon_topic_message *m = c->held;
-  if (m == NULL) {
-    lua_pushnil(L);
-    return;
-  }
-  lua_createtable(L, 0, 4);
-  if (m->kind == REDMOON_MESSAGE) {
-    lua_pushliteral(L, "message");
-    lua_setfield(L, -2, "kind");
-    set_integer(L, "seq", m->seq);
-    lua_pushlstring(L, m->payload, m->payload_len);
-    lua_setfield(L, -2, "payload");
-  } else {
-    lua_pushliteral(L, "lagged");
-    lua_setfield(L, -2, "kind");
-    if (m->from == 0) {
-      lua_pushboolean(L, 1);
-      lua_setfield(L, -2, "unknown");
-    } else {
-      set_integer(L, "from", m->from);
-      set_integer(L, "to", m->to);
-      set_integer(L, "missed", m->to - m->from + 1);
-    }
-  }
-  redmoon_topic_message *given = c->held;
-  c->held = NULL;
-  redmoon_topic_message_free(given);
-}
-
-/* What came, behind what could not be handed over before; nil: nothing. [-0, +1] */
-static void give(lua_State *L, cursor *c, redmoon_topic_message **came) {
-  redmoon_topic_message *before = c->held;
-  if (before == NULL) {
-    c->held = *came;
-    *came = NULL;
-  }
-  push_held(L, c);
-  if (before == NULL) return;
-  c->held = *came;
-  *came = NULL;
-}
-
-static void drop_message(void *out) { redmoon_topic_message_free(*(redmoon_topic_message **)out); }
+static const rm_lua_topic_words words = {"lagged", "missed"};
 
 static int received(lua_State *L, rm_lua_task *task, int status) {
   if (status < 0) return rm_lua_fail(L, &task->err);
-  give(L, lua_touserdata(L, 1), rm_lua_out(task));
+  rm_lua_topic_give(L, &((cursor *)lua_touserdata(L, 1))->held, rm_lua_out(task), &words);
   return 1;
 }
 
@@ -143,11 +93,11 @@ static int received_next(lua_State *L, rm_lua_task *task, int status) {
 
 static int fetch(lua_State *L, cursor *c, int64_t timeout_ms, rm_lua_tail tail) {
   if (c->held != NULL) { /* there was no memory to hand it over */
-    push_held(L, c);
+    rm_lua_topic_push_held(L, &c->held, &words);
     return rm_lua_end(L, &c->link, 1);
   }
   rm_lua_task *task = rm_lua_task_take(L, &c->link, tail);
-  task->drop = drop_message;
+  task->drop = rm_lua_topic_drop;
   redmoon_topic_message **out = rm_lua_out(task);
   return rm_lua_task_run(L, task, redmoon_topic_cursor_receive_start(c->inner, timeout_ms, out, &task->op, &task->err));
 }
@@ -187,14 +137,14 @@ static int cursor_stats(lua_State *L) {
   redmoon_topic_cursor_counts counts;
   redmoon_topic_cursor_stats(check(L)->inner, &counts);
   lua_createtable(L, 0, 8);
-  set_integer(L, "delivered", (int64_t)counts.delivered);
-  set_integer(L, "missed", (int64_t)counts.missed);
-  set_integer(L, "lagged", (int64_t)counts.lagged);
-  set_integer(L, "unknown", (int64_t)counts.unknown);
-  set_integer(L, "buffered", (int64_t)counts.buffered);
-  set_integer(L, "seq", counts.seq);
-  set_integer(L, "acked", counts.acked);
-  set_integer(L, "lag", counts.lag);
+  rm_lua_topic_set(L, "delivered", (int64_t)counts.delivered);
+  rm_lua_topic_set(L, "missed", (int64_t)counts.missed);
+  rm_lua_topic_set(L, "lagged", (int64_t)counts.lagged);
+  rm_lua_topic_set(L, "unknown", (int64_t)counts.unknown);
+  rm_lua_topic_set(L, "buffered", (int64_t)counts.buffered);
+  rm_lua_topic_set(L, "seq", counts.seq);
+  rm_lua_topic_set(L, "acked", counts.acked);
+  rm_lua_topic_set(L, "lag", counts.lag);
   return 1;
 }
 
@@ -211,8 +161,8 @@ static int listed(lua_State *L, rm_lua_task *task, int status) {
     lua_createtable(L, 0, 4);
     lua_pushlstring(L, info->name, info->name_len);
     lua_setfield(L, -2, "name");
-    set_integer(L, "acked", info->acked);
-    set_integer(L, "lag", info->lag);
+    rm_lua_topic_set(L, "acked", info->acked);
+    rm_lua_topic_set(L, "lag", info->lag);
     lua_pushnumber(L, (lua_Number)info->idle_ms / 1000.0);
     lua_setfield(L, -2, "idle");
     lua_rawseti(L, -2, (lua_Integer)i + 1);

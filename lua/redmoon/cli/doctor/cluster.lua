@@ -125,18 +125,6 @@ local function view(report, list)
   end
 end
 
--- Replicas that are online, as their primary sees them: how many, and the greatest lag.
-local function online_of(info)
-  local online, worst = 0, 0
-  for name, value in pairs(info) do
-    if name:find("^slave%d+$") and value:find("state=online", 1, true) then
-      online = online + 1
-      worst = math.max(worst, tonumber(value:match("lag=(%d+)")) or 0)
-    end
-  end
-  return online, worst
-end
-
 local durable = { "lock", "queue", "blocklist", "sessions" }
 
 local function replicas(report, subject, list)
@@ -144,7 +132,7 @@ local function replicas(report, subject, list)
   for _, node in ipairs(list) do
     local info = node.subject.info
     if info.role == "master" then
-      local online, behind = online_of(info)
+      local online, behind = nodes.replicas(info)
       primaries, lag = primaries + 1, math.max(lag, behind)
       if online == 0 then bare[#bare + 1] = node.address end
       if subject.min_replicas and online < subject.min_replicas then short[#short + 1] = node.address end

@@ -62,4 +62,16 @@ function M.examine(report, list, checks)
   end
 end
 
+-- Replicas that are online, as their primary sees them: how many, and the greatest lag.
+function M.replicas(info)
+  local online, worst = 0, 0
+  for name, value in pairs(info) do
+    if name:find("^slave%d+$") and value:find("state=online", 1, true) then
+      online = online + 1
+      worst = math.max(worst, tonumber(value:match("lag=(%d+)")) or 0)
+    end
+  end
+  return online, worst
+end
+
 return M

@@ -2,6 +2,7 @@
 -- doctor: what the server is: kind and version, role, replicas.
 
 local format = require "redmoon.cli.format"
+local nodes = require "redmoon.cli.doctor.nodes"
 
 local M = {}
 
@@ -33,22 +34,10 @@ function M.version(report, subject)
   report:ok("server", text, values)
 end
 
--- Replicas that are online: offset and lag of each.
-local function replicas(info)
-  local online, worst = 0, 0
-  for name, value in pairs(info) do
-    if name:find("^slave%d+$") and value:find("state=online", 1, true) then
-      online = online + 1
-      worst = math.max(worst, tonumber(value:match("lag=(%d+)")) or 0)
-    end
-  end
-  return online, worst
-end
-
 local durable = { "lock", "queue", "blocklist", "sessions" }
 
 local function as_primary(report, subject)
-  local online, lag = replicas(subject.info)
+  local online, lag = nodes.replicas(subject.info)
   local values = { role = "master", replicas = online, lag = lag }
   local text = ("primary, %s online%s"):format(format.plural(online, "replica"),
     online > 0 and (", the slowest %ds behind"):format(lag) or "")
