@@ -48,9 +48,25 @@ static inline void kill_server(fixture *f, int i) {
   f->dead[i] = true;
 }
 
-static inline void restart(fixture *f, int i) {
+static inline void revive(fixture *f, int i) {
   redis_server_restart(f->servers[i]);
   f->dead[i] = false;
+}
+
+static inline bool answers(redmoon_client *client) {
+  const char *const ping[] = {"PING"};
+  redmoon_reply *reply = NULL;
+  bool ok = redmoon_command(client, 1, ping, NULL, &reply, NULL) == 0;
+  redmoon_reply_free(reply);
+  return ok;
+}
+
+/* Until its client reaches it: a pool backs off for a while after dials that failed. */
+static inline void restart(fixture *f, int i) {
+  revive(f, i);
+  int64_t by_us = rm_clock_now_us() + LIMIT_US;
+  while (!answers(f->clients[i]))
+    if (rm_clock_now_us() > by_us) fail_msg("server %d does not answer its client", i);
 }
 
 static inline redmoon_redlock *redlock_of(redmoon_client *const *clients, size_t count, int64_t quarantine_ms) {
@@ -78,7 +94,7 @@ static inline int close_clients(void **state) {
   for (int i = 0; i < SERVERS; i++) {
     kill(redis_server_pid(f->servers[i]), SIGCONT);
     redmoon_client_close(f->clients[i]);
-    if (f->dead[i]) restart(f, i);
+    if (f->dead[i]) revive(f, i);
   }
   return 0;
 }
