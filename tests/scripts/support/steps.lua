@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- How many steps a model takes: what the spec says, on newer servers a quarter of it, but no fewer than `least`; or $STEPS.
+-- How many steps a model takes: what the spec says, on newer servers a quarter, but no fewer than `least`; or $STEPS.
 return function(usual, least)
   local wanted = os.getenv "STEPS"
   if wanted then return assert(math.tointeger(tonumber(wanted)), "STEPS is not a whole number") end
