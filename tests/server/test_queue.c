@@ -15,7 +15,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -773,10 +772,10 @@ static void what_was_acknowledged_is_on_a_replica(void **state) {
   cutter_lose(c, 1);
   if (redmoon_queue_push(lossy, &item, "r", &pushed, &err) != 0) fail_msg("%s", err.message);
   redmoon_job *job = pop(lossy);
-  assert_int_equal(kill(redis_server_pid(replica), SIGSTOP), 0); /* it lags */
+  redis_server_freeze(replica, true); /* it lags */
   cutter_lose(c, 1);
   assert_int_equal(redmoon_job_ack(job, NULL, &err), REDMOON_EUNAVAILABLE);
-  assert_int_equal(kill(redis_server_pid(replica), SIGCONT), 0);
+  redis_server_freeze(replica, false);
   redmoon_job_free(job);
   push(queue, &item);
   ack(pop(queue));
