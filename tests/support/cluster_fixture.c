@@ -2,11 +2,9 @@
 /* Starts nodes, makes a cluster of them, moves its slots, ends and replaces its nodes. */
 #include "support/cluster_internal.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 enum { BATCH = 10 };
 /* How often nodes tell each other of themselves depends on their timeout; until all is well it is this one. */
