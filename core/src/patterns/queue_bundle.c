@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* Many new jobs of equal options, which the server keeps as bundles: scripts/include/queue_bundle.lua. */
+#include "patterns/queue_internal.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "engine/replicas.h"
+#include "patterns/scripts_generated.h"
+
+#include <string.h>
+
+/* BUNDLE_JOBS: who takes the first job of a bundle waits until all are written one by one.
+ * BUNDLE_PAYLOAD: and they are read once more for that, which larger ones are not worth. */
+enum { BUNDLE_JOBS = 50, BUNDLE_PAYLOAD = 1024, BASE_BYTES = 10, BASE_LEN = 2 * BASE_BYTES };
+enum { HEAD_ARGS = 3, BUNDLE_ARGS = 3, MOST_BUNDLES = (REDMOON_QUEUE_MANY_MAX + BUNDLE_JOBS - 1) / BUNDLE_JOBS };
+enum { LIST_HEAD = 3, LIST_ITEM = 5 }; /* bytes of a packed list of lengths */
+
+typedef struct bundles_call {
+  redmoon_queue *queue; /* a reference */
+  redmoon_queue_pushed *out;
+  size_t count;
+  char bases[MOST_BUNDLES][BASE_LEN + 1];
+} bundles_call;
+
+static size_t bundle_count(size_t count) { return (count + BUNDLE_JOBS - 1) / BUNDLE_JOBS; }
+
+/* Jobs of bundle `i`. */
+static size_t bundle_size(size_t count, size_t i) {
+  size_t left = count - i * BUNDLE_JOBS;
+  return left < BUNDLE_JOBS ? left : BUNDLE_JOBS;
+}
+
+static bool is_plain(const redmoon_queue_item *item) {
+  return item->id == NULL && item->unique == NULL && item->group == NULL && item->len <= BUNDLE_PAYLOAD &&
+         rm_queue_given(item->delay_ms, 0) <= 0;
+}
+
+bool rm_queue_is_bundle(const redmoon_queue *queue, const redmoon_queue_item *items, size_t count) {
+  if (count < 2 || queue->options.events > 0) return false;
+  for (size_t i = 0; i < count; i++)
+    if (!is_plain(&items[i]) || items[i].priority != items[0].priority || items[i].max_attempts != items[0].max_attempts ||
+        items[i].max_crashes != items[0].max_crashes)
+      return false;
+  return true;
+}
+
+static void drop(void *ctx, redmoon_outcome outcome) {
+  (void)outcome;
+  bundles_call *call = ctx;
+  rm_queue_unref(call->queue);
+  rm_free(call);
+}
+
+static int decode(void *ctx, const rm_answer *answer, redmoon_error *err) {
+  const bundles_call *call = ctx;
+  int64_t code;
+  int status = rm_queue_integer(call->queue, answer->reply, 0, &code, err);
+  if (status < 0) return rm_queue_answered(err, answer->attempts, status);
+  for (size_t i = 0; i < call->count; i++) {
+    redmoon_queue_pushed *out = &call->out[i];
+    size_t index = i % BUNDLE_JOBS;
+    out->status = out->by_unique = 0;
+    memcpy(out->id, call->bases[i / BUNDLE_JOBS], BASE_LEN);
+    char *end = out->id + BASE_LEN;
+    end[0] = '-';
+    end[1] = (char)('0' + index / 10);
+    end[2] = (char)('0' + index % 10);
+    end[3] = '\0';
+  }
+  _Atomic uint64_t *pushed = rm_client_counter(call->queue->client, "queue", "pushed");
+  if (pushed != NULL) atomic_fetch_add_explicit(pushed, call->count, memory_order_relaxed);
+  return 0;
+}
+
+/* A list of lengths as cmsgpack packs it: how many, and 32 bits of each. Returns its end. */
+static unsigned char *put_lengths(unsigned char *out, const redmoon_queue_item *items, size_t count) {
+  *out++ = 0xdc;
+  *out++ = (unsigned char)(count >> 8);
+  *out++ = (unsigned char)count;
+  for (size_t i = 0; i < count; i++) {
+    *out++ = 0xce;
+    for (int shift = 24; shift >= 0; shift -= 8) *out++ = (unsigned char)(items[i].len >> shift);
+  }
+  return out;
+}
+
+/* The arguments of one bundle; what they point to goes to `out`. Returns its end. */
+static unsigned char *put_bundle(unsigned char *out, const redmoon_queue_item *items, size_t count, char *base,
+                                 redmoon_client *client, redmoon_bytes *args) {
+  rm_client_random_hex(client, base, BASE_BYTES);
+  unsigned char *lengths = out, *payloads = put_lengths(out, items, count);
+  out = payloads;
+  for (size_t i = 0; i < count; i++) {
+    if (items[i].len > 0) memcpy(out, items[i].payload, items[i].len);
+    out += items[i].len;
+  }
+  args[0] = (redmoon_bytes){base, BASE_LEN};
+  args[1] = (redmoon_bytes){lengths, (size_t)(payloads - lengths)};
+  args[2] = (redmoon_bytes){payloads, (size_t)(out - payloads)};
+  return out;
+}
+
+static bundles_call *call_new(redmoon_queue *queue, size_t count, redmoon_queue_pushed *out) {
+  bundles_call *call = rm_calloc(1, sizeof *call);
+  if (call == NULL) return NULL;
+  call->queue = rm_queue_ref(queue);
+  call->out = out;
+  call->count = count;
+  return call;
+}
+
+int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items, size_t count, redmoon_queue_pushed *out,
+                          redmoon_op **op, redmoon_error *err) {
+  size_t bundles = bundle_count(count), room = bundles * LIST_HEAD + count * LIST_ITEM;
+  for (size_t i = 0; i < count; i++) room += items[i].len;
+  unsigned char *bytes = rm_alloc(room);
+  bundles_call *call = bytes == NULL ? NULL : call_new(queue, count, out);
+  if (call == NULL) {
+    rm_free(bytes);
+    return rm_fail_nomem(err);
+  }
+  rm_queue_text texts[HEAD_ARGS];
+  redmoon_bytes args[HEAD_ARGS + BUNDLE_ARGS * MOST_BUNDLES];
+  args[0] = rm_queue_number(&texts[0], rm_queue_given(items->priority, 0));
+  args[1] = rm_queue_number(&texts[1], rm_queue_given(items->max_attempts, queue->options.max_attempts));
+  args[2] = rm_queue_number(&texts[2], rm_queue_given(items->max_crashes, queue->options.max_crashes));
+  unsigned char *end = bytes;
+  for (size_t i = 0; i < bundles; i++)
+    end = put_bundle(end, items + i * BUNDLE_JOBS, bundle_size(count, i), call->bases[i], queue->client,
+                     &args[HEAD_ARGS + BUNDLE_ARGS * i]);
+  redmoon_bytes keys[QUEUE_KEYS + 1];
+  const redmoon_script_args all = {keys, rm_queue_keys(queue, "jsrw", keys), args, HEAD_ARGS + BUNDLE_ARGS * bundles};
+  const rm_replicas replicas = {"queue", queue->options.min_replicas};
+  int status = rm_replicated_start(queue->client, &rm_script_queue_push_bundle, &all, 0, &replicas, decode, drop, call, op,
+                                   err);
+  rm_free(bytes);
+  return status;
+}
