@@ -25,7 +25,7 @@ local count, bundled, of = 0, 0, {}
 for _, member in ipairs(redis.call("ZRANGE", set, "0", "499")) do
   if bundle_marks(member) then
     local base, several = bundle_name(member)
-    redis.call("HDEL", jobs, "b" .. base)
+    redis.call("HDEL", jobs, "b" .. base, "c" .. base)
     redis.call("ZREM", set, member)
     count, bundled = count + several, bundled + several - 1
   else

@@ -5,8 +5,8 @@
 -- KEYS[3]  <prefix>:{<name>}:queue.ready     zset: ids by priority and seq; lives for ever, as its jobs do
 -- KEYS[4]  <prefix>:{<name>}:queue.wake      zset: the marker, if a worker is to be woken; one at most, needs no TTL
 -- ARGV[1]  priority (integer, 0 to 1023)   ARGV[2]  max attempts   ARGV[3]  max crashes (integers, 1 to 1000000)
--- ARGV, behind these, of each bundle: base of its ids (20 random hex digits), lengths of its payloads (a packed list of 1
---          to 50 integers), the payloads, one behind the other; at most 500 jobs in all
+-- ARGV, behind these, of each bundle: base of its ids (20 random hex digits), lengths of its 1 to 50 payloads (two bytes
+--          each, the high one first), the payloads, one behind the other; at most 500 jobs in all
 -- Returns  {1} all are pushed: "<base>-00" and so on
 --- @include "status"
 --- @include "queue"
@@ -32,7 +32,7 @@ for i, count in ipairs(counts) do
   members[2 * i] = string.format("\0%s-%02d", args[3 * i + 1], count)
   place = place + count
 end
-redis.call("HSET", jobs, unpack(fields))
+for i = 1, #fields, 900 do redis.call("HSET", jobs, unpack(fields, i, math.min(i + 899, #fields))) end
 redis.call("ZADD", ready, unpack(members))
 redis.call("HSET", state, "seq", queue_text(seq + total), "pushed", queue_text(pushed + total))
 redis.call("HINCRBY", state, "bundled", queue_text(total - #counts))

@@ -1,7 +1,9 @@
 -- queue_bundle: jobs that were pushed together with equal options, and that nobody has touched yet.  Each bundle is
---   "b<base>" in the hash of jobs: a packed list of the lengths of its payloads, max attempts and max crashes; behind it
---   the payloads.   "\0<base>-<count>" among those that are ready, at the place of its first job.
+--   "b<base>" in the hash of jobs: how many they are, a byte; the lengths of their payloads, two bytes each, the high one
+--   first; and packed max attempts and max crashes.   "c<base>" there: the payloads, one behind the other.
+--   "\0<base>-<count>" among those that are ready, at the place of its first job.
 -- Its jobs have the ids "<base>-00" and so on, and the places from that one on.
+-- A server's Lua hashes each string that it makes, byte by byte: so payloads are not touched before they are needed.
 local BUNDLE_BASE, BUNDLE_ID, BUNDLE_MOST = 20, 23, 50 -- bytes of a base and of an id; jobs in one
 local BUNDLE_LEVEL = 4398046511104 -- of a place: more of them, lower priority
 
@@ -15,22 +17,26 @@ local function bundle_name(member)
   return member:sub(2, BUNDLE_BASE + 1), tonumber(member:sub(BUNDLE_BASE + 3))
 end
 
--- What is kept of the bundle; nil: there is none, or what there is makes no sense.
-local function bundle_parse(base, value)
-  local known, _, list = pcall(cmsgpack.unpack_one, value or "")
-  local count, size = known and type(list) == "table" and #list - 2 or 0, 0
-  if count < 1 then return nil end
-  for i = 1, count + 2 do
-    if type(list[i]) ~= "number" then return nil end
-    if i <= count then size = size + list[i] end
+-- The lengths, and their sum.
+local function bundle_lengths(bytes, from, count)
+  local list, size, two = {}, 0, {bytes:byte(from, from + 2 * count - 1)}
+  for i = 1, count do
+    list[i] = two[2 * i - 1] * 256 + two[2 * i]
+    size = size + list[i]
   end
-  if size > #value then return nil end
-  return {base = base, value = value, lengths = list, from = #value - size, count = count, attempts = list[count + 1],
-    crashes = list[count + 2], member = string.format("\0%s-%02d", base, count)}
+  return list, size
 end
 
+-- What is kept of the bundle; nil: there is none, or what there is makes no sense.
 local function bundle_read(jobs, base)
-  return bundle_parse(base, redis.call("HGET", jobs, "b" .. base))
+  local head, payloads = unpack(redis.call("HMGET", jobs, "b" .. base, "c" .. base))
+  local count = head and payloads and head:byte() or 0
+  if count < 1 or #head < 2 * count + 3 then return nil end
+  local lengths, size = bundle_lengths(head, 2, count)
+  local known, attempts, crashes = pcall(cmsgpack.unpack, head:sub(2 * count + 2))
+  if not known or size ~= #payloads or type(attempts) ~= "number" or type(crashes) ~= "number" then return nil end
+  return {base = base, payloads = payloads, lengths = lengths, count = count, attempts = attempts, crashes = crashes,
+    member = string.format("\0%s-%02d", base, count)}
 end
 
 -- The bundle that has the job, and which of its jobs it is, from 0; or nil.
@@ -42,7 +48,7 @@ local function bundle_find(jobs, id)
 end
 
 local function bundle_payload(bundle, index)
-  local from = bundle.from
+  local from = 0
   for i = 1, index do from = from + bundle.lengths[i] end
-  return bundle.value:sub(from + 1, from + bundle.lengths[index + 1])
+  return bundle.payloads:sub(from + 1, from + bundle.lengths[index + 1])
 end

@@ -59,9 +59,11 @@ local function queue_check_field(q, sets, field, value, answer)
   if kind == "j" then
     queue_check_record(q, sets, id, cmsgpack.unpack(value), answer)
   elseif kind == "b" then
-    local bundle = bundle_parse(id, value)
+    local bundle = bundle_read(jobs, id)
     answer[3] = answer[3] + (bundle and bundle.count or 0)
     if not (bundle and redis.call("ZSCORE", sets[1], bundle.member)) then queue_wrong(answer, "in no place", id) end
+  elseif kind == "c" then
+    if redis.call("HEXISTS", jobs, "b" .. id) == 0 then queue_wrong(answer, "no record", id) end
   elseif kind == "g" then
     queue_check_turn(q, id, cmsgpack.unpack(value), answer)
   elseif kind == "u" then

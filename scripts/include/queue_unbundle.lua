@@ -8,17 +8,17 @@ local function queue_bundles()
     local bundle = bundle_read(q.jobs, base)
     redis.call("HINCRBY", q.state, "bundled", queue_text(1 - count))
     if not bundle then return end
-    local seq, from, fields = score % BUNDLE_LEVEL, bundle.from, {}
+    local seq, from, fields = score % BUNDLE_LEVEL, 0, {}
     local before = "\152" .. cmsgpack.pack(1023 - (score - seq) / BUNDLE_LEVEL) -- a packed list of 8, seq its second
     local behind = cmsgpack.pack(0, 0, bundle.attempts, bundle.crashes, 0, "")
     for i = 1, bundle.count do
       local id, length = string.format("%s-%02d", base, i - 1), bundle.lengths[i]
       fields[4 * i - 3], fields[4 * i - 2] = "j" .. id, before .. cmsgpack.pack(seq + i - 1) .. behind
-      fields[4 * i - 1], fields[4 * i] = "p" .. id, bundle.value:sub(from + 1, from + length)
+      fields[4 * i - 1], fields[4 * i] = "p" .. id, bundle.payloads:sub(from + 1, from + length)
       list[#list + 1], list[#list + 2] = id, score + i - 1
       from = from + length
     end
-    redis.call("HDEL", q.jobs, "b" .. base)
+    redis.call("HDEL", q.jobs, "b" .. base, "c" .. base)
     redis.call("HSET", q.jobs, unpack(fields))
   end
 

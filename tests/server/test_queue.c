@@ -181,7 +181,7 @@ static void jobs_of_equal_options_are_kept_together_until_they_are_needed(void *
   long before = pushed_ever(f->client);
   push_bundles(queue, "a\0b", 3, pushed);
   assert_int_equal(pushed_ever(f->client), before + BUNDLED);
-  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 3);
+  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 6);
   assert_int_equal(counts_of(queue).ready, BUNDLED);
   assert_clean(queue);
   redmoon_job_list *list = NULL;
@@ -222,7 +222,7 @@ static void large_payloads_and_single_options_keep_jobs_apart(void **state) {
   push_bundles(queue, large, sizeof large, pushed);
   assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 2 * BUNDLED);
   push_bundles(queue, NULL, 0, pushed);
-  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 2 * BUNDLED + 3);
+  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 2 * BUNDLED + 6);
   for (int which = 0; which < 7; which++) {
     redmoon_queue_item two[2] = {item_of("x"), item_of("y")};
     if (which == 0) two[1].id = "own";

@@ -13,7 +13,7 @@
  * BUNDLE_PAYLOAD: and they are read once more for that, which larger ones are not worth. */
 enum { BUNDLE_JOBS = 50, BUNDLE_PAYLOAD = 1024, BASE_BYTES = 10, BASE_LEN = 2 * BASE_BYTES };
 enum { HEAD_ARGS = 3, BUNDLE_ARGS = 3, MOST_BUNDLES = (REDMOON_QUEUE_MANY_MAX + BUNDLE_JOBS - 1) / BUNDLE_JOBS };
-enum { LIST_HEAD = 3, LIST_ITEM = 5 }; /* bytes of a packed list of lengths */
+enum { LENGTH_BYTES = 2 };
 
 typedef struct bundles_call {
   redmoon_queue *queue; /* a reference */
@@ -72,31 +72,39 @@ static int decode(void *ctx, const rm_answer *answer, redmoon_error *err) {
   return 0;
 }
 
-/* A list of lengths as cmsgpack packs it: how many, and 32 bits of each. Returns its end. */
+/* Returns the end. */
 static unsigned char *put_lengths(unsigned char *out, const redmoon_queue_item *items, size_t count) {
-  *out++ = 0xdc;
-  *out++ = (unsigned char)(count >> 8);
-  *out++ = (unsigned char)count;
   for (size_t i = 0; i < count; i++) {
-    *out++ = 0xce;
-    for (int shift = 24; shift >= 0; shift -= 8) *out++ = (unsigned char)(items[i].len >> shift);
+    *out++ = (unsigned char)(items[i].len >> 8);
+    *out++ = (unsigned char)items[i].len;
   }
   return out;
+}
+
+/* Payloads that follow each other, as a caller who wrote them one behind the other has them, need not be copied. */
+static bool are_in_line(const redmoon_queue_item *items, size_t count) {
+  const char *end = items[0].payload;
+  for (size_t i = 0; i < count; end += items[i++].len)
+    if (end == NULL || items[i].payload != end) return false;
+  return true;
 }
 
 /* The arguments of one bundle; what they point to goes to `out`. Returns its end. */
 static unsigned char *put_bundle(unsigned char *out, const redmoon_queue_item *items, size_t count, char *base,
                                  redmoon_client *client, redmoon_bytes *args) {
   rm_client_random_hex(client, base, BASE_BYTES);
-  unsigned char *lengths = out, *payloads = put_lengths(out, items, count);
-  out = payloads;
-  for (size_t i = 0; i < count; i++) {
-    if (items[i].len > 0) memcpy(out, items[i].payload, items[i].len);
-    out += items[i].len;
-  }
   args[0] = (redmoon_bytes){base, BASE_LEN};
-  args[1] = (redmoon_bytes){lengths, (size_t)(payloads - lengths)};
-  args[2] = (redmoon_bytes){payloads, (size_t)(out - payloads)};
+  args[1] = (redmoon_bytes){out, count * LENGTH_BYTES};
+  out = put_lengths(out, items, count);
+  size_t len = 0;
+  for (size_t i = 0; i < count; i++) len += items[i].len;
+  if (are_in_line(items, count)) {
+    args[2] = (redmoon_bytes){items[0].payload, len};
+    return out;
+  }
+  args[2] = (redmoon_bytes){out, len};
+  for (size_t i = 0; i < count; out += items[i++].len)
+    if (items[i].len > 0) memcpy(out, items[i].payload, items[i].len);
   return out;
 }
 
@@ -111,7 +119,7 @@ static bundles_call *call_new(redmoon_queue *queue, size_t count, redmoon_queue_
 
 int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items, size_t count, redmoon_queue_pushed *out,
                           redmoon_op **op, redmoon_error *err) {
-  size_t bundles = bundle_count(count), room = bundles * LIST_HEAD + count * LIST_ITEM;
+  size_t bundles = bundle_count(count), room = count * LENGTH_BYTES;
   for (size_t i = 0; i < count; i++) room += items[i].len;
   unsigned char *bytes = rm_alloc(room);
   bundles_call *call = bytes == NULL ? NULL : call_new(queue, count, out);
