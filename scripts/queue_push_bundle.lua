@@ -4,18 +4,23 @@
 -- KEYS[2]  <prefix>:{<name>}:queue.state     hash: seq, epoch, counters; lives for ever: a seq or epoch never comes again
 -- KEYS[3]  <prefix>:{<name>}:queue.ready     zset: ids by priority and seq; lives for ever, as its jobs do
 -- KEYS[4]  <prefix>:{<name>}:queue.wake      zset: the marker, if a worker is to be woken; one at most, needs no TTL
+-- KEYS[5]  <prefix>:{<name>}:queue+req.<id>  string: optional: the answer to this request; lives 10 minutes
 -- ARGV[1]  priority (integer, 0 to 1023)   ARGV[2]  max attempts   ARGV[3]  max crashes (integers, 1 to 1000000)
 -- ARGV, behind these, of each bundle: base of its ids (20 random hex digits), lengths of its 1 to 50 payloads (two bytes
 --          each, the high one first), the payloads, one behind the other; at most 500 jobs in all
--- Returns  {1} all are pushed: "<base>-00" and so on
+-- Returns  {1} all are pushed: "<base>-00" and so on    what queue_push answered, or would have, to this request before
 --- @include "status"
+--- @include "request"
+--- @include "again"
 --- @include "queue"
 --- @include "queue_wake"
 --- @include "queue_bundle"
 --- @include "queue_bundles"
-local jobs, state, ready, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local jobs, state, ready, wake, request = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local priority, attempts, crashes, args = ARGV[1], ARGV[2], ARGV[3], ARGV
 
+local answered = request_answered(request)
+if answered then return written_again(request) or answered end
 priority = queue_whole(priority, 0, 1023)
 attempts, crashes = queue_whole(attempts, 1, 1000000), queue_whole(crashes, 1, 1000000)
 local fields, counts, total
@@ -37,4 +42,5 @@ redis.call("ZADD", ready, unpack(members))
 redis.call("HSET", state, "seq", queue_text(seq + total), "pushed", queue_text(pushed + total))
 redis.call("HINCRBY", state, "bundled", queue_text(total - #counts))
 queue_ring(wake)
+if request then request_keep(request, bundle_answer(args, 4, counts)) end
 return {QUEUE_OK}

@@ -22,3 +22,15 @@ local function bundle_fields(jobs, args, first, attempts, crashes)
   end
   return fields, counts, total
 end
+
+-- As queue_push says it: all are pushed.
+local function bundle_answer(args, first, counts)
+  local answer = {QUEUE_OK}
+  for i, count in ipairs(counts) do
+    for k = 0, count - 1 do
+      local n = #answer
+      answer[n + 1], answer[n + 2] = QUEUE_OK, string.format("%s-%02d", args[first + 3 * i - 3], k)
+    end
+  end
+  return answer
+end

@@ -46,6 +46,9 @@ static int push_bundle(hands *h, redmoon_error *err) {
   const redmoon_queue_item plain[] = {item_of(NULL), item_of(NULL)};
   redmoon_queue_pushed pushed[2] = {0};
   int rc = redmoon_queue_push_many(h->silent, plain, 2, NULL, pushed, err);
+  char request[sizeof h->request + 8];
+  snprintf(request, sizeof request, "%.*s-many", (int)sizeof h->request - 1, h->request);
+  if (rc == 0) rc = redmoon_queue_push_many(h->silent, plain, 2, request, pushed, err);
   if (rc == 0) assert_string_equal(pushed[1].id + 20, "-01");
   return rc;
 }
@@ -139,7 +142,7 @@ static void check_queue(world *w, int status, const redmoon_error *err) {
   redmoon_queue_report_free(report);
   assert_int_equal(redmoon_queue_stats(q, &c, NULL), 0);
   assert_true(c.pushed == c.finished + c.removed + c.ready + c.delayed + c.leased + c.dead);
-  if (status == 0) assert_int_equal(c.pushed, 6);
+  if (status == 0) assert_int_equal(c.pushed, 8);
   redmoon_queue_free(q);
 }
 

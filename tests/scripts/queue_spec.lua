@@ -191,8 +191,10 @@ describe("queue", function()
       end
       table.move({base, lengths(payloads), table.concat(payloads)}, 1, 3, #args + 1, args)
     end
-    model:push(now, items, nil, true)
-    return command(now, world.name, "push_bundle", args), {1}
+    local request = math.random(4) == 1 and "r" .. math.random(world.ids) or nil
+    local before = request and model.requests[request]
+    model:push(now, items, request, true)
+    return command(now, world.name, "push_bundle", args, nil, request), before or {1}
   end
   function verbs.pop(world, model, now)
     local count, lease = math.random(3) == 1 and 3 or 1, math.random(3) == 1 and 30000 or math.random(1, 3000)
@@ -578,6 +580,21 @@ describe("queue", function()
     assert.are.same({"1-01", "1-02", "1-49", "2-01", "2-02", "low", "2-03"},
       {rest[1], rest[2], rest[49], rest[50], rest[51], rest[52], rest[53]})
     assert.are.same({{}, 55}, {check("q")})
+  end)
+
+  it("answers a repeated request as the first, whichever of the scripts was asked", function()
+    local function bundled(base, request)
+      local args = {0, 1, 1, base, lengths {"a", "b"}, "ab"}
+      return redis:call(table.unpack(command(0, "q", "push_bundle", args, nil, request)))
+    end
+    assert.are.same({1}, bundled(base_of(1), "r"))
+    local first = {1, 1, base_of(1) .. "-00", 1, base_of(1) .. "-01"}
+    for _, base in ipairs {base_of(1), base_of(2)} do assert.are.same(first, bundled(base, "r")) end
+    assert.are.same(first, redis:call(table.unpack(command(START, "q", "push", job("x"), nil, "r"))))
+    assert.are.same({1, 1, "y"}, redis:call(table.unpack(command(START, "q", "push", job("y"), nil, "s"))))
+    assert.are.same({1, 1, "y"}, bundled(base_of(3), "s"))
+    assert.are.equal(3, run(START, "stats")[7])
+    assert.is_true(redis:call("PTTL", key("q", "+req.r")) > 590000)
   end)
 
   it("takes of bundles what a pop asks for, gives the rest back, and purges them", function()

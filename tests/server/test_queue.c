@@ -214,6 +214,32 @@ static void jobs_of_equal_options_are_kept_together_until_they_are_needed(void *
   redmoon_queue_free(queue);
 }
 
+static void repeated_push_of_many_pushes_nothing(void **state) {
+  fixture *f = *state;
+  redmoon_queue_options events = REDMOON_QUEUE_OPTIONS_INIT;
+  events.events = 10; /* jobs of this one are kept one by one */
+  redmoon_queue *queue = queue_of(f->client, LONG_MS), *other = NULL;
+  assert_int_equal(redmoon_queue_new(f->client, "n", 1, &events, &other, NULL), 0);
+  redmoon_queue_item items[BUNDLED];
+  static redmoon_queue_pushed first[BUNDLED], second[BUNDLED];
+  for (int i = 0; i < BUNDLED; i++) items[i] = item_of("x");
+  redmoon_queue *const queues[] = {queue, queue, other};
+  for (size_t i = 0; i < 3; i++) {
+    memset(second, 0xff, sizeof second);
+    assert_int_equal(redmoon_queue_push_many(queues[i], items, BUNDLED, "r", i == 0 ? first : second, NULL), 0);
+    for (int k = 0; k < BUNDLED && i > 0; k++) {
+      assert_int_equal(second[k].status, 0);
+      assert_string_equal(second[k].id, first[k].id);
+    }
+  }
+  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 6);
+  assert_int_equal(counts_of(queue).pushed, BUNDLED);
+  redmoon_error err;
+  assert_int_equal(redmoon_queue_push_many(queue, items, 2, "no such: id", first, &err), REDMOON_ECONFIG);
+  redmoon_queue_free(other);
+  redmoon_queue_free(queue);
+}
+
 static void large_payloads_and_single_options_keep_jobs_apart(void **state) {
   fixture *f = *state;
   redmoon_queue *queue = queue_of(f->client, LONG_MS);
@@ -950,6 +976,7 @@ int main(void) {
       TEST(job_goes_through_from_push_to_ack),
       TEST(jobs_go_by_priority_and_in_each_in_their_order),
       TEST(jobs_of_equal_options_are_kept_together_until_they_are_needed),
+      TEST(repeated_push_of_many_pushes_nothing),
       TEST(large_payloads_and_single_options_keep_jobs_apart),
       TEST(taken_ids_and_unique_keys_are_conflicts),
       TEST(worker_that_lost_its_lease_is_told),

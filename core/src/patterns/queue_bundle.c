@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "engine/replicas.h"
+#include "patterns/keys.h"
 #include "patterns/scripts_generated.h"
 
 #include <string.h>
@@ -51,11 +52,21 @@ static void drop(void *ctx, redmoon_outcome outcome) {
   rm_free(call);
 }
 
+/* The answer to the same request before, which may have pushed others under other ids. */
+static int decode_first(const bundles_call *call, const redmoon_reply *reply, redmoon_error *err) {
+  int status = 0;
+  for (size_t i = 0; i < call->count && status == 0; i++)
+    status = rm_queue_pushed(call->queue, reply, i, &call->out[i], err);
+  return status;
+}
+
 static int decode(void *ctx, const rm_answer *answer, redmoon_error *err) {
   const bundles_call *call = ctx;
   int64_t code;
   int status = rm_queue_integer(call->queue, answer->reply, 0, &code, err);
-  if (status < 0) return rm_queue_answered(err, answer->attempts, status);
+  bool is_first = status == 0 && redmoon_reply_count(answer->reply) > 1;
+  if (is_first) status = decode_first(call, answer->reply, err);
+  if (status < 0 || is_first) return rm_queue_answered(err, answer->attempts, status);
   for (size_t i = 0; i < call->count; i++) {
     redmoon_queue_pushed *out = &call->out[i];
     size_t index = i % BUNDLE_JOBS;
@@ -117,8 +128,31 @@ static bundles_call *call_new(redmoon_queue *queue, size_t count, redmoon_queue_
   return call;
 }
 
-int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items, size_t count, redmoon_queue_pushed *out,
-                          redmoon_op **op, redmoon_error *err) {
+/* The request of `call`, which is dropped whatever happens; args: behind the first HEAD_ARGS those of the bundles. */
+static int start(bundles_call *call, const redmoon_queue_item *item, redmoon_bytes *args, size_t arg_count,
+                 const char *request_id, redmoon_op **op, redmoon_error *err) {
+  redmoon_queue *queue = call->queue;
+  rm_queue_text texts[HEAD_ARGS];
+  args[0] = rm_queue_number(&texts[0], rm_queue_given(item->priority, 0));
+  args[1] = rm_queue_number(&texts[1], rm_queue_given(item->max_attempts, queue->options.max_attempts));
+  args[2] = rm_queue_number(&texts[2], rm_queue_given(item->max_crashes, queue->options.max_crashes));
+  redmoon_bytes keys[QUEUE_KEYS + 1], request = {NULL, 0};
+  size_t key_count = rm_queue_keys(queue, "jsrw", keys);
+  int status = request_id == NULL ? 0 : rm_queue_request_key(queue, QUEUE_PUSH_PART, request_id, &request, err);
+  if (status < 0) {
+    drop(call, REDMOON_NOT_SENT);
+    return status;
+  }
+  const redmoon_script_args all = {keys, rm_queue_add_request(request, key_count, false, keys), args, arg_count};
+  const rm_replicas replicas = {"queue", queue->options.min_replicas};
+  status = rm_replicated_start(queue->client, &rm_script_queue_push_bundle, &all, request_id != NULL ? RM_CALL_REPEATABLE : 0,
+                               &replicas, decode, drop, call, op, err);
+  rm_key_free(&request);
+  return status;
+}
+
+int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items, size_t count, const char *request_id,
+                          redmoon_queue_pushed *out, redmoon_op **op, redmoon_error *err) {
   size_t bundles = bundle_count(count), room = count * LENGTH_BYTES;
   for (size_t i = 0; i < count; i++) room += items[i].len;
   unsigned char *bytes = rm_alloc(room);
@@ -127,20 +161,12 @@ int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items,
     rm_free(bytes);
     return rm_fail_nomem(err);
   }
-  rm_queue_text texts[HEAD_ARGS];
   redmoon_bytes args[HEAD_ARGS + BUNDLE_ARGS * MOST_BUNDLES];
-  args[0] = rm_queue_number(&texts[0], rm_queue_given(items->priority, 0));
-  args[1] = rm_queue_number(&texts[1], rm_queue_given(items->max_attempts, queue->options.max_attempts));
-  args[2] = rm_queue_number(&texts[2], rm_queue_given(items->max_crashes, queue->options.max_crashes));
   unsigned char *end = bytes;
   for (size_t i = 0; i < bundles; i++)
     end = put_bundle(end, items + i * BUNDLE_JOBS, bundle_size(count, i), call->bases[i], queue->client,
                      &args[HEAD_ARGS + BUNDLE_ARGS * i]);
-  redmoon_bytes keys[QUEUE_KEYS + 1];
-  const redmoon_script_args all = {keys, rm_queue_keys(queue, "jsrw", keys), args, HEAD_ARGS + BUNDLE_ARGS * bundles};
-  const rm_replicas replicas = {"queue", queue->options.min_replicas};
-  int status = rm_replicated_start(queue->client, &rm_script_queue_push_bundle, &all, 0, &replicas, decode, drop, call, op,
-                                   err);
+  int status = start(call, items, args, HEAD_ARGS + BUNDLE_ARGS * bundles, request_id, op, err);
   rm_free(bytes);
   return status;
 }

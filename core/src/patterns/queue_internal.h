@@ -16,6 +16,8 @@
 enum { QUEUE_SHOWN = 120, QUEUE_DIGITS = 24, QUEUE_JOB_FIELDS = 4 };
 enum { QUEUE_JOBS, QUEUE_STATE, QUEUE_READY, QUEUE_DELAYED, QUEUE_LEASED, QUEUE_DEAD_SET, QUEUE_DONE, QUEUE_WAKE, QUEUE_GROUPS,
        QUEUE_EVENTS, QUEUE_KEYS };
+/** Part of the keys of requests to push. */
+#define QUEUE_PUSH_PART "queue"
 /** Letters of the keys, as the scripts' lists of them are written below. */
 #define QUEUE_LETTERS "jsrdlxowge"
 
@@ -67,6 +69,9 @@ int rm_queue_integer(const redmoon_queue *queue, const redmoon_reply *reply, siz
                      redmoon_error *err);
 int rm_queue_bytes(const redmoon_queue *queue, const redmoon_reply *reply, size_t index, redmoon_bytes *out,
                    redmoon_error *err);
+/** How job `index` of a push ended, by queue_push's answer. */
+int rm_queue_pushed(const redmoon_queue *queue, const redmoon_reply *reply, size_t index, redmoon_queue_pushed *out,
+                    redmoon_error *err);
 /** `status` of an answer that was read. */
 int rm_queue_answered(redmoon_error *err, int attempts, int status);
 
@@ -115,8 +120,8 @@ int rm_queue_call_start(rm_queue_call *call, const rm_builtin *script, const cha
 
 /** Whether new jobs, each of them acceptable, may be pushed as bundles: they differ in their payloads alone. */
 bool rm_queue_is_bundle(const redmoon_queue *queue, const redmoon_queue_item *items, size_t count);
-int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items, size_t count, redmoon_queue_pushed *out,
-                          redmoon_op **op, redmoon_error *err);
+int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items, size_t count, const char *request_id,
+                          redmoon_queue_pushed *out, redmoon_op **op, redmoon_error *err);
 
 /* queue_job.c: */
 
