@@ -34,7 +34,8 @@ end
 -- Appends to `answer`: us that it may wait at most, 1 if it is the keeper now; id, epoch, attempt, payload of each job;
 -- behind the id of one of a group follow a NUL byte and the group.
 local function queue_pop(q, now, count, lease, waits, keeps, answer)
-  local seq, epoch, paused, keep, turn = unpack(redis.call("HMGET", q.state, "seq", "epoch", "paused", "keep", "turn"))
+  local seq, epoch, paused, keep, turn, bundled =
+    unpack(redis.call("HMGET", q.state, "seq", "epoch", "paused", "keep", "turn", "bundled"))
   q.turned, q.quiet = turn, true -- whether there ever was a group with a turn; who is to be woken is seen to below
   seq, epoch, keep = tonumber(seq or 0), tonumber(epoch or 0), tonumber(keep or 0)
   if keeps then keep = 0 end
@@ -45,6 +46,8 @@ local function queue_pop(q, now, count, lease, waits, keeps, answer)
   if q.turned and not paused then
     q.popped = queue_bundles().popped
     popped = queue_groups(q).turns(now, count)
+  elseif not paused and count > 1 and tonumber(bundled or 0) > 0 then
+    popped = queue_bundles().take(q, count)
   elseif not paused then
     popped = redis.call("ZPOPMIN", q.ready, queue_text(count))
     for i = 1, #popped, 2 do

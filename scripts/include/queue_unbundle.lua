@@ -55,5 +55,18 @@ local function queue_bundles()
     return list
   end
 
-  return {find = bundle_find, open = bundle_open, popped = bundle_popped}
+  -- The same, from the set: no more members at a time than are likely to be needed, by what the last ones were.
+  local function bundle_take(q, count)
+    local list, take = {}, 1
+    repeat
+      local left = count - #list / 2
+      local popped = redis.call("ZPOPMIN", q.ready, queue_text(math.min(take, left)))
+      local found = bundle_popped(q, popped, left)
+      for i = 1, #found do list[#list + 1] = found[i] end
+      take = #found > #popped and 1 or 2 * take
+    until #popped == 0 or #list == 2 * count
+    return list
+  end
+
+  return {find = bundle_find, open = bundle_open, popped = bundle_popped, take = bundle_take}
 end

@@ -611,6 +611,26 @@ describe("queue", function()
     assert.are.same({}, (check("q")))
   end)
 
+  it("takes few steps to find jobs of bundles, and single ones", function()
+    local function moves(count)
+      redis:call("CONFIG", "RESETSTAT")
+      assert.are.equal(count, #ids(pop(START, count)))
+      local stats, total = redis:call("INFO", "commandstats"), 0
+      for name in ("zadd zpopmin"):gmatch("%a+") do
+        total = total + (math.tointeger(stats:match("cmdstat_" .. name .. ":calls=(%d+)")) or 0)
+      end
+      return total
+    end
+    push_bundles(0, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50)
+    assert.is_true(moves(60) <= 6) -- two bundles, the rest of one, the leases, the marker
+    assert.are.equal(40 + 8, redis:call("ZCARD", key("q", ".ready")))
+    assert.is_true(moves(40) <= 10)
+    assert.are.equal(8, redis:call("ZCARD", key("q", ".ready")))
+    assert.is_true(moves(400) <= 12)
+    assert.are.equal(0, run(START, "stats")[2])
+    assert.are.same({{}, 500}, {check("q")})
+  end)
+
   it("a bundle whose jobs were lost, as on a server that evicts keys, holds up nobody", function()
     for _, group in ipairs {false, "g"} do
       push_bundles(0, 3, 2)
