@@ -1,5 +1,4 @@
 -- queue_items: jobs to be pushed, and which of them may be.  Written for many of them in one call.
---- @include "queue_unbundle"
 local QUEUE_FIELDS, QUEUE_MOST = 7, 500 -- arguments of a job, and jobs in one call
 local QUEUE_BUNDLED = 23 -- bytes of an id that may be of a bundle
 local QUEUE_LAST = 4398046511103 -- of the places of a queue, so that a score holds it
@@ -46,6 +45,12 @@ local function queue_taken(jobs, done, id, now)
   return false
 end
 
+-- Whether a bundle has a job of this id.
+local function queue_bundled(hash, wanted)
+--- @include "queue_bundle"
+  return bundle_find(hash, wanted) ~= nil
+end
+
 -- The answer: state and id of each, QUEUE_OK, QUEUE_TAKEN or QUEUE_HELD, and its own or that of the job that has its key.
 -- Also the fields of all records.
 local function queue_places(jobs, done, ids, kinds, now)
@@ -62,7 +67,7 @@ local function queue_places(jobs, done, ids, kinds, now)
     local id, state, says = ids[i], QUEUE_OK, ids[i]
     local holder = at[i] and (found[at[i]] or own[fields[at[i]]])
     if own[fields[i]] or found[i] and queue_taken(jobs, done, id, now) then state = QUEUE_TAKEN
-    elseif #id == QUEUE_BUNDLED and queue_bundles().find(jobs, id) then state = QUEUE_TAKEN
+    elseif #id == QUEUE_BUNDLED and queue_bundled(jobs, id) then state = QUEUE_TAKEN
     elseif holder then state, says = QUEUE_HELD, holder
     else
       own[fields[i]] = id

@@ -68,5 +68,5 @@ local function queue_bundles()
     return list
   end
 
-  return {find = bundle_find, open = bundle_open, popped = bundle_popped, take = bundle_take}
+  return {open = bundle_open, popped = bundle_popped, take = bundle_take}
 end
