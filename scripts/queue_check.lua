@@ -14,6 +14,7 @@
 --- @include "status"
 --- @include "queue"
 --- @include "queue_group"
+--- @include "queue_bundle"
 --- @include "queue_check"
 local jobs, ready, delayed, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, done, groups = KEYS[5], KEYS[6], KEYS[7]

@@ -16,12 +16,19 @@
 --- @include "status"
 --- @include "queue"
 --- @include "queue_group"
+--- @include "queue_bundle"
 local jobs, ready, delayed, leased = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local dead, done, groups = KEYS[5], KEYS[6], KEYS[7]
 local id = ARGV[1]
 
 local record = queue_record(jobs, id)
-if not record then return {QUEUE_GONE} end
+if not record then
+  local bundle, index = bundle_find(jobs, id)
+  local place = bundle and redis.call("ZSCORE", ready, bundle.member)
+  if not place then return {QUEUE_GONE} end
+  return {QUEUE_OK, 1, 0, 1023 - math.floor(place / BUNDLE_LEVEL), 0, 0, bundle.attempts, bundle.crashes, 0,
+    bundle_payload(bundle, index), "", "", false, ""}
+end
 local group = record[QUEUE_GROUP]
 for state, key in ipairs {group and groups or ready, delayed, leased, dead, done} do
   local at = tonumber(redis.call("ZSCORE", key, key == groups and group_place(id, record) or id) or math.huge)

@@ -11,6 +11,7 @@
 --- @include "queue_store"
 --- @include "queue_wake"
 --- @include "queue_move"
+--- @include "queue_bundle"
 local jobs, state, set, groups = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local is_done = ARGV[1] == "1"
 
@@ -20,9 +21,20 @@ local function purge(key, member, id)
   queue_forget(jobs, id)
   redis.call("ZREM", key, member)
 end
-local found = redis.call("ZRANGE", set, "0", "499")
-for _, id in ipairs(found) do purge(set, id, id) end
-local count, left, of = #found, redis.call("ZCARD", set), {}
+local count, bundled, of = 0, 0, {}
+for _, member in ipairs(redis.call("ZRANGE", set, "0", "499")) do
+  if bundle_marks(member) then
+    local base, several = bundle_name(member)
+    redis.call("HDEL", jobs, "b" .. base, "c" .. base)
+    redis.call("ZREM", set, member)
+    count, bundled = count + several, bundled + several - 1
+  else
+    purge(set, member, member)
+    count = count + 1
+  end
+end
+if bundled > 0 then redis.call("HINCRBY", state, "bundled", queue_text(-bundled)) end
+local left = redis.call("ZCARD", set)
 if groups and count < 500 then
   local q = {jobs = jobs, state = state, groups = groups, quiet = true}
   for _, member in ipairs(redis.call("ZRANGEBYLEX", groups, "[w", "(x", "LIMIT", "0", queue_text(500 - count))) do
@@ -32,6 +44,8 @@ if groups and count < 500 then
   end
   for group in pairs(of) do queue_groups(q).settle(group) end
 end
-if groups then left = left + redis.call("ZLEXCOUNT", groups, "[w", "(x") end
+if groups then
+  left = left + redis.call("ZLEXCOUNT", groups, "[w", "(x") + tonumber(redis.call("HGET", state, "bundled") or 0)
+end
 if count > 0 and not is_done then redis.call("HINCRBY", state, "removed", queue_text(count)) end
 return {QUEUE_OK, count, left}

@@ -9,9 +9,9 @@
 -- KEYS[7]  <prefix>:{<name>}:queue.groups    zset: what include/queue_group.lua says; lives for ever, as its jobs do
 -- KEYS[8]  <prefix>:{<name>}:queue+req.<id>  string: optional: the answer to this request; lives 10 minutes
 -- KEYS, the last, optional: <prefix>:{<name>}:queue.events, a stream, kept to about as many entries as the last ARGV says
--- ARGV, of each job, at most 500: id (1 to 128 bytes), payload, priority (0 to 1023: that goes first), delay in ms (0 to
---          315360000000), max attempts, max crashes (1 to 1000000), unique key (to 256 bytes, "": none), and behind it,
---          with a group, a NUL byte and the group (1 to 128 bytes)
+-- ARGV, of each job, at most 500: id (1 to 128 bytes, the first not NUL), payload, priority (0 to 1023: that goes first),
+--          delay in ms (0 to 315360000000), max attempts and crashes (1 to 1000000), unique key (to 256 bytes, "": none),
+--          and behind it, with a group, a NUL byte and the group (1 to 128 bytes)
 -- Returns  {1, state, id, ...} of each job: 1 pushed; 0 its id is taken; -1 the job of that id has its unique key
 --- @include "clock"
 --- @include "status"

@@ -18,6 +18,7 @@
 --- @include "queue_store"
 --- @include "queue_wake"
 --- @include "queue_move"
+--- @include "queue_unbundle"
 local length = #KEYS == 10 and table.remove(ARGV)
 local events = length and table.remove(KEYS)
 local jobs, state, ready, delayed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -25,9 +26,14 @@ local leased, dead, done, wake, groups = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEY
 local id = ARGV[1]
 
 --- @include "queue_tell"
+local q = {jobs = jobs, state = state, ready = ready, groups = groups, wake = wake}
 local record, ends = queue_record(jobs, id), redis.call("ZSCORE", done, id)
+if not record then
+  queue_bundles().open(q, id)
+  record = queue_record(jobs, id)
+end
 if not record or ends and tonumber(ends) <= now then return {QUEUE_GONE} end
-local q, group = {jobs = jobs, state = state, groups = groups, wake = wake}, record[QUEUE_GROUP]
+local group = record[QUEUE_GROUP]
 if redis.call("ZREM", leased, id) == 1 and group then queue_groups(q).left(id, group) end
 for _, key in ipairs {ready, delayed, dead, done} do redis.call("ZREM", key, id) end
 if group and redis.call("ZREM", groups, queue_groups(q).place(id, record)) == 1 then queue_groups(q).settle(group) end

@@ -18,11 +18,12 @@ local dead, done, groups = KEYS[5], KEYS[6], KEYS[7]
 
 local answer = {QUEUE_OK}
 for i, key in ipairs {ready, delayed, leased, dead, done} do answer[i + 1] = redis.call("ZCARD", key) end
-for i, count in ipairs(redis.call("HMGET", state, "pushed", "finished", "removed", "paused")) do
+for i, count in ipairs(redis.call("HMGET", state, "pushed", "finished", "removed", "paused", "bundled")) do
   answer[i + 6] = tonumber(count or 0)
 end
+local bundled = table.remove(answer) -- jobs of bundles (include/queue_bundle.lua), less their members of the set
 local grouped = redis.call("ZLEXCOUNT", groups, "[w", "(x")
-answer[2] = answer[2] + grouped
+answer[2] = answer[2] + grouped + bundled
 local window = redis.call("ZRANGEBYLEX", groups, "[x", "(y", "LIMIT", "0", "1")[1]
 local next = window and tonumber(window:sub(2, 17)) or math.huge
 for _, key in ipairs {delayed, leased} do

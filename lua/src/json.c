@@ -15,6 +15,7 @@
 #include "json.h"
 
 #include "base/buffer.h"
+#include "base/digits.h"
 #include "base/error.h"
 #include "wire/request.h"
 
@@ -31,7 +32,8 @@ enum { NUMBER_LEN = 40, LEVEL_SLOTS = 6 };
 typedef struct writer {
   const rm_lua_json_limits *limits;
   const void *array_meta;
-  rm_buffer out;
+  rm_buffer *out;
+  size_t before; /* bytes that were in it */
   int64_t depth;
   const char *why; /* what cannot be written */
   bool no_memory;
@@ -43,9 +45,9 @@ static bool refuse(writer *w, const char *why) {
 }
 
 static bool put(writer *w, const char *ptr, size_t len) {
-  if (len > (size_t)w->limits->max_size - rm_buffer_len(&w->out))
+  if (len > (size_t)w->limits->max_size - (rm_buffer_len(w->out) - w->before))
     return refuse(w, "more than max_size bytes of text");
-  if (rm_buffer_append(&w->out, ptr, len) == 0) return true;
+  if (rm_buffer_append(w->out, ptr, len) == 0) return true;
   w->no_memory = true;
   return false;
 }
@@ -77,10 +79,28 @@ static bool put_escaped(writer *w, unsigned char c) {
   return put(w, (const char[]){'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]}, 6);
 }
 
+static bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; }
+
+/* How many bytes from `s` on are ASCII that goes out as it is. */
+static size_t plain_len(const unsigned char *s, size_t len) {
+  const uint64_t each = UINT64_C(0x0101010101010101), high = each * 0x80;
+  size_t i = 0;
+  for (; len - i >= sizeof each; i += sizeof each) { /* eight at a time */
+    uint64_t word;
+    memcpy(&word, s + i, sizeof word);
+    uint64_t quote = word ^ (each * '"'), escape = word ^ (each * '\\');
+    /* In `found` the high bit of the first byte that is below 0x20, 0 in one of these, or above 0x7F is set. */
+    uint64_t found = ((word - each * 0x20) & ~word) | ((quote - each) & ~quote) | ((escape - each) & ~escape) | word;
+    if ((found & high) != 0) break;
+  }
+  while (i < len && is_plain(s[i])) i++;
+  return i;
+}
+
 static bool put_string(writer *w, const char *text, size_t len) {
   const unsigned char *s = (const unsigned char *)text;
   if (!put(w, "\"", 1)) return false;
-  size_t plain = 0, i = 0; /* s[plain, i) goes out as it is */
+  size_t plain = 0, i = plain_len(s, len); /* s[plain, i) goes out as it is */
   while (i < len) {
     if (s[i] < 0x20 || s[i] == '"' || s[i] == '\\') {
       if (!put(w, text + plain, i - plain) || !put_escaped(w, s[i])) return false;
@@ -106,8 +126,8 @@ static bool put_float(writer *w, double value) {
 }
 
 static bool put_integer(writer *w, lua_Integer value) {
-  char text[NUMBER_LEN];
-  return put(w, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
+  char text[RM_DIGITS_MAX];
+  return put(w, text, rm_int64_put(text, value));
 }
 
 static bool put_value(lua_State *L, writer *w);
@@ -134,10 +154,11 @@ static bool put_array(lua_State *L, writer *w) {
   return put(w, "]", 1);
 }
 
-static bool put_object(lua_State *L, writer *w) {
+/* Its first name and value are on top of it, if it has any. */
+static bool put_object(lua_State *L, writer *w, bool more) {
   bool first = true;
   if (!put(w, "{", 1)) return false;
-  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+  for (; more; lua_pop(L, 1), more = lua_next(L, -2) != 0) {
     if (lua_isinteger(L, -2)) return refuse(w, BOTH);
     if (lua_type(L, -2) != LUA_TSTRING) return refuse(w, "an object with a key that is no string");
     size_t len;
@@ -164,15 +185,14 @@ static bool put_table(lua_State *L, writer *w) {
     return false;
   }
   w->depth++;
-  bool is_array = is_marked(L, w->array_meta), done;
+  bool is_array = is_marked(L, w->array_meta), more = false, done;
   if (!is_array) {
     lua_pushnil(L);
-    if (lua_next(L, -2)) {
-      is_array = lua_type(L, -2) == LUA_TNUMBER;
-      lua_pop(L, 2);
-    }
+    more = lua_next(L, -2) != 0;
+    is_array = more && lua_type(L, -2) == LUA_TNUMBER;
+    if (is_array) lua_pop(L, 2);
   }
-  done = is_array ? put_array(L, w) : put_object(L, w);
+  done = is_array ? put_array(L, w) : put_object(L, w, more);
   if (done) w->depth--; /* else it tells where */
   return done;
 }
@@ -201,30 +221,51 @@ static bool put_value(lua_State *L, writer *w) {
   }
 }
 
+const void *rm_lua_json_marks(lua_State *L) {
+  luaL_getmetatable(L, ARRAY_TYPE);
+  const void *marks = lua_topointer(L, -1);
+  lua_pop(L, 1);
+  return marks;
+}
+
+static int fail_write(const writer *w, redmoon_error *err) {
+  if (w->why == NULL) return rm_fail_nomem(err);
+  return rm_fail(err, REDMOON_ECODEC, "this cannot be JSON, at depth %d: %s", (int)w->depth, w->why);
+}
+
+int rm_lua_json_append(lua_State *L, int index, const rm_lua_json_limits *limits, const void *marks, rm_buffer *out,
+                       redmoon_error *err) {
+  if (!lua_checkstack(L, 1)) return rm_fail_nomem(err);
+  writer w = {.limits = limits, .array_meta = marks, .out = out, .before = rm_buffer_len(out)};
+  int top = lua_gettop(L);
+  lua_pushvalue(L, index);
+  bool done = put_value(L, &w);
+  lua_settop(L, top);
+  return done ? 0 : fail_write(&w, err);
+}
+
 /* Writer, value -> string, or nothing. */
 static int write_protected(lua_State *L) {
   writer *w = lua_touserdata(L, 1);
-  luaL_getmetatable(L, ARRAY_TYPE);
-  w->array_meta = lua_topointer(L, -1);
-  lua_pop(L, 1);
+  w->array_meta = rm_lua_json_marks(L);
   if (!put_value(L, w)) return 0;
-  lua_pushlstring(L, rm_buffer_begin(&w->out), rm_buffer_len(&w->out));
+  lua_pushlstring(L, rm_buffer_begin(w->out), rm_buffer_len(w->out));
   return 1;
 }
 
 int rm_lua_json_encode(lua_State *L, int index, const rm_lua_json_limits *limits, redmoon_error *err) {
   if (!lua_checkstack(L, 4)) return rm_fail_nomem(err);
-  writer w = {.limits = limits};
+  rm_buffer out = {0};
+  writer w = {.limits = limits, .out = &out};
   index = lua_absindex(L, index);
   lua_pushcfunction(L, write_protected);
   lua_pushlightuserdata(L, &w);
   lua_pushvalue(L, index);
   int status = lua_pcall(L, 2, 1, 0);
-  rm_buffer_fini(&w.out);
+  rm_buffer_fini(&out);
   if (status == LUA_OK && w.why == NULL && !w.no_memory) return 0;
   lua_pop(L, 1);
-  if (w.why == NULL) return rm_fail_nomem(err);
-  return rm_fail(err, REDMOON_ECODEC, "this cannot be JSON, at depth %d: %s", (int)w.depth, w.why);
+  return fail_write(&w, err);
 }
 
 /* Reading. */

@@ -2,16 +2,19 @@
 /* client:queue(name, {...}) and the queue object; queue:work is written in Lua (lua/redmoon/queue.lua). */
 #include "queue.h"
 
+#include "base/alloc.h"
 #include "base/error.h"
+#include "json.h"
 
 #include <stddef.h>
 #include <string.h>
 
+#define BATCH_TYPE "redmoon.batch"
 #define JOBS_TYPE "redmoon.jobs"
 #define TEN_YEARS_MS INT64_C(315360000000)
 #define YEAR_MS INT64_C(31622400000)
 #define TRIES "an integer from 1 to 1000000"
-enum { EVENTS_KEPT = 10000 };
+enum { EVENTS_KEPT = 10000, ENOUGH_TEXT = 1 << 20 };
 #define REQUEST_ID "1 to 128 letters, digits, '.', '_' and '-'"
 
 /* Options. */
@@ -169,21 +172,80 @@ static int queue_push(lua_State *L) {
       L, task, redmoon_queue_push_start(q->queue, &options.item, options.request_id, out, &task->op, &task->err));
 }
 
-/* Item `i` of the list at 2: what it points to stays in the list, and in the table at `kept`. */
-static void read_item(lua_State *L, rm_lua_queue *q, int kept, size_t i, redmoon_queue_item *item) {
+/* Jobs to be: in memory of our own, which is given back as soon as they are pushed and not when Lua comes round to it. */
+typedef struct batch {
+  redmoon_queue_item *items;
+  redmoon_queue_pushed *pushed;
+  size_t count;
+  rm_buffer text;    /* their payloads, one behind the other, where the codec is JSON */
+  const void *marks; /* of arrays there */
+  int kept;          /* index of the table that else keeps the payloads */
+} batch;
+
+static void batch_fini(batch *b) {
+  rm_free(b->items);
+  rm_free(b->pushed);
+  rm_buffer_fini(&b->text);
+  b->items = NULL;
+  b->pushed = NULL;
+}
+
+static int batch_gc(lua_State *L) {
+  batch_fini(luaL_checkudata(L, 1, BATCH_TYPE));
+  return 0;
+}
+
+/* [-0, +2]: the batch, and what it keeps */
+static batch *batch_new(lua_State *L, size_t count, bool is_json) {
+  batch *b = lua_newuserdatauv(L, sizeof *b, 0);
+  *b = (batch){.count = count};
+  luaL_setmetatable(L, BATCH_TYPE);
+  lua_createtable(L, is_json ? 0 : (int)count, 0);
+  b->kept = lua_gettop(L);
+  if (is_json) b->marks = rm_lua_json_marks(L);
+  b->items = rm_alloc(count * sizeof *b->items);
+  b->pushed = rm_alloc(count * sizeof *b->pushed);
+  if (b->items == NULL || b->pushed == NULL) luaL_error(L, "not enough memory");
+  return b;
+}
+
+/* The payload on top. [-1, +0] */
+static void take_payload(lua_State *L, rm_lua_queue *q, batch *b, int place, redmoon_queue_item *item) {
+  static const rm_lua_json_limits limits = RM_LUA_JSON_LIMITS_INIT;
+  redmoon_error err;
+  size_t before = rm_buffer_len(&b->text);
+  int status;
+  if (b->marks != NULL) status = rm_lua_json_append(L, -1, &limits, b->marks, &b->text, &err);
+  else status = rm_lua_codec_encode(L, q->codec, 1, RM_LUA_QUEUE_CODEC, -1, &err);
+  if (status < 0) rm_lua_raise(L, "item %d: %s", place, err.message);
+  if (b->marks != NULL) {
+    item->len = rm_buffer_len(&b->text) - before;
+    if (place == 1 && item->len <= ENOUGH_TEXT / b->count) /* the others are mostly alike; that they fit is seen to later */
+      (void)rm_buffer_reserve(&b->text, item->len * b->count);
+  } else {
+    item->payload = lua_tolstring(L, -1, &item->len);
+    lua_rawseti(L, b->kept, place);
+  }
+  lua_pop(L, 1);
+}
+
+/* Item `i` of the list at 2: what it points to stays in the list, and in what the batch keeps. */
+static void read_item(lua_State *L, rm_lua_queue *q, batch *b, size_t i) {
   push_options options = {REDMOON_QUEUE_ITEM_INIT, NULL};
   int place = (int)i + 1;
-  redmoon_error err;
   if (lua_rawgeti(L, 2, place) != LUA_TTABLE)
     rm_lua_raise(L, "item %d: a table {payload=, ...} expected, got %s", place, luaL_typename(L, -1));
   rm_lua_read_options(L, -1, push_table + 1, PUSH_TABLE - 1, &options);
   if (lua_getfield(L, -1, "payload") == LUA_TNIL) rm_lua_raise(L, "item %d has no payload", place);
-  if (rm_lua_codec_encode(L, q->codec, 1, RM_LUA_QUEUE_CODEC, -1, &err) < 0)
-    rm_lua_raise(L, "item %d: %s", place, err.message);
-  options.item.payload = lua_tolstring(L, -1, &options.item.len);
-  lua_rawseti(L, kept, place);
-  lua_pop(L, 2);
-  *item = options.item;
+  take_payload(L, q, b, place, &options.item);
+  lua_pop(L, 1);
+  b->items[i] = options.item;
+}
+
+/* Where the payloads are, now that they move no more. */
+static void place_payloads(batch *b) {
+  const char *at = b->marks != NULL ? rm_buffer_begin(&b->text) : NULL;
+  for (size_t i = 0; i < b->count && at != NULL; at += b->items[i++].len) b->items[i].payload = at;
 }
 
 /* [-0, +1] */
@@ -204,17 +266,14 @@ static void push_pushed(lua_State *L, const redmoon_queue_pushed *pushed, size_t
   }
 }
 
-/* Where the results of many lie: in a userdata of the stack. */
-typedef struct many_pushed {
-  redmoon_queue_pushed *pushed;
-  size_t count;
-} many_pushed;
-
+/* rm_lua_out(task): the batch, which is on the stack */
 static int pushed_many(lua_State *L, rm_lua_task *task, int status) {
-  const many_pushed *many = (const many_pushed *)rm_lua_out(task);
-  if (status < 0) return rm_lua_fail(L, &task->err);
-  push_pushed(L, many->pushed, many->count);
-  return 1;
+  batch *b = *(batch *const *)rm_lua_out(task);
+  int results = 1;
+  if (status < 0) results = rm_lua_fail(L, &task->err);
+  else push_pushed(L, b->pushed, b->count);
+  batch_fini(b);
+  return results;
 }
 
 /* queue:push_many({{payload=, delay=, ...}, ...} [, {request_id=}]) -> list of ids; an error where there was a conflict */
@@ -231,16 +290,14 @@ static int queue_push_many(lua_State *L) {
     lua_newtable(L);
     return 1;
   }
-  lua_createtable(L, (int)count, 0);
-  int kept = lua_gettop(L);
-  redmoon_queue_item *items = lua_newuserdatauv(L, count * sizeof *items, 0);
-  redmoon_queue_pushed *pushed = lua_newuserdatauv(L, count * sizeof *pushed, 0);
-  for (size_t i = 0; i < count; i++) read_item(L, q, kept, i, &items[i]);
+  batch *b = batch_new(L, count, q->codec == RM_LUA_CODEC_JSON);
+  for (size_t i = 0; i < count; i++) read_item(L, q, b, i);
+  place_payloads(b);
   luaL_argcheck(L, q->queue != NULL, 1, "the queue is closed"); /* by the codec's function */
   rm_lua_task *task = rm_lua_task_take(L, &q->link, pushed_many);
-  *(many_pushed *)rm_lua_out(task) = (many_pushed){pushed, count};
-  return rm_lua_task_run_or_raise(L, task, redmoon_queue_push_many_start(q->queue, items, count, options.request_id, pushed,
-                                                                         &task->op, &task->err));
+  *(batch **)rm_lua_out(task) = b;
+  return rm_lua_task_run_or_raise(L, task, redmoon_queue_push_many_start(q->queue, b->items, count, options.request_id,
+                                                                         b->pushed, &task->op, &task->err));
 }
 
 /* Pop. */
@@ -428,6 +485,7 @@ static int queue_close(lua_State *L) {
 
 /* Leaves the methods, for those written in Lua. [-0, +1] */
 void rm_lua_queue_open(lua_State *L) {
+  static const luaL_Reg batch_meta[] = {{"__gc", batch_gc}, {NULL, NULL}};
   static const luaL_Reg jobs_meta[] = {{"__gc", jobs_gc}, {NULL, NULL}};
   static const luaL_Reg meta[] = {{"__gc", queue_gc}, {"__close", queue_close}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"ack_many", queue_ack_many},
@@ -438,6 +496,8 @@ void rm_lua_queue_open(lua_State *L) {
                                      {"push", queue_push},
                                      {"push_many", queue_push_many},
                                      {NULL, NULL}};
+  rm_lua_new_type(L, BATCH_TYPE, batch_meta, NULL);
+  lua_pop(L, 2);
   rm_lua_new_type(L, JOBS_TYPE, jobs_meta, NULL);
   lua_pop(L, 2);
   rm_lua_new_type(L, RM_LUA_QUEUE_TYPE, meta, methods);

@@ -4,6 +4,11 @@ local function queue_wrong(answer, what, id)
 end
 
 local function queue_check_member(jobs, id, answer)
+  if bundle_marks(id) then
+    local base = bundle_name(id)
+    if not bundle_read(jobs, base) then queue_wrong(answer, "no record", base) end
+    return
+  end
   if redis.call("HEXISTS", jobs, "j" .. id) == 0 then queue_wrong(answer, "no record", id) end
 end
 
@@ -53,6 +58,12 @@ local function queue_check_field(q, sets, field, value, answer)
   local jobs, kind, id = q.jobs, field:sub(1, 1), field:sub(2)
   if kind == "j" then
     queue_check_record(q, sets, id, cmsgpack.unpack(value), answer)
+  elseif kind == "b" then
+    local bundle = bundle_read(jobs, id)
+    answer[3] = answer[3] + (bundle and bundle.count or 0)
+    if not (bundle and redis.call("ZSCORE", sets[1], bundle.member)) then queue_wrong(answer, "in no place", id) end
+  elseif kind == "c" then
+    if redis.call("HEXISTS", jobs, "b" .. id) == 0 then queue_wrong(answer, "no record", id) end
   elseif kind == "g" then
     queue_check_turn(q, id, cmsgpack.unpack(value), answer)
   elseif kind == "u" then

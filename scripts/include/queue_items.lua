@@ -1,5 +1,6 @@
 -- queue_items: jobs to be pushed, and which of them may be.  Written for many of them in one call.
 local QUEUE_FIELDS, QUEUE_MOST = 7, 500 -- arguments of a job, and jobs in one call
+local QUEUE_BUNDLED = 23 -- bytes of an id that may be of a bundle
 local QUEUE_LAST = 4398046511103 -- of the places of a queue, so that a score holds it
 
 -- What jobs of the same options have in common, read from the arguments behind `at`; nil if one is not acceptable.
@@ -30,7 +31,7 @@ local function queue_items(args)
     for option = at + 3, at + QUEUE_FIELDS do same = same and args[option] == args[option - QUEUE_FIELDS] end
     if not same then kind = queue_kind(args, at) end
     ids[i], kinds[i] = args[at + 1], kind
-    if not kind or #ids[i] < 1 or #ids[i] > 128 then return nil end
+    if not kind or #ids[i] < 1 or #ids[i] > 128 or ids[i]:byte() == 0 then return nil end
   end
   return ids, kinds
 end
@@ -42,6 +43,12 @@ local function queue_taken(jobs, done, id, now)
   redis.call("ZREM", done, id)
   queue_forget(jobs, id)
   return false
+end
+
+-- Whether a bundle has a job of this id.
+local function queue_bundled(hash, wanted)
+--- @include "queue_bundle"
+  return bundle_find(hash, wanted) ~= nil
 end
 
 -- The answer: state and id of each, QUEUE_OK, QUEUE_TAKEN or QUEUE_HELD, and its own or that of the job that has its key.
@@ -60,6 +67,7 @@ local function queue_places(jobs, done, ids, kinds, now)
     local id, state, says = ids[i], QUEUE_OK, ids[i]
     local holder = at[i] and (found[at[i]] or own[fields[at[i]]])
     if own[fields[i]] or found[i] and queue_taken(jobs, done, id, now) then state = QUEUE_TAKEN
+    elseif #id == QUEUE_BUNDLED and queue_bundled(jobs, id) then state = QUEUE_TAKEN
     elseif holder then state, says = QUEUE_HELD, holder
     else
       own[fields[i]] = id

@@ -1,5 +1,6 @@
 -- queue_pop: hands out jobs.  Epochs rise over all leases of the queue, and are no lower than the clock: so those from
 -- before a loss of its keys are old ones, too.
+--- @include "queue_unbundle"
 local function queue_hand_out(q, now, popped, epoch, lease, answer)
   local fields, puts, leases, tell, over = {}, {}, {}, q.tell, queue_text(now + lease * 1000)
   for i = 1, #popped, 2 do
@@ -33,7 +34,8 @@ end
 -- Appends to `answer`: us that it may wait at most, 1 if it is the keeper now; id, epoch, attempt, payload of each job;
 -- behind the id of one of a group follow a NUL byte and the group.
 local function queue_pop(q, now, count, lease, waits, keeps, answer)
-  local seq, epoch, paused, keep, turn = unpack(redis.call("HMGET", q.state, "seq", "epoch", "paused", "keep", "turn"))
+  local seq, epoch, paused, keep, turn, bundled =
+    unpack(redis.call("HMGET", q.state, "seq", "epoch", "paused", "keep", "turn", "bundled"))
   q.turned, q.quiet = turn, true -- whether there ever was a group with a turn; who is to be woken is seen to below
   seq, epoch, keep = tonumber(seq or 0), tonumber(epoch or 0), tonumber(keep or 0)
   if keeps then keep = 0 end
@@ -41,8 +43,17 @@ local function queue_pop(q, now, count, lease, waits, keeps, answer)
   local due = math.min(delayed, queue_reap(q, now), turn and queue_groups(q).windows(now) or math.huge)
   answer[head + 1], answer[head + 2] = QUEUE_LOOK, 0
   local popped, after = {}, epoch
-  if q.turned and not paused then popped = queue_groups(q).turns(now, count)
-  elseif not paused then popped = redis.call("ZPOPMIN", q.ready, queue_text(count)) end
+  if q.turned and not paused then
+    q.popped = queue_bundles().popped
+    popped = queue_groups(q).turns(now, count)
+  elseif not paused and count > 1 and tonumber(bundled or 0) > 0 then
+    popped = queue_bundles().take(q, count)
+  elseif not paused then
+    popped = redis.call("ZPOPMIN", q.ready, queue_text(count))
+    for i = 1, #popped, 2 do
+      if popped[i]:byte() == 0 then popped = queue_bundles().popped(q, popped, count) break end
+    end
+  end
   if #popped > 0 then after = queue_hand_out(q, now, popped, math.max(epoch + 1, now), lease, answer) end
   local found = #answer > head + 2
   due = math.min(due, q.over or math.huge) -- of a window that was opened

@@ -83,8 +83,11 @@ local function group_turns(now, count)
     local first, next = tonumber(redis.call("ZRANGE", q.ready, "0", "0", "WITHSCORES")[2]), group_next()
     local rank = first and first - first % GROUP_LEVEL + own
     if rank and not (next and tonumber(next:sub(2, 17)) < rank) then
-      popped[#popped + 1], popped[#popped + 2] = redis.call("ZPOPMIN", q.ready)[1], false
-      own = redis.call("HINCRBY", q.state, "turn", "1")
+      local id = q.popped(q, redis.call("ZPOPMIN", q.ready), 1)[1]
+      if id then
+        popped[#popped + 1], popped[#popped + 2] = id, false
+        own = redis.call("HINCRBY", q.state, "turn", "1")
+      end
     elseif next then
       local group = next:sub(18)
       local id = group_take(now, group)

@@ -14,7 +14,7 @@
 enum { LONG_MS = 60000 };
 
 typedef struct hands {
-  redmoon_queue *queue;
+  redmoon_queue *queue, *silent;
   redmoon_job *job, *next, *many[2];
   size_t got, got_last;
   redmoon_job *last;
@@ -38,6 +38,18 @@ static int push(hands *h, redmoon_error *err) {
   if (rc == 0) rc = redmoon_queue_set_group(h->queue, "g", &limits, err);
   if (rc == 0) rc = redmoon_queue_push_many(h->queue, many, 4, NULL, pushed, err);
   if (rc == 0) assert_int_equal(pushed[2].status, REDMOON_ECONFLICT);
+  return rc;
+}
+
+/* Jobs of equal options, where no events are told. */
+static int push_bundle(hands *h, redmoon_error *err) {
+  const redmoon_queue_item plain[] = {item_of(NULL), item_of(NULL)};
+  redmoon_queue_pushed pushed[2] = {0};
+  int rc = redmoon_queue_push_many(h->silent, plain, 2, NULL, pushed, err);
+  char request[sizeof h->request + 8];
+  snprintf(request, sizeof request, "%.*s-many", (int)sizeof h->request - 1, h->request);
+  if (rc == 0) rc = redmoon_queue_push_many(h->silent, plain, 2, request, pushed, err);
+  if (rc == 0) assert_string_equal(pushed[1].id + 20, "-01");
   return rc;
 }
 
@@ -89,6 +101,7 @@ static int look_after(hands *h, redmoon_error *err) {
   if (rc == 0) rc = redmoon_queue_events(h->queue, NULL, 5, 0, &events, err);
   if (rc == 0) assert_string_equal(events->events[0].name, "added");
   redmoon_queue_event_list_free(events);
+  if (rc == 0) rc = push_bundle(h, err);
   return rc == 0 ? redmoon_queue_purge(h->queue, REDMOON_JOB_READY, &count, err) : rc;
 }
 
@@ -104,13 +117,15 @@ static int queue(world *w, redmoon_error *err) {
     assert_null(h.queue);
     return rc;
   }
-  rc = push(&h, err);
+  rc = redmoon_queue_new(w->client, w->tag, strlen(w->tag), NULL, &h.silent, err);
+  if (rc == 0) rc = push(&h, err);
   if (rc == 0) rc = run_jobs(&h, err);
   if (rc == 0) rc = look_after(&h, err);
   for (size_t i = 0; i < h.got; i++) redmoon_job_free(h.many[i]);
   if (h.got_last > 0) redmoon_job_free(h.last);
   redmoon_job_free(h.next);
   redmoon_job_free(h.job);
+  redmoon_queue_free(h.silent);
   redmoon_queue_free(h.queue);
   return rc;
 }
@@ -127,7 +142,7 @@ static void check_queue(world *w, int status, const redmoon_error *err) {
   redmoon_queue_report_free(report);
   assert_int_equal(redmoon_queue_stats(q, &c, NULL), 0);
   assert_true(c.pushed == c.finished + c.removed + c.ready + c.delayed + c.leased + c.dead);
-  if (status == 0) assert_int_equal(c.pushed, 4);
+  if (status == 0) assert_int_equal(c.pushed, 8);
   redmoon_queue_free(q);
 }
 

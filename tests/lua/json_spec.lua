@@ -58,6 +58,22 @@ describe("redmoon.json.encode", function()
     assert.equal([["\"\\/\b\f\n\r\t\u0000\u001f]] .. '\127é😀"', json.encode("\"\\/\b\f\n\r\t\0\31\127é😀"))
   end)
 
+  it("escapes each byte that has to be, wherever it stands, and passes each other one", function()
+    local names = { ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r",
+      ["\t"] = "\\t" }
+    for byte = 0, 255 do
+      local char = string.char(byte)
+      local form = names[char] or byte < 32 and ("\\u%04x"):format(byte) or char
+      for before = 0, 17 do
+        for _, after in ipairs { 0, 1, 7, 9 } do
+          local front, back = ("~ \127!#[]^z"):rep(2):sub(1, before), ("ab"):rep(5):sub(1, after)
+          local text = json.encode(front .. char .. back)
+          if byte < 128 then assert.equal('"' .. front .. form .. back .. '"', text) else assert.is_nil(text) end
+        end
+      end
+    end
+  end)
+
   it("refuses what JSON has no form for", function()
     for _, value in ipairs { 0 / 0, math.huge, -math.huge, print, io.stdout, coroutine.create(print) } do
       refuses(json.encode, value)

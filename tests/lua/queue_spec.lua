@@ -142,6 +142,23 @@ helper.over_each_way(describe, "a queue", function(way)
     assert.same({}, queue:push_many {})
   end)
 
+  it("hands out jobs of equal options in the order of their list, under the ids that it gave them", function()
+    local queue = client:queue("q")
+    local items = {}
+    for i = 1, 120 do items[i] = { payload = { n = i } } end
+    local ids = assert(queue:push_many(items))
+    assert.equal(120, queue:stats().ready)
+    assert.same({ n = 60 }, queue:peek(ids[60]).payload)
+    for i = 1, 120, 40 do
+      for k, job in ipairs(assert(queue:pop_many(40))) do
+        assert.equal(ids[i + k - 1], job.id)
+        assert.same({ n = i + k - 1 }, job.payload)
+        assert(job:ack())
+      end
+    end
+    assert.equal(0, clean(queue))
+  end)
+
   it("refuses ids and unique keys that are taken", function()
     local queue = client:queue("q")
     assert.equal("one", queue:push(1, { id = "one", unique = "k" }))

@@ -143,6 +143,132 @@ static void jobs_go_by_priority_and_in_each_in_their_order(void **state) {
   redmoon_queue_free(queue);
 }
 
+enum { BUNDLED = 120 }; /* jobs: bundles of 50, 50 and 20 */
+
+/* Jobs of equal options, all of them with the same payload, `len` bytes. */
+static void push_bundles(redmoon_queue *queue, const char *payload, size_t len, redmoon_queue_pushed pushed[BUNDLED]) {
+  redmoon_queue_item items[BUNDLED];
+  for (int i = 0; i < BUNDLED; i++) {
+    items[i] = item_of("");
+    items[i].payload = payload;
+    items[i].len = len;
+    items[i].max_crashes = 7;
+  }
+  redmoon_error err;
+  memset(pushed, 0xff, BUNDLED * sizeof *pushed);
+  if (redmoon_queue_push_many(queue, items, BUNDLED, NULL, pushed, &err) != 0) fail_msg("%s", err.message);
+  for (int i = 0; i < BUNDLED; i++) assert_int_equal(pushed[i].status | pushed[i].by_unique, 0);
+}
+
+/* By the client's metrics. */
+static long pushed_ever(redmoon_client *client) {
+  static const char name[] = "redmoon_queue_total{result=\"pushed\"} ";
+  char *text = NULL;
+  size_t len;
+  assert_int_equal(redmoon_client_metrics(client, &text, &len, NULL), 0);
+  const char *at = strstr(text, name);
+  long count = at == NULL ? 0 : strtol(at + sizeof name - 1, NULL, 10);
+  redmoon_free(text);
+  return count;
+}
+
+static void jobs_of_equal_options_are_kept_together_until_they_are_needed(void **state) {
+  fixture *f = *state;
+  redmoon_queue *queue = queue_of(f->client, LONG_MS);
+  redmoon_queue_pushed pushed[BUNDLED];
+  long before = pushed_ever(f->client);
+  push_bundles(queue, "a\0b", 3, pushed);
+  assert_int_equal(pushed_ever(f->client), before + BUNDLED);
+  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 6);
+  assert_int_equal(counts_of(queue).ready, BUNDLED);
+  assert_clean(queue);
+  redmoon_job_list *list = NULL;
+  assert_int_equal(redmoon_queue_peek(queue, pushed[BUNDLED - 1].id, &list, NULL), 0);
+  assert_int_equal(list->jobs[0].state, REDMOON_JOB_READY);
+  assert_int_equal(list->jobs[0].max_attempts, 10);
+  assert_int_equal(list->jobs[0].max_crashes, 7);
+  assert_memory_equal(list->jobs[0].payload.ptr, "a\0b", 4);
+  assert_int_equal(list->jobs[0].payload.len, 3);
+  redmoon_job_list_free(list);
+  redmoon_queue_item taken = item_of("x");
+  taken.id = pushed[3].id;
+  redmoon_queue_pushed conflict;
+  assert_int_equal(redmoon_queue_push(queue, &taken, NULL, &conflict, NULL), REDMOON_ECONFLICT);
+  int removed = 0;
+  assert_int_equal(redmoon_queue_remove(queue, pushed[1].id, &removed, NULL), 0);
+  assert_true(removed);
+  for (int i = 0; i < BUNDLED; i++) {
+    if (i == 1) continue;
+    redmoon_job *job = pop(queue);
+    assert_string_equal(redmoon_job_id(job), pushed[i].id);
+    size_t len;
+    assert_memory_equal(redmoon_job_payload(job, &len), "a\0b", 4);
+    assert_int_equal(len, 3);
+    ack(job);
+    if (i % 30 == 0) assert_clean(queue);
+  }
+  assert_int_equal(counts_of(queue).finished, BUNDLED - 1);
+  assert_int_equal(ask_integer(f->client, "EXISTS", "redmoon:{n}:queue.jobs", NULL), 0);
+  redmoon_queue_free(queue);
+}
+
+static void repeated_push_of_many_pushes_nothing(void **state) {
+  fixture *f = *state;
+  redmoon_queue_options events = REDMOON_QUEUE_OPTIONS_INIT;
+  events.events = 10; /* jobs of this one are kept one by one */
+  redmoon_queue *queue = queue_of(f->client, LONG_MS), *other = NULL;
+  assert_int_equal(redmoon_queue_new(f->client, "n", 1, &events, &other, NULL), 0);
+  redmoon_queue_item items[BUNDLED];
+  static redmoon_queue_pushed first[BUNDLED], second[BUNDLED];
+  for (int i = 0; i < BUNDLED; i++) items[i] = item_of("x");
+  redmoon_queue *const queues[] = {queue, queue, other};
+  for (size_t i = 0; i < 3; i++) {
+    memset(second, 0xff, sizeof second);
+    assert_int_equal(redmoon_queue_push_many(queues[i], items, BUNDLED, "r", i == 0 ? first : second, NULL), 0);
+    for (int k = 0; k < BUNDLED && i > 0; k++) {
+      assert_int_equal(second[k].status, 0);
+      assert_string_equal(second[k].id, first[k].id);
+    }
+  }
+  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 6);
+  assert_int_equal(counts_of(queue).pushed, BUNDLED);
+  redmoon_error err;
+  assert_int_equal(redmoon_queue_push_many(queue, items, 2, "no such: id", first, &err), REDMOON_ECONFIG);
+  redmoon_queue_free(other);
+  redmoon_queue_free(queue);
+}
+
+static void large_payloads_and_single_options_keep_jobs_apart(void **state) {
+  fixture *f = *state;
+  redmoon_queue *queue = queue_of(f->client, LONG_MS);
+  redmoon_queue_pushed pushed[BUNDLED];
+  static char large[1025];
+  push_bundles(queue, large, sizeof large, pushed);
+  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 2 * BUNDLED);
+  push_bundles(queue, NULL, 0, pushed);
+  assert_int_equal(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL), 2 * BUNDLED + 6);
+  for (int which = 0; which < 7; which++) {
+    redmoon_queue_item two[2] = {item_of("x"), item_of("y")};
+    if (which == 0) two[1].id = "own";
+    if (which == 1) two[1].unique = "own";
+    if (which == 2) two[1].group = "own";
+    if (which == 3) two[1].delay_ms = LONG_MS;
+    if (which == 4) two[1].priority = 1;
+    if (which == 5) two[1].max_attempts = 2;
+    if (which == 6) two[1].max_crashes = 1;
+    int64_t before = ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL);
+    assert_int_equal(redmoon_queue_push_many(queue, two, 2, NULL, pushed, NULL), 0);
+    assert_int_equal(pushed[1].status, 0);
+    assert_true(ask_integer(f->client, "HLEN", "redmoon:{n}:queue.jobs", NULL) >= before + 4);
+  }
+  assert_clean(queue);
+  int64_t purged = 0;
+  assert_int_equal(redmoon_queue_purge(queue, REDMOON_JOB_READY, &purged, NULL), 0);
+  assert_int_equal(purged, 2 * BUNDLED + 13);
+  assert_int_equal(counts_of(queue).ready, 0);
+  redmoon_queue_free(queue);
+}
+
 static void taken_ids_and_unique_keys_are_conflicts(void **state) {
   fixture *f = *state;
   redmoon_queue *queue = queue_of(f->client, LONG_MS);
@@ -866,6 +992,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(job_goes_through_from_push_to_ack),
       TEST(jobs_go_by_priority_and_in_each_in_their_order),
+      TEST(jobs_of_equal_options_are_kept_together_until_they_are_needed),
+      TEST(repeated_push_of_many_pushes_nothing),
+      TEST(large_payloads_and_single_options_keep_jobs_apart),
       TEST(taken_ids_and_unique_keys_are_conflicts),
       TEST(worker_that_lost_its_lease_is_told),
       TEST(failures_are_delayed_until_there_were_too_many),

@@ -285,7 +285,7 @@ static int check_item(const redmoon_queue *queue, const redmoon_queue_item *item
 }
 
 static void put_item(const redmoon_queue *queue, const redmoon_queue_item *item, push_texts *texts, redmoon_bytes *args) {
-  if (item->id == NULL) rm_random_hex(texts->id, ID_BYTES);
+  if (item->id == NULL) rm_client_random_hex(queue->client, texts->id, ID_BYTES);
   args[0] = rm_queue_string(item->id != NULL ? item->id : texts->id);
   args[1] = (redmoon_bytes){item->payload, item->len};
   args[2] = rm_queue_number(&texts->numbers[0], rm_queue_given(item->priority, 0));
@@ -316,8 +316,8 @@ static push_texts *texts_new(const redmoon_queue_item *items, size_t count) {
   return texts;
 }
 
-static int decode_one(const redmoon_queue *queue, const redmoon_reply *reply, size_t index, redmoon_queue_pushed *out,
-                      redmoon_error *err) {
+int rm_queue_pushed(const redmoon_queue *queue, const redmoon_reply *reply, size_t index, redmoon_queue_pushed *out,
+                    redmoon_error *err) {
   int64_t code;
   redmoon_bytes id;
   int status = rm_queue_integer(queue, reply, 2 * index + 1, &code, err);
@@ -336,7 +336,7 @@ static int decode_push(void *ctx, const rm_answer *answer, redmoon_error *err) {
   redmoon_queue_pushed *out = call->out;
   int status = 0;
   for (size_t i = 0; i < (size_t)call->value && status == 0; i++)
-    status = decode_one(call->queue, answer->reply, i, &out[i], err);
+    status = rm_queue_pushed(call->queue, answer->reply, i, &out[i], err);
   if (status < 0 || call->more == NULL || out->status == 0) return rm_queue_answered(err, answer->attempts, status);
   char shown[QUEUE_SHOWN];
   rm_escape(shown, sizeof shown, out->id, strlen(out->id));
@@ -351,15 +351,12 @@ static int push_with(redmoon_queue *queue, const redmoon_queue_item *items, size
                      bool one, push_texts *texts, redmoon_bytes *args, redmoon_queue_pushed *out, redmoon_op **op,
                      redmoon_error *err) {
   int status = 0;
-  for (size_t i = 0; i < count && status == 0; i++) {
-    status = check_item(queue, &items[i], err);
-    if (status == 0) put_item(queue, &items[i], &texts[i], &args[i * ITEM_ARGS]);
-  }
+  for (size_t i = 0; i < count; i++) put_item(queue, &items[i], &texts[i], &args[i * ITEM_ARGS]);
   redmoon_bytes keys[QUEUE_KEYS + 1];
   size_t key_count = rm_queue_keys(queue, "jsrdowge", keys), arg_count = count * ITEM_ARGS;
   redmoon_bytes request = {NULL, 0};
   rm_queue_text length;
-  if (status == 0 && request_id != NULL) status = rm_queue_request_key(queue, PART, request_id, &request, err);
+  if (request_id != NULL) status = rm_queue_request_key(queue, QUEUE_PUSH_PART, request_id, &request, err);
   key_count = rm_queue_add_request(request, key_count, queue->options.events > 0, keys);
   arg_count += rm_queue_event_arg(queue, &length, &args[arg_count]);
   rm_queue_call *call = status == 0 ? rm_queue_call_new(queue, NULL, out, err) : NULL;
@@ -384,7 +381,10 @@ static int push_start(redmoon_queue *queue, const redmoon_queue_item *items, siz
   if (count < 1 || count > REDMOON_QUEUE_MANY_MAX)
     return rm_fail(err, REDMOON_ECONFIG, "queue: %zu jobs are not accepted; give 1 to %d", count, REDMOON_QUEUE_MANY_MAX);
   int status = rm_request_id_check(request_id, err);
+  for (size_t i = 0; i < count && status == 0; i++) status = check_item(queue, &items[i], err);
   if (status < 0) return status;
+  if (rm_queue_is_bundle(queue, items, count))
+    return rm_queue_bundle_start(queue, items, count, request_id, out, op, err);
   push_texts *texts = texts_new(items, count);
   redmoon_bytes *args = rm_calloc(count * ITEM_ARGS + 1, sizeof *args);
   if (texts == NULL || args == NULL) status = rm_fail_nomem(err);

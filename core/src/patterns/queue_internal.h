@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /** The queue, between its files: queue.c (handle, options, push), queue_pop.c (pop, and its wait), queue_job.c (what a
- *  worker says of its job, and the renewal of its lease), queue_many.c (of many jobs at once),
+ *  worker says of its job, and the renewal of its lease), queue_many.c (of many jobs at once), queue_bundle.c (many that are pushed),
  *  queue_op.c (operations of several requests), queue_admin.c, queue_sweep.c and queue_events.c (looking after it). */
 #ifndef RM_PATTERNS_QUEUE_INTERNAL_H
 #define RM_PATTERNS_QUEUE_INTERNAL_H
@@ -16,6 +16,8 @@
 enum { QUEUE_SHOWN = 120, QUEUE_DIGITS = 24, QUEUE_JOB_FIELDS = 4 };
 enum { QUEUE_JOBS, QUEUE_STATE, QUEUE_READY, QUEUE_DELAYED, QUEUE_LEASED, QUEUE_DEAD_SET, QUEUE_DONE, QUEUE_WAKE, QUEUE_GROUPS,
        QUEUE_EVENTS, QUEUE_KEYS };
+/** Part of the keys of requests to push. */
+#define QUEUE_PUSH_PART "queue"
 /** Letters of the keys, as the scripts' lists of them are written below. */
 #define QUEUE_LETTERS "jsrdlxowge"
 
@@ -67,6 +69,9 @@ int rm_queue_integer(const redmoon_queue *queue, const redmoon_reply *reply, siz
                      redmoon_error *err);
 int rm_queue_bytes(const redmoon_queue *queue, const redmoon_reply *reply, size_t index, redmoon_bytes *out,
                    redmoon_error *err);
+/** How job `index` of a push ended, by queue_push's answer. */
+int rm_queue_pushed(const redmoon_queue *queue, const redmoon_reply *reply, size_t index, redmoon_queue_pushed *out,
+                    redmoon_error *err);
 /** `status` of an answer that was read. */
 int rm_queue_answered(redmoon_error *err, int attempts, int status);
 
@@ -110,6 +115,13 @@ void rm_queue_call_drop(void *ctx, redmoon_outcome outcome);
 /** Runs `script`; `call` is dropped whatever happens. */
 int rm_queue_call_start(rm_queue_call *call, const rm_builtin *script, const char *letters, const redmoon_bytes *args,
                         size_t arg_count, unsigned flags, rm_decode_fn decode, redmoon_op **op, redmoon_error *err);
+
+/* queue_bundle.c: */
+
+/** Whether new jobs, each of them acceptable, may be pushed as bundles: they differ in their payloads alone. */
+bool rm_queue_is_bundle(const redmoon_queue *queue, const redmoon_queue_item *items, size_t count);
+int rm_queue_bundle_start(redmoon_queue *queue, const redmoon_queue_item *items, size_t count, const char *request_id,
+                          redmoon_queue_pushed *out, redmoon_op **op, redmoon_error *err);
 
 /* queue_job.c: */
 

@@ -43,6 +43,7 @@ extern const rm_builtin rm_script_queue_pop;
 extern const rm_builtin rm_script_queue_progress;
 extern const rm_builtin rm_script_queue_purge;
 extern const rm_builtin rm_script_queue_push;
+extern const rm_builtin rm_script_queue_push_bundle;
 extern const rm_builtin rm_script_queue_redrive;
 extern const rm_builtin rm_script_queue_release;
 extern const rm_builtin rm_script_queue_remove;

@@ -180,8 +180,8 @@ local function die(self, job, now)
   job.state, job.at = "dead", now
 end
 
--- items: lists of {id, payload, priority, delay ms, attempts, crashes, unique}
-function M:push(now, items, request)
+-- items: lists of {id, payload, priority, delay ms, attempts, crashes, unique}; silent: nothing is told of them
+function M:push(now, items, request, silent)
   if request and self.requests[request] then return self.requests[request] end
   local answer, due, any, grouped = {1}, FAR, false, {}
   for _, item in ipairs(items) do
@@ -210,7 +210,7 @@ function M:push(now, items, request)
     end
   end
   for _, name in ipairs(grouped) do settle(self, name) end
-  for i = 2, #answer, 2 do
+  for i = 2, silent and 0 or #answer, 2 do
     local job = self.jobs[answer[i + 1]]
     if answer[i] == 1 then tell(self, job.state == "delayed" and "delayed" or "added", job) end
   end

@@ -102,14 +102,17 @@ function walk:queue_list(most)
       for _, state in ipairs(states) do p:zcard(found[i].keys .. state) end
       p:zlexcount(found[i].keys .. "groups", "[w", "(x") -- ready, too: scripts/include/queue_group.lua
       p:hget(found[i].keys .. "state", "paused")
+      p:hget(found[i].keys .. "state", "bundled") -- ready, too: scripts/include/queue_bundle.lua
     end
   end)
   if not replies then return list end
   for i = 1, math.min(#found, most) do
-    local at = (i - 1) * (#states + 2)
+    local at = (i - 1) * (#states + 3)
     local queue = { name = found[i].name, paused = replies[at + #states + 2] == "1" }
     for j, state in ipairs(states) do queue[state] = math.tointeger(replies[at + j]) or 0 end
-    queue.ready = queue.ready + (math.tointeger(replies[at + #states + 1]) or 0)
+    for _, more in ipairs { replies[at + #states + 1], replies[at + #states + 3] } do
+      queue.ready = queue.ready + (math.tointeger(more) or 0)
+    end
     list[i] = queue
   end
   table.sort(list, function(a, b) return a.name < b.name end)
