@@ -107,7 +107,8 @@ static redmoon_queue *open_queue(redmoon_client *client) {
 
 static void run_job(const phase *p, redmoon_job *job, int file, int worker, uint64_t *rng) {
   redmoon_error err;
-  int id = atoi(redmoon_job_id(job));
+  size_t len;
+  int id = atoi(redmoon_job_payload(job, &len)); /* with its NUL byte */
   int64_t epoch = redmoon_job_epoch(job), attempt = redmoon_job_attempt(job);
   if (!p->leases) { /* as a plain list has it */
     if (redmoon_job_ack(job, NULL, &err) != 0) return;
@@ -179,7 +180,8 @@ static void kill_those_whose_time_is_over(conductor *c) {
   }
 }
 
-/* Pushes some more.  What is not known to be pushed is pushed again, under the same request. */
+/* Pushes some more, every other time what the queue keeps in bundles.  What is not known to be pushed is pushed again, under
+ * the same request. */
 static void push_some(conductor *c) {
   redmoon_queue_item items[BATCH];
   redmoon_queue_pushed pushed[BATCH];
@@ -188,8 +190,9 @@ static void push_some(conductor *c) {
   for (; count < BATCH && c->pushed + (long)count < c->p->jobs; count++) {
     snprintf(ids[count], sizeof ids[count], "%ld", c->pushed + (long)count);
     items[count] = (redmoon_queue_item)REDMOON_QUEUE_ITEM_INIT;
-    items[count].payload = "payload";
-    items[count].len = 7;
+    items[count].payload = ids[count];
+    items[count].len = strlen(ids[count]) + 1;
+    if (c->pushed / BATCH % 2 == 1) continue;
     items[count].id = ids[count];
     snprintf(groups[count], sizeof groups[count], "g%d", (int)(next(&c->rng) % GROUPS));
     if (next(&c->rng) % 3 > 0) items[count].group = groups[count];
