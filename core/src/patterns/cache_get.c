@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Getting values, one or many: one operation, whose items go their way together.
  *
- *      PLAN --> READ (GET, PTTL) --fresh--> done         what was read and has tags goes on, from here and from LEASE,
+ *      PLAN --> READ (GET [PTTL]) --fresh--> done        what was read and has tags goes on, from here and from LEASE,
  *        ^           | stale, early, none                when CHECK (MGET of their versions) says that they hold
  *        |           v
  *        |      lead the flight? --another operation of this client does--> stale: done; none: PAUSE until it has ended
@@ -25,6 +25,7 @@
 #include "engine/script.h"
 #include "patterns/keys.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* Items. */
@@ -180,7 +181,7 @@ static int get_finish(redmoon_op *op, redmoon_error *err) {
   for (size_t i = 0; i < self->count; i++) {
     self->results[i] = self->items[i].out;
     self->items[i].out.value = NULL;
-    if (self->errors != NULL) self->errors[i] = self->items[i].error;
+    if (self->errors != NULL) rm_error_copy(&self->errors[i], &self->items[i].error);
   }
   return 0;
 }
@@ -219,6 +220,9 @@ rm_get_op *rm_get_of(const redmoon_op *op) {
 
 static int add_item(rm_get_op *self, const redmoon_cache_key *key, redmoon_error *err) {
   rm_item *item = &self->items[self->count];
+  memset(item, 0, offsetof(rm_item, ticket) + offsetof(rm_ticket, text));
+  item->lost_token[0] = '\0';
+  rm_error_clear(&item->error);
   int status = rm_cache_check_key(key->ptr, key->len, err);
   if (status == 0 && key->reject != NULL && (key->reject_len < 1 || key->reject_len > RM_ENTRY_HEADER))
     status = rm_fail(err, REDMOON_ECONFIG,
@@ -240,7 +244,7 @@ static int add_item(rm_get_op *self, const redmoon_cache_key *key, redmoon_error
 static int get_new(redmoon_cache *cache, const redmoon_cache_key *keys, size_t count, redmoon_cache_result *results,
                    rm_get_op **out, redmoon_error *err) {
   rm_error_clear(err);
-  rm_get_op *self = rm_call_new(cache->client, sizeof *self + count * sizeof self->items[0]);
+  rm_get_op *self = rm_call_new_zeroed(cache->client, sizeof *self + count * sizeof self->items[0], sizeof *self);
   if (self == NULL) return rm_fail_nomem(err);
   self->call.op.class = &get_class;
   self->call.op.wants.fd = -1;
