@@ -172,22 +172,23 @@ void rm_cache_note_tags(redmoon_cache *cache, redmoon_bytes key, const unsigned 
 
 /* cache_known.c: */
 #define RM_KNOWN_US INT64_C(1000000) /* how long PTTL is not asked again for */
-enum { RM_KNOWN_TAIL = 32 };         /* of an entry's header: id, times, checksum */
-/** An entry that is fresh.  Times are rm_clock_boot_us. */
+enum { RM_KNOWN_AT = 8, RM_KNOWN_LEN = 24 }; /* of an entry's header: id and times */
+/** An entry that is fresh.  Times are rm_clock_boot_us, but for the last. */
 typedef struct rm_known {
-  unsigned char tail[RM_KNOWN_TAIL];
+  unsigned char id[RM_KNOWN_LEN];
   int64_t left_ms;  /* of its hard TTL, when that was asked for, */
   int64_t asked_us; /* which was then, or later */
   int64_t until_us; /* so long it is fresh, and not to be loaded early */
+  int64_t noted_us; /* rm_clock_now_us when it was noted */
 } rm_known;
 void rm_known_free(rm_known_entries *entries);
 /** For one that has left_ms left, and is fresh for fresh_ms more without being loaded early.  False: not for long enough. */
 bool rm_known_make(rm_known *out, const unsigned char *header, int64_t left_ms, int64_t fresh_ms, int64_t asked_us);
 /** What is left of the entry that was read: never more than the server would tell.  -1: it is another, or it is too late. */
-int64_t rm_known_left_ms(const rm_known *known, redmoon_bytes entry, int64_t now_us);
-/** Whether what is there under the key was read a moment ago, and was fresh then for long enough. */
+int64_t rm_known_left_ms(const rm_known *known, redmoon_bytes entry, int64_t boot_us);
+/** Whether what is there under the key was noted a moment ago. */
 bool rm_cache_recall(redmoon_cache *cache, redmoon_bytes key, int64_t now_us, rm_known *out);
-void rm_cache_note_known(redmoon_cache *cache, redmoon_bytes key, const rm_known *known);
+void rm_cache_note_known(redmoon_cache *cache, redmoon_bytes key, const rm_known *known, int64_t now_us);
 /** Another one will be there: it need not be asked for twice. */
 void rm_cache_forget_known(redmoon_cache *cache, redmoon_bytes key);
 
@@ -211,6 +212,7 @@ typedef enum rm_item_state {
 typedef struct rm_item {
   redmoon_bytes key, entry, lease, waits; /* the last: ptr NULL until it is needed */
   rm_item_state state;
+  bool key_within;     /* `key` lies in `lease` */
   const char *why; /* as cache_lease takes it */
   size_t seen_len, rejected_len;
   size_t mark;         /* of its first command in the call */
@@ -224,7 +226,7 @@ typedef struct rm_item {
   size_t guessed;      /* tags in `guess` */
   bool timed;          /* PTTL was asked for along with the entry */
   bool exact;          /* it is to be, whatever is known: what was read is not what was expected */
-  int64_t asked_us;    /* before that, rm_clock_boot_us */
+  int64_t asked_us;    /* and this was before: rm_clock_boot_us */
   int64_t began;       /* epoch of the tags when the load began; 0: not known */
   bool voided;         /* a tag of what was loaded has ended meanwhile */
   bool has;            /* there is something to be served, in `out` */
@@ -258,6 +260,7 @@ typedef struct rm_get_op {
   unsigned generation; /* of the flights, at the begin */
   rm_event event;      /* of the flights that are followed, and of the waiters; opened at the first */
   int64_t deadline_us; /* prolonged by loads */
+  int64_t now_us;      /* of the step */
   int64_t load_began_us;
   size_t epoch_mark;   /* of the command that asks for the epoch, in a call for leases; 0: there is none */
   redmoon_cache_result *results; /* the caller's */

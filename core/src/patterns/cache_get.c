@@ -82,7 +82,7 @@ static int begin_call(rm_get_op *self, rm_get_stage stage) {
 }
 
 /* What comes next.  RM_WAIT: a stage was begun; RM_DONE: all items have ended; or negative. */
-static int plan(rm_get_op *self, int64_t now_us) {
+static int plan(rm_get_op *self) {
   for (size_t i = 0; i < self->count; i++)
     if (self->items[i].state == ITEM_LEASE && !self->items[i].ticket.leads) {
       int status = rm_get_join(self, &self->items[i]);
@@ -96,7 +96,7 @@ static int plan(rm_get_op *self, int64_t now_us) {
     return begin_call(self, GET_PUT);
   if (has_state(self, ITEM_LOAD)) {
     self->stage = GET_LOAD;
-    self->load_began_us = now_us;
+    self->load_began_us = self->call.op.may_block ? rm_clock_now_us() : self->now_us; /* a step that blocks takes its time */
     return RM_WAIT;
   }
   self->stage = GET_PAUSE;
@@ -157,12 +157,13 @@ static int step_stage(rm_get_op *self, int64_t now_us) {
 
 static int get_step(redmoon_op *op, int64_t now_us) {
   rm_get_op *self = (rm_get_op *)op;
+  self->now_us = now_us;
   if (!self->begun) begin(self, now_us);
   int status = check_alive(self);
   while (status >= 0) {
     status = step_stage(self, now_us);
     if (status != RM_DONE) return status;
-    status = plan(self, op->may_block ? rm_clock_now_us() : now_us);
+    status = plan(self);
     if (status == RM_DONE && !self->many && self->items[0].out.status < 0) {
       op->error = self->items[0].error;
       return op->error.status;
@@ -195,8 +196,8 @@ static void get_destroy(redmoon_op *op) {
     rm_flights_leave(self->flights, &item->ticket, NULL);
     rm_waiter_leave(&item->waiter, self->cache->client->core, false);
     rm_key_free(&item->waits);
+    if (!item->key_within) rm_key_free(&item->key);
     rm_key_free(&item->lease);
-    rm_key_free(&item->key);
     rm_item_drop_tags(item);
     redmoon_cache_result_fini(&item->out);
   }
@@ -218,6 +219,15 @@ rm_get_op *rm_get_of(const redmoon_op *op) {
   return op->class == &get_class ? (rm_get_op *)(uintptr_t)op : NULL;
 }
 
+/* The caller's key, for the loader: most stand as they are in that of the lease, in front of "}:" and the part. */
+static bool find_key(const rm_get_op *self, rm_item *item, const redmoon_cache_key *key) {
+  size_t behind = strlen(self->cache->part) + 2;
+  if (item->lease.len < behind + key->len) return false;
+  const char *at = (const char *)item->lease.ptr + item->lease.len - behind - key->len;
+  item->key = (redmoon_bytes){at, key->len};
+  return item->key_within = memcmp(at, key->ptr, key->len) == 0;
+}
+
 static int add_item(rm_get_op *self, const redmoon_cache_key *key, redmoon_error *err) {
   rm_item *item = &self->items[self->count];
   memset(item, 0, offsetof(rm_item, ticket) + offsetof(rm_ticket, text));
@@ -230,7 +240,7 @@ static int add_item(rm_get_op *self, const redmoon_cache_key *key, redmoon_error
   if (status == 0) status = rm_cache_keys(self->cache, key->ptr, key->len, &item->entry, &item->lease, err);
   if (status < 0) return status;
   self->count++;
-  item->key = (redmoon_bytes){rm_strndup(key->ptr, key->len), key->len};
+  if (!find_key(self, item, key)) item->key = (redmoon_bytes){rm_strndup(key->ptr, key->len), key->len};
   if (item->key.ptr == NULL) return rm_fail_nomem(err);
   item->why = "load";
   item->out = (redmoon_cache_result){.source = "redis", .state = "miss"};
