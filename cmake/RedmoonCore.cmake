@@ -24,12 +24,12 @@ target_compile_definitions(redmoon-static PUBLIC REDMOON_STATIC)
 set_target_properties(redmoon-static PROPERTIES OUTPUT_NAME redmoon)
 add_library(redmoon::redmoon-static ALIAS redmoon-static)
 
-# Under a sanitizer only tests are run: nothing to install, and what no test needs is not built.
-set(redmoon_libraries ON)
+# What no test needs is not built for them alone: tests/package installs a build of its own.
+set(redmoon_libraries ${REDMOON_LIBRARIES})
 if(REDMOON_ROCK OR redmoon_sanitize)
   set(redmoon_libraries OFF)
 endif()
-if(redmoon_sanitize)
+if(NOT redmoon_libraries)
   set_target_properties(redmoon-static PROPERTIES EXCLUDE_FROM_ALL ON)
 endif()
 

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The command line of bench/run.
 local works = "get set get64k pipe100 pipe1000 lrange hgetall mget lock rate counter cache job job50 jobs"
-local peers = "hiredis redmoon-c redmoon-lua redis-benchmark redis-lua redis-py ioredis node-redis bullmq"
+local peers = "hiredis redmoon-c redmoon-lua redis-benchmark redis-lua redis-py go-redis ioredis node-redis bullmq"
 
 local usage = ([[
 usage: bench/run [option]...

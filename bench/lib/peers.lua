@@ -41,6 +41,7 @@ return function(root, build)
     {name = "redis-py", title = "redis-py + hiredis", patterns = "lock",
       command = ("/usr/bin/python3 %s/redis_py.py"):format(folder),
       version = "dpkg-query -W -f '${Version} ' python3-redis python3-hiredis"},
+    {name = "go-redis", title = "go-redis", command = folder .. "/go-redis", version = folder .. "/go-redis version"},
     {name = "ioredis", title = "ioredis", command = ("node %s/ioredis.mjs"):format(folder),
       version = npm_version("ioredis")},
     {name = "node-redis", title = "node-redis",

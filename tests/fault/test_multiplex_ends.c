@@ -55,7 +55,7 @@ static void of_a_batch_that_was_cut_in_two_the_second_part_was_not_sent(void **s
   call calls[MANY];
   start(&calls[0], once, 3, ARGV("APPEND", "cut", value));
   step_until_sent(once, &calls[0]);
-  assert_int_equal(kill(redis_server_pid(server), SIGSTOP), 0);
+  redis_server_freeze(server, true);
   for (int i = 1; i < MANY; i++) start(&calls[i], once, 3, ARGV("APPEND", "cut", value));
   for (int i = 1; i < MANY; i++) assert_int_equal(redmoon_op_step(calls[i].op), 0);
   rm_lane *lane = lane_of(client);
@@ -69,7 +69,7 @@ static void of_a_batch_that_was_cut_in_two_the_second_part_was_not_sent(void **s
   size_t in_flight = count(&lane->in_flight);
   rm_lane_fail(lane, &why, RM_CLOSE_ERROR, rm_clock_now_us());
   rm_lane_unlock(lane);
-  assert_int_equal(kill(redis_server_pid(server), SIGCONT), 0);
+  redis_server_freeze(server, false);
   int unknown = 0, unsent = 0;
   for (int i = 0; i < MANY; i++) {
     redmoon_error err;
@@ -189,7 +189,7 @@ static void a_shutdown_wakes_everyone_who_sleeps_in_a_lane(void **state) {
   options.timeout_ms = options.read_timeout_ms = options.pool_timeout_ms = 600000;
   redmoon_client *client = open_url(redis_server_url(server), options, 1);
   redmoon_reply_free(ask(client, "SET", "k", "1", NULL));
-  assert_int_equal(kill(redis_server_pid(server), SIGSTOP), 0);
+  redis_server_freeze(server, true);
   caller callers[MANY];
   pthread_t threads[MANY];
   for (int i = 0; i < MANY; i++) {
@@ -199,7 +199,7 @@ static void a_shutdown_wakes_everyone_who_sleeps_in_a_lane(void **state) {
   while (atomic_load(&lane_of(client)->calls) < MANY) poll(NULL, 0, 1);
   redmoon_client_shutdown(client);
   for (int i = 0; i < MANY; i++) pthread_join(threads[i], NULL);
-  assert_int_equal(kill(redis_server_pid(server), SIGCONT), 0);
+  redis_server_freeze(server, false);
   for (int i = 0; i < MANY; i++) assert_int_equal(callers[i].wrong, REDMOON_ECLOSED);
   assert_int_equal(stats_of(client).total, 0);
   redmoon_client_close(client);

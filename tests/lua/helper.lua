@@ -209,10 +209,12 @@ end
 -- it is not described.
 function M.on_one_server(it) return clustered and function() end or it end
 
+local function nodes(client) return clustered and M.server().cluster.nodes or { { client = client } } end
+
 -- The answer of the server to a command, an integer; of a cluster the sum of its nodes' answers.
 function M.sum(client, ...)
   local sum = 0
-  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+  for _, one in ipairs(nodes(client)) do
     sum = sum + assert(one.client:call(...))
   end
   return sum
@@ -221,17 +223,26 @@ end
 -- How often a command was executed since CONFIG RESETSTAT, by its lower-case name.
 function M.calls(client, command)
   local sum = 0
-  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+  for _, one in ipairs(nodes(client)) do
     local text = assert(one.client:info("commandstats"))
     sum = sum + (tonumber(text:match("cmdstat_" .. command .. ":calls=(%d+)")) or 0)
   end
   return sum
 end
 
+-- How many connections have the name; of a cluster those of all nodes.
+function M.connections(client, name)
+  local count = 0
+  for _, one in ipairs(nodes(client)) do
+    count = count + select(2, assert(one.client:client("LIST")):gsub(" name=" .. name .. " ", ""))
+  end
+  return count
+end
+
 -- A number of the server's INFO; of a cluster the sum over its nodes.
 function M.info(client, section, field)
   local sum
-  for _, one in ipairs(clustered and M.server().cluster.nodes or { { client = client } }) do
+  for _, one in ipairs(nodes(client)) do
     local text = assert(one.client:info(section))
     local number = tonumber(text:match(field .. ":(%d+)"))
     sum = number and (sum or 0) + number or sum

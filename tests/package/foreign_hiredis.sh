@@ -24,8 +24,10 @@ finish() {
   exit 0
 }
 
+build=$2/build # install.sh's
 build() {
-  cmake -S "$src" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release && cmake --build "$work/build" --target redmoon-core
+  [ -d "$build" ] || cmake -S "$src" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release || return
+  cmake --build "$build" --target redmoon-core
 }
 check "the module builds" build
 [ "$failed" -eq 0 ] || finish
@@ -42,7 +44,7 @@ if [ -z "$foreign" ]; then
 fi
 echo "the other hiredis: $foreign"
 
-tree=$work/build/lua
+tree=$build/lua
 core=$tree/redmoon/core.so
 LUA_CPATH="$tree/?.so"
 LUA_PATH="$tree/?.lua;$tree/?/init.lua"

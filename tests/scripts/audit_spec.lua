@@ -5,6 +5,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local DONE, KEPT, GONE = 1, 0, -1
 local MOST = 63244800000
@@ -20,7 +21,7 @@ describe("audit_fix and audit_undo", function()
   before_each(function() redis:call("FLUSHALL") end)
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 20000)
+  local steps = steps_of(20000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   local MAKE = {

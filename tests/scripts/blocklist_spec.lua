@@ -6,13 +6,14 @@ package.path = here .. "support/?.lua;" .. package.path
 local fake = require "fake_redis"
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local EXPIRED, REVOKED, KEPT, FAR = 0, 1, 2, -1
 local ROTATED, REUSED, DEAD, TAKEN, GONE = 1, 3, 4, 5, 6
 local MS, SECOND = 1000, 1000000
 local START = 1760000000 * SECOND
 local LATE = 3 * MS -- how long after its time a key may still be there
-local STEPS = math.tointeger(os.getenv("STEPS") or 100000)
+local STEPS = steps_of(100000)
 
 local seed = math.tointeger(os.getenv("SEED") or 20261125)
 print("SEED=" .. seed .. " STEPS=" .. STEPS)

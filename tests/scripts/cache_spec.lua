@@ -6,6 +6,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local FRESH, REFRESH, BUSY, LOAD, WAIT, STORED, LOST = 1, 2, 3, 4, 0, 1, -1
 local KS = 1000000 -- ms
@@ -92,7 +93,7 @@ describe("cache", function()
   local function discard(seen) return redis:call("EVALSHA", sha.cache_discard, 1, ENTRY, seen) end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 30000)
+  local steps = steps_of(30000)
   local schedules = math.tointeger(os.getenv("SCHEDULES") or 2000)
   print(("SEED=%d STEPS=%d SCHEDULES=%d"):format(seed, steps, schedules))
 

@@ -5,6 +5,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local FRESH, LOAD, STORED, LOST = 1, 4, 1, -1
 local KS = 1000000 -- ms
@@ -26,7 +27,7 @@ describe("tags of a cache", function()
   before_each(function() redis:call("FLUSHALL") end)
 
   local seed = math.tointeger(os.getenv("SEED") or 20261126)
-  local steps = math.tointeger(os.getenv("STEPS") or 20000)
+  local steps = steps_of(20000)
   local schedules = math.tointeger(os.getenv("SCHEDULES") or 1000)
   print(("SEED=%d STEPS=%d SCHEDULES=%d"):format(seed, steps, schedules))
 

@@ -4,6 +4,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local OK, CLAMPED, REFUSED = 1, 2, 0
 local SECOND = 1000000
@@ -204,7 +205,7 @@ describe("counter", function()
     commands[#commands + 1] = {"DUMP", key}
   end
 
-  local steps = math.tointeger(os.getenv("STEPS") or 60000)
+  local steps = steps_of(60000)
   it("answers as the model over " .. steps .. " random steps; what counts nothing leaves DUMP and TTL", function()
     math.randomseed(seed)
     local done, round, refused, answered_again = 0, 0, 0, 0

@@ -4,6 +4,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local GUARD = "redmoon:{r}:guard"
 local MAX = 9007199254740991
@@ -21,7 +22,7 @@ describe("fence_guard", function()
   local function guard(fence) return redis:call("EVALSHA", sha, 1, GUARD, fence) end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 40000)
+  local steps = steps_of(40000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   it("never accepts a falling fence, and a refusal leaves DUMP unchanged, over random steps", function()

@@ -6,6 +6,7 @@ package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
 local fake = require "fake_redis"
+local steps_of = require "steps"
 
 local LOCK, FENCE = "redmoon:{n}:lock", "redmoon:{n}:fence"
 local QUEUE, BEATS = "redmoon:{n}:lock.queue", "redmoon:{n}:lock.beats"
@@ -522,7 +523,7 @@ describe("fair locks beside a model", function()
       actions[#actions + 1] = function(world) for client = 1, 7 do release(world, client) end end
     end
     local world, gave = first_world(7), 0
-    for _ = 1, tonumber(os.getenv("STEPS") or 30000) do
+    for _ = 1, steps_of(30000, 30000) do
       local before = world.highest
       actions[math.random(#actions)](world)
       if math.random(4) == 1 then world.redis.now = world.redis.now + math.random(0, 300) * 1000 end

@@ -5,6 +5,7 @@ package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
 local Model = require "queue_model"
+local steps_of = require "steps"
 
 local SECOND = 1000000
 local START = 1760000000 * SECOND
@@ -98,7 +99,7 @@ describe("queue", function()
   end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 40000)
+  local steps = steps_of(40000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   -- A lease that was given, often one that is over or was taken back by now.

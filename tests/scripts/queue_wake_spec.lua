@@ -5,6 +5,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local SECOND = 1000000
 local START = 1760000000 * SECOND
@@ -139,7 +140,7 @@ describe("workers that wait", function()
   end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 30000)
+  local steps = steps_of(30000, 30000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   it("never wait while a job is ready, due, or given up by another", function()

@@ -6,12 +6,13 @@ package.path = here .. "support/?.lua;" .. package.path
 local models = require "rate_models"
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local SECOND = 1000000
 local START = 1760000000 * SECOND
 local ALLOWED, DENIED, NEVER = 1, 0, -1
 local seed = math.tointeger(os.getenv("SEED") or 20261122)
-local steps = math.tointeger(os.getenv("STEPS") or 8000)
+local steps = steps_of(8000)
 
 -- As it is sent, but for the clock, and keys that outlive the test: only virtual time may end what they count.  So
 -- that a key may be gone once its reset has passed is seen too: the models know of no keys.

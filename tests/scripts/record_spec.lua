@@ -4,6 +4,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local OK, GONE, CONFLICT, RANGE, UNREADABLE = 1, 0, -1, -2, -3
 local KEY = "redmoon:{u}:s.record"
@@ -171,7 +172,7 @@ describe("records", function()
   before_each(function() redis:call("FLUSHALL") end)
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 40000)
+  local steps = steps_of(40000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   local function pick(list) return list[math.random(#list)] end

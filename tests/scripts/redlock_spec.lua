@@ -5,6 +5,7 @@ package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
 local fake = require "fake_redis"
+local steps_of = require "steps"
 
 local LOCK, FENCE, VOID = "redmoon:{n}:redlock", "redmoon:{n}:redlock.fence", "redmoon:{n}:redlock+void.i"
 local OK, HELD, GONE, TWICE = 1, 0, -1, -2
@@ -294,7 +295,7 @@ describe("a redlock over five servers", function()
     return world
   end
 
-  local STEPS = tonumber(os.getenv "STEPS") or 200000
+  local STEPS = steps_of(200000)
   local function check(rules, seed) return live(rules, STEPS, seed) end
 
   it("is held by one at a time, and its fences rise, though servers lose their memory", function()

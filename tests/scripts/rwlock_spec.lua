@@ -4,6 +4,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local OK, BUSY, GONE = 1, 0, -1
 local SECOND = 1000000
@@ -124,7 +125,7 @@ describe("rwlock", function()
   end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 40000)
+  local steps = steps_of(40000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   -- One random step of owner `who`: the command, the model's answer, and which keys it may change.

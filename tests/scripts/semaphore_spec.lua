@@ -4,6 +4,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local OK, BUSY, GONE, NEVER = 1, 0, -1, -1
 local SECOND = 1000000
@@ -104,7 +105,7 @@ describe("semaphore", function()
   end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 60000)
+  local steps = steps_of(60000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   -- One random step: what is sent, and what the model answers. `changes`: the zset may be another afterwards.

@@ -5,6 +5,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local OK, GONE, CONFLICT = 1, 0, -1
 local TTL, HALF, AGE = 100000000, 50000000, 900000000 -- ms
@@ -30,7 +31,7 @@ describe("sessions", function()
   before_each(function() redis:call("FLUSHALL") end)
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 8000)
+  local steps = steps_of(8000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   local now

@@ -5,6 +5,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local OK, DEAD, GONE, LOST = 1, 2, 0, -1
 local KEY, DEADS, RELEASED = "redmoon:{s}:stream", "redmoon:{s}:stream.dead", "redmoon:{s}:stream.released"
@@ -192,7 +193,7 @@ describe("a stream queue", function()
   end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 20000)
+  local steps = steps_of(20000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   local function same_answer(want, got, what)

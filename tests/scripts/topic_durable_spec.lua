@@ -4,6 +4,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local TOPIC, LOG, READERS = "redmoon:{t}:topic", "redmoon:{t}:topic.log", "redmoon:{t}:topic.readers"
 local SECOND = 1000000
@@ -141,7 +142,7 @@ describe("a durable topic's scripts", function()
   end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261126)
-  local steps = math.tointeger(os.getenv("STEPS") or 20000)
+  local steps = steps_of(20000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   local function check_keys(model, keep)

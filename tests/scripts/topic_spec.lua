@@ -4,6 +4,7 @@ local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 package.path = here .. "support/?.lua;" .. package.path
 local scripts = require "scripts"
 local server = require "server"
+local steps_of = require "steps"
 
 local TOPIC = "redmoon:{t}:topic"
 local MAX = 9007199254740991
@@ -27,7 +28,7 @@ describe("topic_publish and topic_mark", function()
   local function mark(token) return redis:call("EVALSHA", mark_sha, 1, TOPIC, token) end
 
   local seed = math.tointeger(os.getenv("SEED") or 20261125)
-  local steps = math.tointeger(os.getenv("STEPS") or 20000)
+  local steps = steps_of(20000)
   print("SEED=" .. seed .. " STEPS=" .. steps)
 
   it("number without a hole or a repetition over random steps", function()

@@ -14,7 +14,6 @@
 #include "support/redis_server.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,7 +91,7 @@ static inline int close_clients(void **state) {
   fixture *f = *state;
   redmoon_redlock_free(f->redlock);
   for (int i = 0; i < SERVERS; i++) {
-    kill(redis_server_pid(f->servers[i]), SIGCONT);
+    redis_server_freeze(f->servers[i], false);
     redmoon_client_close(f->clients[i]);
     if (f->dead[i]) revive(f, i);
   }

@@ -14,7 +14,6 @@
 #include "support/cutter.h"
 #include "support/redis_server.h"
 
-#include <signal.h>
 #include <stdio.h>
 
 #define WRITES 5 /* calls that write */
@@ -54,7 +53,7 @@ static int start(void **state) {
 
 static int stop(void **state) {
   fixture *f = *state;
-  kill(redis_server_pid(f->replica), SIGCONT); /* a test that failed may have left it stopped */
+  redis_server_freeze(f->replica, false); /* a test that failed may have left it stopped */
   redmoon_client_close(f->client);
   redis_server_stop(f->replica);
   redis_server_stop(f->primary);
@@ -63,14 +62,14 @@ static int stop(void **state) {
 
 static int empty(void **state) {
   fixture *f = *state;
-  kill(redis_server_pid(f->replica), SIGCONT);
+  redis_server_freeze(f->replica, false);
   redmoon_reply_free(ask(f->client, "FLUSHALL", NULL));
   catch_up(f);
   return 0;
 }
 
-static void replica_stops(fixture *f) { assert_int_equal(kill(redis_server_pid(f->replica), SIGSTOP), 0); }
-static void replica_goes_on(fixture *f) { assert_int_equal(kill(redis_server_pid(f->replica), SIGCONT), 0); }
+static void replica_stops(fixture *f) { redis_server_freeze(f->replica, true); }
+static void replica_goes_on(fixture *f) { redis_server_freeze(f->replica, false); }
 
 static redmoon_blocklist *strict_list(redmoon_client *client, int64_t min_replicas) {
   redmoon_blocklist_options options = REDMOON_BLOCKLIST_OPTIONS_INIT;

@@ -15,7 +15,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -372,13 +371,13 @@ static void acquisition_that_is_repeated_waits_for_its_replicas_as_well(void **s
     options.min_replicas = 1;
     options.request_id = i == 1 ? "r.3" : NULL;
     redmoon_lock *lock = NULL;
-    assert_int_equal(kill(redis_server_pid(replica), SIGSTOP), 0); /* it lags */
+    redis_server_freeze(replica, true); /* it lags */
     cutter_lose(c, 1);
     assert_int_equal(redmoon_lock_acquire(through, "n", 1, &options, &lock, &err), REDMOON_EUNAVAILABLE);
     assert_int_equal(cutter_left(c), 0);
     assert_non_null(strstr(err.message, "it has reached 0 replicas in time"));
     assert_int_equal(ask_integer(f->client, "EXISTS", KEY, NULL), 0);
-    assert_int_equal(kill(redis_server_pid(replica), SIGCONT), 0);
+    redis_server_freeze(replica, false);
     redmoon_client_close(through);
     cutter_stop(c);
   }

@@ -15,8 +15,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -517,9 +515,28 @@ static void shutdown_of_the_client_ends_a_wait(void **state) {
 
 /* Many workers wait, jobs come one by one and in bunches, some of them delayed: each job is taken, and by one. */
 enum { WAITERS = 8, WAITED_JOBS = 4000 };
+typedef struct countdown {
+  pthread_mutex_t lock;
+  pthread_cond_t fell;
+  int left;
+} countdown;
+
+static void count_down(countdown *c) {
+  pthread_mutex_lock(&c->lock);
+  c->left--;
+  pthread_cond_signal(&c->fell);
+  pthread_mutex_unlock(&c->lock);
+}
+
+static void await_left(countdown *c, int most) {
+  pthread_mutex_lock(&c->lock);
+  while (c->left > most) pthread_cond_wait(&c->fell, &c->lock);
+  pthread_mutex_unlock(&c->lock);
+}
+
 typedef struct waiter {
   redmoon_queue *queue;
-  atomic_int *left;
+  countdown *jobs;
   int taken, failed;
 } waiter;
 
@@ -538,18 +555,18 @@ static void *take_until_all_are_done(void *arg) {
     redmoon_job_free(job);
     if (last) return NULL;
     self->taken++;
-    atomic_fetch_sub(self->left, 1);
+    count_down(self->jobs);
   }
 }
 
 static void each_job_wakes_a_worker_that_waits(void **state) {
   fixture *f = *state;
   redmoon_queue *queue = queue_of(f->client, LONG_MS);
-  atomic_int left = WAITED_JOBS;
+  countdown jobs = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, WAITED_JOBS};
   pthread_t threads[WAITERS];
   waiter waiters[WAITERS];
   for (int i = 0; i < WAITERS; i++) {
-    waiters[i] = (waiter){queue, &left, 0, 0};
+    waiters[i] = (waiter){queue, &jobs, 0, 0};
     assert_int_equal(pthread_create(&threads[i], NULL, take_until_all_are_done, &waiters[i]), 0);
   }
   redmoon_queue_item items[10];
@@ -563,9 +580,9 @@ static void each_job_wakes_a_worker_that_waits(void **state) {
     }
     assert_int_equal(redmoon_queue_push_many(queue, items, count, NULL, pushed, NULL), 0);
     done += (int)count;
-    while (done % 3 == 0 && atomic_load(&left) > WAITED_JOBS - done) continue; /* all of them wait again */
+    if (done % 3 == 0) await_left(&jobs, WAITED_JOBS - done); /* all of them wait again */
   }
-  while (atomic_load(&left) > 0) continue;
+  await_left(&jobs, 0);
   for (int i = 0; i < WAITERS; i++) push_text(queue, "end");
   int taken = 0, failed = 0;
   for (int i = 0; i < WAITERS; i++) {
@@ -755,10 +772,10 @@ static void what_was_acknowledged_is_on_a_replica(void **state) {
   cutter_lose(c, 1);
   if (redmoon_queue_push(lossy, &item, "r", &pushed, &err) != 0) fail_msg("%s", err.message);
   redmoon_job *job = pop(lossy);
-  assert_int_equal(kill(redis_server_pid(replica), SIGSTOP), 0); /* it lags */
+  redis_server_freeze(replica, true); /* it lags */
   cutter_lose(c, 1);
   assert_int_equal(redmoon_job_ack(job, NULL, &err), REDMOON_EUNAVAILABLE);
-  assert_int_equal(kill(redis_server_pid(replica), SIGCONT), 0);
+  redis_server_freeze(replica, false);
   redmoon_job_free(job);
   push(queue, &item);
   ack(pop(queue));

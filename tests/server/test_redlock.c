@@ -198,31 +198,17 @@ static void vote_of_a_server_that_has_just_started_does_not_count(void **state) 
   redmoon_redlock_free(careful);
 }
 
-/* Stopped, and seen to be: kill() may return before the process has noticed. */
-static void pause_server(fixture *f, int i) {
-  char path[40], state = ' ';
-  assert_int_equal(kill(redis_server_pid(f->servers[i]), SIGSTOP), 0);
-  snprintf(path, sizeof path, "/proc/%d/stat", (int)redis_server_pid(f->servers[i]));
-  for (int64_t by_us = rm_clock_now_us() + LIMIT_US; state != 'T' && rm_clock_now_us() < by_us;) {
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    assert_int_equal(fscanf(file, "%*d (%*[^)]) %c", &state), 1);
-    fclose(file);
-  }
-  assert_int_equal(state, 'T');
-}
-
 static void release_that_was_not_answered_can_be_repeated(void **state) {
   fixture *f = *state;
   redmoon_lock *lock = acquire(f->redlock, 60000);
   redmoon_error err;
   await_holders(f, lock, SERVERS);
-  for (int i = 0; i < 3; i++) pause_server(f, i);
+  for (int i = 0; i < 3; i++) redis_server_freeze(f->servers[i], true);
   assert_int_equal(redmoon_lock_release(lock, &err), REDMOON_EUNAVAILABLE);
   assert_int_equal(err.outcome, REDMOON_UNKNOWN);
   assert_text(err.message, "3 of 5 servers have not answered");
   assert_false(redmoon_lock_held(lock));
-  for (int i = 0; i < 3; i++) assert_int_equal(kill(redis_server_pid(f->servers[i]), SIGCONT), 0);
+  for (int i = 0; i < 3; i++) redis_server_freeze(f->servers[i], false);
   give_back(lock);
   await_held(f, 0);
 }
@@ -246,11 +232,11 @@ static void request_that_is_executed_after_all_leaves_no_vote_behind(void **stat
   redmoon_lock *lock, *other;
   redmoon_error err;
   warm(f->clients[4], 4);
-  pause_server(f, 4);
+  redis_server_freeze(f->servers[4], true);
   lock = acquire(f->redlock, 60000);
   assert_int_equal(try_lock(f->redlock, 60000, 0, &other, &err), REDMOON_ELOCKED);
   give_back(lock);
-  assert_int_equal(kill(redis_server_pid(f->servers[4]), SIGCONT), 0);
+  redis_server_freeze(f->servers[4], false);
   int64_t by_us = rm_clock_now_us() + LIMIT_US, calls = 0;
   while (calls < 4 && rm_clock_now_us() < by_us) { /* two were asked for it, and two gave it back */
     char info[8192];

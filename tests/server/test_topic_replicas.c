@@ -12,7 +12,6 @@
 #include "support/redis_server.h"
 
 #include <redmoon/redmoon.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +43,7 @@ static int start(void **state) {
 
 static int stop(void **state) {
   fixture *f = *state;
-  kill(redis_server_pid(f->replica), SIGCONT); /* a test that failed may have left it stopped */
+  redis_server_freeze(f->replica, false); /* a test that failed may have left it stopped */
   redmoon_client_close(f->client);
   redis_server_stop(f->replica);
   redis_server_stop(f->primary);
@@ -85,7 +84,7 @@ static void one_that_is_not_there_in_time_is_told_and_stays_published(void **sta
     redmoon_topic *topic = topic_of(f, durable == 1);
     redmoon_topic_published first = {0}, again = {0};
     redmoon_error err;
-    assert_int_equal(kill(redis_server_pid(f->replica), SIGSTOP), 0);
+    redis_server_freeze(f->replica, true);
     assert_int_equal(redmoon_topic_publish(topic, "x", 1, "r1", &first, &err), REDMOON_EUNAVAILABLE);
     assert_non_null(strstr(err.message, "topic: it is written and stays so, but "));
     assert_int_equal(err.outcome, REDMOON_ANSWERED);
@@ -94,7 +93,7 @@ static void one_that_is_not_there_in_time_is_told_and_stays_published(void **sta
     /* Asked for again it is the same message, and is waited for as before. */
     assert_int_equal(redmoon_topic_publish(topic, "x", 1, "r1", &again, &err), REDMOON_EUNAVAILABLE);
     assert_int_equal(again.seq, first.seq);
-    assert_int_equal(kill(redis_server_pid(f->replica), SIGCONT), 0);
+    redis_server_freeze(f->replica, false);
     catch_up(f);
     if (redmoon_topic_publish(topic, "x", 1, "r1", &again, &err) != 0) fail_msg("%s", err.message);
     assert_int_equal(again.seq, first.seq);

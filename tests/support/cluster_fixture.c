@@ -2,12 +2,9 @@
 /* Starts nodes, makes a cluster of them, moves its slots, ends and replaces its nodes. */
 #include "support/cluster_internal.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 enum { BATCH = 10 };
 /* How often nodes tell each other of themselves depends on their timeout; until all is well it is this one. */
@@ -262,17 +259,12 @@ void cluster_restart(cluster *c, int i) {
 }
 
 void cluster_pause(cluster *c, int i) {
-  int status;
-  pid_t pid = redis_server_pid(c->nodes[i].server);
-  if (kill(pid, SIGSTOP) != 0) cluster_die("SIGSTOP", strerror(errno));
-  while (waitpid(pid, &status, WUNTRACED) < 0)
-    if (errno != EINTR) cluster_die("SIGSTOP", strerror(errno));
-  if (!WIFSTOPPED(status)) cluster_die("SIGSTOP", "the node has ended");
+  redis_server_freeze(c->nodes[i].server, true);
   c->nodes[i].state = NODE_PAUSED;
 }
 
 void cluster_resume(cluster *c, int i) {
-  if (kill(redis_server_pid(c->nodes[i].server), SIGCONT) != 0) cluster_die("SIGCONT", strerror(errno));
+  redis_server_freeze(c->nodes[i].server, false);
   c->nodes[i].state = NODE_RUNNING;
 }
 

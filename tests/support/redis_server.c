@@ -25,6 +25,7 @@ struct redis_server {
   char dir[80], path[100], url[120], log[100];
   int port, tls_port, bus_port;
   pid_t pid;
+  bool frozen;
   char *args[MAX_ARGS];
   size_t arg_count;
 };
@@ -260,9 +261,18 @@ void redis_server_kill(redis_server *s) {
   while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {
   }
   s->pid = 0;
+  s->frozen = false;
 }
 
-void redis_server_freeze(redis_server *s, bool frozen) { kill(s->pid, frozen ? SIGSTOP : SIGCONT); }
+void redis_server_freeze(redis_server *s, bool frozen) {
+  if (s->pid == 0 || s->frozen == frozen) return; /* 0: the signal would go to all that were started together with us */
+  if (kill(s->pid, frozen ? SIGSTOP : SIGCONT) != 0) die("kill");
+  s->frozen = frozen;
+  int status = 0;
+  while (frozen && waitpid(s->pid, &status, WUNTRACED) < 0)
+    if (errno != EINTR) die("waitpid");
+  if (frozen && !WIFSTOPPED(status)) die("a server to be stopped has ended");
+}
 
 bool redis_server_runs(const redis_server *s) { return s->pid != 0; }
 
@@ -299,4 +309,3 @@ const char *redis_server_dir(const redis_server *s) { return s->dir; }
 int redis_server_port(const redis_server *s) { return s->port; }
 int redis_server_tls_port(const redis_server *s) { return s->tls_port; }
 int redis_server_bus_port(const redis_server *s) { return s->bus_port; }
-pid_t redis_server_pid(const redis_server *s) { return s->pid; }

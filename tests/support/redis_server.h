@@ -34,7 +34,8 @@ void redis_server_stop(redis_server *server);
  *  addresses. */
 void redis_server_kill(redis_server *server);
 void redis_server_restart(redis_server *server);
-/** Stops it where it is, as a machine that hangs does, or lets it go on: SIGSTOP and SIGCONT. */
+/** Stops it where it is, as a machine that hangs does, and waits until it has stopped; or lets it go on.  Nothing when it is
+ *  so already, or was killed. */
 void redis_server_freeze(redis_server *server, bool frozen);
 /** Whether it runs: not killed and not brought back. */
 bool redis_server_runs(const redis_server *server);
@@ -45,7 +46,6 @@ const char *redis_server_dir(const redis_server *server);  /* its working folder
 int redis_server_port(const redis_server *server);         /* 0: none */
 int redis_server_tls_port(const redis_server *server);     /* 0: none */
 int redis_server_bus_port(const redis_server *server);     /* of a cluster's node; 0: none */
-pid_t redis_server_pid(const redis_server *server);
 
 /** Sends one command over a socket of its own (as inline command, so no blanks inside arguments) and returns the
  *  raw reply's first line, or the content of a bulk string, without line end; to be freed with free().  With a

@@ -57,11 +57,14 @@ void rm_escape(char *out, size_t cap, const char *text, size_t len) {
   out[used] = '\0';
 }
 
-static void set(redmoon_error *err, int status, redmoon_phase phase, const char *format, va_list args) {
+void rm_error_set(redmoon_error *err, int status, redmoon_phase phase, const char *format, ...) {
   if (err == NULL) return;
   /* The text may quote what `err` itself holds, so it is formatted before anything is reset. */
   char text[sizeof err->message];
+  va_list args;
+  va_start(args, format);
   int n = vsnprintf(text, sizeof text, format, args);
+  va_end(args);
   rm_error_clear(err);
   err->status = status;
   err->phase = phase;
@@ -69,24 +72,6 @@ static void set(redmoon_error *err, int status, redmoon_phase phase, const char 
   size_t len = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
   rm_escape(err->message, sizeof err->message, text, len);
 }
-
-int rm_fail(redmoon_error *err, int status, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  set(err, status, REDMOON_PHASE_NONE, format, args);
-  va_end(args);
-  return status;
-}
-
-int rm_fail_phase(redmoon_error *err, int status, redmoon_phase phase, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  set(err, status, phase, format, args);
-  va_end(args);
-  return status;
-}
-
-int rm_fail_nomem(redmoon_error *err) { return rm_fail(err, REDMOON_ENOMEM, "not enough memory"); }
 
 int rm_fail_nomem_answered(redmoon_error *err) {
   rm_fail_phase(err, REDMOON_ENOMEM, REDMOON_PHASE_RECEIVE, "not enough memory for the reply");

@@ -11,12 +11,16 @@ void rm_error_clear(redmoon_error *err);
 /** Copies; of "no error" not the texts, which are empty. */
 void rm_error_copy(redmoon_error *to, const redmoon_error *from);
 /** Sets status, its code word and the message (control bytes escaped, cut to fit); phase, outcome, retryable, attempts
- *  and address are reset.  Returns `status`, so that `return rm_fail(...)` reads well.  err NULL is allowed. */
-int rm_fail(redmoon_error *err, int status, const char *format, ...) REDMOON_PRINTF(3, 4);
+ *  and address are reset.  err NULL is allowed. */
+void rm_error_set(redmoon_error *err, int status, redmoon_phase phase, const char *format, ...) REDMOON_PRINTF(4, 5);
+/** Its value is `status`, which stands twice in it, so that `return rm_fail(...)` reads well and the compiler sees that a
+ *  failure is no success. */
+#define rm_fail(err, status, ...) rm_fail_phase(err, status, REDMOON_PHASE_NONE, __VA_ARGS__)
 /** The same, with the phase. */
-int rm_fail_phase(redmoon_error *err, int status, redmoon_phase phase, const char *format, ...) REDMOON_PRINTF(4, 5);
+#define rm_fail_phase(err, status, phase, ...) (rm_error_set(err, status, phase, __VA_ARGS__), rm_same_status(status))
+static inline int rm_same_status(int status) { return status; }
 /** REDMOON_ENOMEM with its usual text. */
-int rm_fail_nomem(redmoon_error *err);
+static inline int rm_fail_nomem(redmoon_error *err) { return rm_fail(err, REDMOON_ENOMEM, "not enough memory"); }
 /** The same for want of memory for the reply: outcome ANSWERED, because what the server did is done. */
 int rm_fail_nomem_answered(redmoon_error *err);
 /** A server's error reply: status REDMOON_ESERVER, its first word as code (at most 31 bytes of [A-Z0-9_], else "ERR"),

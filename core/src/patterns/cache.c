@@ -63,7 +63,8 @@ static int check_number(const char *option, int64_t *value, int64_t otherwise, i
 }
 
 static int check_options(redmoon_cache_options *o, rm_cache_policy *policy, redmoon_error *err) {
-  int status = check_name(o->name, err);
+  int status = check_policy(o->on_error, policy, err);
+  if (status == 0) status = check_name(o->name, err);
   if (status == 0) status = check_number("ttl", &o->ttl_ms, REDMOON_UNSET, 1, YEAR_MS, " ms", err);
   int64_t negative = o->ttl_ms < NEGATIVE_TTL_MS ? o->ttl_ms : NEGATIVE_TTL_MS;
   if (status == 0) status = check_number("negative_ttl", &o->negative_ttl_ms, negative, 0, YEAR_MS, " ms", err);
@@ -77,7 +78,6 @@ static int check_options(redmoon_cache_options *o, rm_cache_policy *policy, redm
   if (status == 0) status = check_number("format", &o->format, 0, 0, 255, "", err);
   if (status == 0) status = check_number("tags", &o->tags, 0, 0, 1, "", err);
   if (status == 0) status = check_number("compress", &o->compress, 0, 0, 512 * MIB, " bytes", err);
-  if (status == 0) status = check_policy(o->on_error, policy, err);
   if (status == 0 && o->seal_key != NULL && o->seal_key_len != RM_ENTRY_KEY)
     status = rm_fail(err, REDMOON_ECONFIG, "cache option seal_key: %zu bytes are not accepted; give %d random bytes",
                      o->seal_key_len, RM_ENTRY_KEY);
