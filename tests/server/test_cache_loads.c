@@ -126,12 +126,42 @@ static void a_load_that_fails_is_told_to_all_who_wait_and_what_is_stale_is_serve
   redmoon_cache_free(cache);
 }
 
+/* Whatever is in it that the keys in Redis have to escape. */
+static int load_its_key(void *ctx, const redmoon_bytes *keys, size_t count, redmoon_cache_loaded *out) {
+  (void)ctx;
+  for (size_t i = 0; i < count; i++) out[i] = (redmoon_cache_loaded){REDMOON_CACHE_VALUE, keys[i].ptr, keys[i].len, NULL, NULL, 0};
+  return 0;
+}
+
+static void a_loader_gets_the_key_as_it_was_given(void **state) {
+  fixture *f = *state;
+  redmoon_cache *cache = cache_of(f->client, 0);
+  static const char *const keys[] = {"k", "{", "}", "%", "{}", "a{b}c", "{a}", "a}b", "a%7Bb", "~", "~a", "a:b}:c", "}:c.cache+lease", "}}"};
+  enum { KEYS = sizeof keys / sizeof keys[0] };
+  redmoon_cache_key all[KEYS + 1];
+  redmoon_cache_result out[KEYS + 1];
+  redmoon_error err;
+  for (size_t i = 0; i < KEYS; i++) all[i] = (redmoon_cache_key){keys[i], strlen(keys[i]), NULL, 0};
+  all[KEYS] = (redmoon_cache_key){"\0\0}", 3, NULL, 0};
+  for (int round = 0; round < 2; round++) {
+    assert_int_equal(redmoon_cache_get_many(cache, all, KEYS + 1, load_its_key, NULL, out, NULL, &err), 0);
+    for (size_t i = 0; i <= KEYS; i++) {
+      assert_string_equal(out[i].source, round == 0 ? "loader" : "redis");
+      assert_int_equal(out[i].len, all[i].len);
+      assert_memory_equal(out[i].value, all[i].ptr, all[i].len);
+      redmoon_cache_result_fini(&out[i]);
+    }
+  }
+  redmoon_cache_free(cache);
+}
+
 static void after_a_failure_nobody_loads_for_a_while(void **state) {
   fixture *f = *state;
   redmoon_cache_options options = options_of();
   options.stale_ttl_ms = STALE_MS;
   options.retry_after_ms = 600000;
   redmoon_cache *cache = cache_with(f->client, &options);
+  cache->known_for_us = 0; /* that time passes by PEXPIRE is seen by who asks */
   source db = {"old", NULL, 0, NULL};
   get(cache, &db, "old");
   age(f, "1000000");
@@ -279,6 +309,7 @@ int main(void) {
       TEST(who_finds_nothing_waits_for_the_one_that_loads),
       TEST(a_deletion_voids_the_load_that_goes_on),
       TEST(a_load_that_fails_is_told_to_all_who_wait_and_what_is_stale_is_served),
+      TEST(a_loader_gets_the_key_as_it_was_given),
       TEST(after_a_failure_nobody_loads_for_a_while),
       TEST(a_get_under_way_stays_the_parents),
       TEST(an_early_load_is_one),

@@ -65,8 +65,11 @@ static void it_finds_its_memory_zeroed(void **state) {
   small_op *op = new_op(10);
   memset(op->rest, 1, sizeof op->rest);
   op->call.attempt = 3;
+  memset(&op->call.op.error, 1, sizeof op->call.op.error);
   rm_call_delete(&op->call);
   op = rm_call_new(client, sizeof *op);
+  assert_int_equal(op->call.op.error.status, 0);
+  assert_string_equal(op->call.op.error.message, "");
   assert_memory_equal(op->rest, zeros, sizeof zeros);
   assert_int_equal(op->call.attempt, 0);
   assert_int_equal(op->call.request.count, 0);

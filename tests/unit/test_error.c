@@ -136,6 +136,26 @@ static void the_first_word_of_a_servers_error_is_its_code(void **state) {
   }
 }
 
+static void a_copy_says_what_the_first_one_says(void **state) {
+  (void)state;
+  redmoon_error from, to;
+  memset(&to, 'x', sizeof to);
+  memset(&from, 'y', sizeof from);
+  rm_error_clear(&from);
+  from.attempts = 3;
+  rm_error_copy(&to, &from);
+  assert_int_equal(to.status, 0);
+  assert_int_equal(to.outcome, REDMOON_NOT_SENT);
+  assert_int_equal(to.attempts, 3);
+  assert_string_equal(to.code, "");
+  assert_string_equal(to.address, "");
+  assert_string_equal(to.message, "");
+  rm_fail_server(&from, "BUSY it is", 10);
+  memcpy(from.address, "there", 6);
+  rm_error_copy(&to, &from);
+  assert_memory_equal(&to, &from, sizeof to);
+}
+
 static void errno_texts_are_written_into_the_callers_room(void **state) {
   (void)state;
   char buf[64];
@@ -154,6 +174,7 @@ int main(void) {
       cmocka_unit_test(control_bytes_are_escaped_and_long_messages_cut),
       cmocka_unit_test(escaping_fits_any_room),
       cmocka_unit_test(the_first_word_of_a_servers_error_is_its_code),
+      cmocka_unit_test(a_copy_says_what_the_first_one_says),
       cmocka_unit_test(errno_texts_are_written_into_the_callers_room),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,7 +60,8 @@ typedef struct redmoon_cache_result {
   const char *source; /**< "redis"; "loader": this call loaded it; "fallback": this call loaded it without a lease, and
                            stored nothing, because Redis failed or another's load took too long.  Static. */
   const char *state;  /**< "hit", "stale", or "miss": it was loaded.  Static. */
-  int64_t age_ms;     /**< since it was stored, by the server; 0 for what was just loaded */
+  int64_t age_ms;     /**< since it was stored, as the server told it, up to a second ago, and what has passed since; 0 for
+                           what was just loaded */
   int stored;         /**< 1: what was loaded was stored; 0: it was not: the lease was over or void, Redis failed, or it
                            is too large */
   char code[32];      /**< of what went wrong though there is a result; "": nothing */

@@ -8,6 +8,8 @@
 
 /** Resets to "no error".  NULL is allowed. */
 void rm_error_clear(redmoon_error *err);
+/** Copies; of "no error" not the texts, which are empty. */
+void rm_error_copy(redmoon_error *to, const redmoon_error *from);
 /** Sets status, its code word and the message (control bytes escaped, cut to fit); phase, outcome, retryable, attempts
  *  and address are reset.  err NULL is allowed. */
 void rm_error_set(redmoon_error *err, int status, redmoon_phase phase, const char *format, ...) REDMOON_PRINTF(4, 5);

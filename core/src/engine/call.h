@@ -79,6 +79,8 @@ typedef struct rm_call {
 /** An operation of `size` bytes, zeroed, that begins with its call, made by rm_call_init with `own`; NULL without memory.
  *  Ended by rm_call_delete. */
 void *rm_call_new(redmoon_client *client, size_t size);
+/** The same; what is behind the first `zeroed` bytes (a call's at the least) is left to the caller. */
+void *rm_call_new_zeroed(redmoon_client *client, size_t size, size_t zeroed);
 /** rm_call_fini; then the memory is kept for the client's next operation, or freed. */
 void rm_call_delete(rm_call *call);
 /** Frees what rm_call_delete has kept: at the client's end. */

@@ -5,6 +5,7 @@
  *     rm_call_new <--- core->spare <--- rm_call_delete     one slot, taken and filled by an atomic exchange
  */
 #include "base/alloc.h"
+#include "base/error.h"
 #include "engine/call.h"
 #include "engine/core.h"
 
@@ -19,7 +20,16 @@
 
 enum { SPARE_BYTES = 3072, KEEP_BYTES = 4096 }; /* of an operation; of each buffer */
 
-void *rm_call_new(redmoon_client *client, size_t size) {
+/* All but the texts of the error, which are most of it and end with their first byte. */
+static void zero(rm_call *call, size_t size) {
+  memset(call, 0, offsetof(redmoon_op, error));
+  rm_error_clear(&call->op.error);
+  memset((char *)call + sizeof call->op, 0, size - sizeof call->op);
+}
+
+void *rm_call_new(redmoon_client *client, size_t size) { return rm_call_new_zeroed(client, size, size); }
+
+void *rm_call_new_zeroed(redmoon_client *client, size_t size, size_t zeroed) {
   rm_buffer bytes = {0};
   rm_arena arena = {0};
   bool spares = size <= SPARE_BYTES;
@@ -31,7 +41,7 @@ void *rm_call_new(redmoon_client *client, size_t size) {
   } else if ((call = rm_alloc(spares ? SPARE_BYTES : size)) == NULL) {
     return NULL;
   }
-  memset(call, 0, size);
+  zero(call, zeroed);
   rm_call_init(call, client, true);
   call->request.bytes = bytes;
   call->arena = arena;

@@ -30,7 +30,7 @@ struct redmoon_op {
   bool may_block;         /* the driver allows a receive to block in the kernel instead of a poll */
   rm_bell_place bell;
   rm_wants wants;
-  redmoon_error error;
+  redmoon_error error; /* last: rm_call_new */
 };
 
 /** One step of an operation that somebody else drives; nothing once it has ended.  op->status. */

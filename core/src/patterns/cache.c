@@ -97,6 +97,8 @@ int redmoon_cache_new(redmoon_client *client, const redmoon_cache_options *optio
   if (cache == NULL) return rm_fail_nomem(err);
   atomic_init(&cache->refs, 1);
   atomic_flag_clear(&cache->guess_lock);
+  atomic_flag_clear(&cache->known_lock);
+  cache->known_for_us = RM_KNOWN_US;
   cache->client = redmoon_client_ref(client);
   if (own.seal_key != NULL && rm_secret_set(&cache->seal, own.seal_key, own.seal_key_len) < 0) {
     redmoon_cache_free(cache);
@@ -130,6 +132,7 @@ void redmoon_cache_free(redmoon_cache *cache) {
   rm_packer_fini(&cache->packer);
   rm_cache_tags_fini(cache);
   rm_guesses_free(cache->guesses);
+  rm_known_free(cache->known);
   redmoon_client_close(cache->client);
   rm_free(cache);
 }
@@ -202,6 +205,7 @@ int rm_cache_entry_new(redmoon_cache *cache, redmoon_bytes key, const rm_content
   *out = NULL;
   *size = 0;
   *hard_ms = 0;
+  rm_cache_forget_known(cache, key);
   if (content->ttl_ms <= 0) return 0;
   int64_t draw = rm_random_upto(2 * o->jitter_ppm); /* one for both, so that what is kept is never less than fresh */
   int64_t soft_ms = rm_cache_jittered(content->ttl_ms, o->jitter_ppm, draw);

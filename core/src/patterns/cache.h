@@ -5,7 +5,8 @@
  *      cache_get.c    the operation that gets: its stages         cache_ask.c    what it sends, and what the answers mean
  *      cache_wait.c   when Redis fails, or others load            cache_load.c   the loader's part, the blocking twins
  *      cache_set.c    set                                         cache_tags.c   tags: their keys, versions and end
- *      cache_pack.c   compression                                 cache_guess.c  which tags a key may have */
+ *      cache_pack.c   compression                                 cache_guess.c  which tags a key may have
+ *      cache_known.c  which entries are known to be fresh */
 #ifndef RM_PATTERNS_CACHE_H
 #define RM_PATTERNS_CACHE_H
 
@@ -71,6 +72,8 @@ int64_t rm_cache_jittered(int64_t ms, int64_t jitter_ppm, int64_t draw);
 /** XFetch (Vattani, Chierichetti, Lowenstein, PVLDB 8, 2015): whether to load now what is fresh for left_ms more and took
  *  delta_ms: with a probability of e^(-left / (beta * delta)).  `draw` is 0 to 2^32 - 1. */
 bool rm_cache_is_early(int64_t left_ms, int64_t delta_ms, int64_t beta_ppm, uint32_t draw);
+/** With more left than that no draw says so. */
+int64_t rm_cache_earliest_ms(int64_t delta_ms, int64_t beta_ppm);
 
 /* The cache. */
 
@@ -83,6 +86,7 @@ typedef enum rm_cache_count {
 
 enum { RM_CACHE_NAME_MAX = 64 };
 typedef struct rm_guesses rm_guesses;
+typedef struct rm_known_entries rm_known_entries;
 
 struct redmoon_cache {
   atomic_int refs;
@@ -96,6 +100,9 @@ struct redmoon_cache {
   redmoon_bytes stem;  /* of the tags' keys, without their ids; owned */
   _Atomic(rm_guesses *) guesses; /* NULL: no tags were seen yet */
   atomic_flag guess_lock;
+  _Atomic(rm_known_entries *) known; /* NULL: nothing was read yet */
+  atomic_flag known_lock;
+  int64_t known_for_us; /* RM_KNOWN_US, but for tests; set before the first get */
   char part[RM_CACHE_NAME_MAX + sizeof ".cache+lease"]; /* last word of the lease's key; without "+lease" of the entry's */
   _Atomic uint64_t counts[RM_COUNTS];
   _Atomic(_Atomic uint64_t *) of_client[RM_COUNTS]; /* the client's counters; NULL: not looked up yet */
@@ -163,6 +170,28 @@ size_t rm_cache_guess(redmoon_cache *cache, redmoon_bytes key, unsigned char *ta
 /** That entry has these tags. */
 void rm_cache_note_tags(redmoon_cache *cache, redmoon_bytes key, const unsigned char *tags, size_t count);
 
+/* cache_known.c: */
+#define RM_KNOWN_US INT64_C(1000000) /* how long PTTL is not asked again for */
+enum { RM_KNOWN_AT = 8, RM_KNOWN_LEN = 24 }; /* of an entry's header: id and times */
+/** An entry that is fresh.  Times are rm_clock_boot_us, but for the last. */
+typedef struct rm_known {
+  unsigned char id[RM_KNOWN_LEN];
+  int64_t left_ms;  /* of its hard TTL, when that was asked for, */
+  int64_t asked_us; /* which was then, or later */
+  int64_t until_us; /* so long it is fresh, and not to be loaded early */
+  int64_t noted_us; /* rm_clock_now_us when it was noted */
+} rm_known;
+void rm_known_free(rm_known_entries *entries);
+/** For one that has left_ms left, and is fresh for fresh_ms more without being loaded early.  False: not for long enough. */
+bool rm_known_make(rm_known *out, const unsigned char *header, int64_t left_ms, int64_t fresh_ms, int64_t asked_us);
+/** What is left of the entry that was read: never more than the server would tell.  -1: it is another, or it is too late. */
+int64_t rm_known_left_ms(const rm_known *known, redmoon_bytes entry, int64_t boot_us);
+/** Whether what is there under the key was noted a moment ago. */
+bool rm_cache_recall(redmoon_cache *cache, redmoon_bytes key, int64_t now_us, rm_known *out);
+void rm_cache_note_known(redmoon_cache *cache, redmoon_bytes key, const rm_known *known, int64_t now_us);
+/** Another one will be there: it need not be asked for twice. */
+void rm_cache_forget_known(redmoon_cache *cache, redmoon_bytes key);
+
 /* The operation that gets. */
 
 typedef enum rm_item_state {
@@ -183,10 +212,8 @@ typedef enum rm_item_state {
 typedef struct rm_item {
   redmoon_bytes key, entry, lease, waits; /* the last: ptr NULL until it is needed */
   rm_item_state state;
-  rm_ticket ticket;
+  bool key_within;     /* `key` lies in `lease` */
   const char *why; /* as cache_lease takes it */
-  char token[33], lost_token[33]; /* of the lease asked for; of a request before it whose answer was lost */
-  unsigned char seen[RM_ENTRY_HEADER], rejected[RM_ENTRY_HEADER]; /* begin of the entry read; of one not to be decoded */
   size_t seen_len, rejected_len;
   size_t mark;         /* of its first command in the call */
   int64_t wake_us, pause_us;
@@ -196,8 +223,10 @@ typedef struct rm_item {
   int64_t soft_ms, read_delta_ms; /* of the entry read */
   unsigned char *tags; /* of the entry read; then of what was loaded */
   size_t tag_count;
-  unsigned char guess[RM_GUESS_TAGS * RM_TAG_SIZE]; /* tags whose versions are asked for along with the entry */
-  size_t guessed;
+  size_t guessed;      /* tags in `guess` */
+  bool timed;          /* PTTL was asked for along with the entry */
+  bool exact;          /* it is to be, whatever is known: what was read is not what was expected */
+  int64_t asked_us;    /* and this was before: rm_clock_boot_us */
   int64_t began;       /* epoch of the tags when the load began; 0: not known */
   bool voided;         /* a tag of what was loaded has ended meanwhile */
   bool has;            /* there is something to be served, in `out` */
@@ -208,6 +237,12 @@ typedef struct rm_item {
   int found;           /* by the loader; 0: not loaded yet */
   int64_t delta_ms;
   redmoon_cache_result out;
+  rm_ticket ticket;
+  /* From the ticket's text on nothing is zeroed (add_item): most gets need nothing of it. */
+  char token[33], lost_token[33]; /* of the lease asked for; of a request before it whose answer was lost, or "" */
+  unsigned char seen[RM_ENTRY_HEADER], rejected[RM_ENTRY_HEADER]; /* begin of the entry read; of one not to be decoded */
+  unsigned char guess[RM_GUESS_TAGS * RM_TAG_SIZE]; /* tags whose versions are asked for along with the entry */
+  rm_known known;      /* the entry that is expected, while PTTL is not asked for */
   redmoon_error error; /* of a failed one */
 } rm_item;
 
@@ -225,6 +260,7 @@ typedef struct rm_get_op {
   unsigned generation; /* of the flights, at the begin */
   rm_event event;      /* of the flights that are followed, and of the waiters; opened at the first */
   int64_t deadline_us; /* prolonged by loads */
+  int64_t now_us;      /* of the step */
   int64_t load_began_us;
   size_t epoch_mark;   /* of the command that asks for the epoch, in a call for leases; 0: there is none */
   redmoon_cache_result *results; /* the caller's */
@@ -251,6 +287,15 @@ bool rm_get_look(rm_get_op *self, int64_t now_us, int64_t *until_us);
 /** Another process loads it: asked again after a pause. */
 void rm_get_wait(rm_get_op *self, rm_item *item, int64_t lease_us, int64_t now_us);
 void rm_get_end_fallback(rm_get_op *self, rm_item *item);
+
+/* cache_known.c: */
+/** Before an entry is read: whether its TTL is to be asked for, too (item->timed). */
+void rm_item_recall(rm_get_op *self, rm_item *item);
+/** What is left of the TTL of what GET has read: as PTTL says, -2 when it has ended meanwhile; or as is known, and negative
+ *  when the server has to be asked. */
+int64_t rm_item_left_ms(const rm_get_op *self, const rm_item *item, redmoon_bytes text);
+/** What was read along with its TTL is fresh. */
+void rm_item_note_known(rm_get_op *self, const rm_item *item, int64_t left_ms);
 
 /* cache_get.c: */
 /** The operation, if it is one that gets; else NULL. */

@@ -45,10 +45,12 @@ static int add_read(rm_get_op *self, const rm_item *item, const rm_command *comm
   return rm_call_end(&self->call, command, 0, &self->call.op.error);
 }
 
+/* The TTL says how old the entry is, and so whether it is fresh.  It is left out while that is known (cache_known.c). */
 static int format_read(rm_get_op *self, rm_item *item) {
   item->mark = self->call.request.count;
+  rm_item_recall(self, item);
   int status = add_read(self, item, self->cache->get);
-  if (status == 0) status = add_read(self, item, self->cache->pttl);
+  if (status == 0 && item->timed) status = add_read(self, item, self->cache->pttl);
   item->guessed = status == 0 ? rm_cache_guess(self->cache, item->entry, item->guess) : 0;
   /* Behind the entry: what is answered is as of after it was read. */
   return item->guessed == 0 ? status : rm_cache_tags_ask(self->cache, &self->call, item->guess, item->guessed);
@@ -271,7 +273,7 @@ static void ask_lease(rm_get_op *self, rm_item *item, const char *why) {
 /* A draw costs a system call: none is made where even the rarest says no. */
 static bool is_early(const rm_get_op *self, const rm_item *item) {
   int64_t beta_ppm = self->cache->options.early_refresh_ppm, left_ms = item->soft_ms - item->out.age_ms;
-  if (self->peek || !rm_cache_is_early(left_ms, item->read_delta_ms, beta_ppm, 0)) return false;
+  if (self->peek || left_ms > rm_cache_earliest_ms(item->read_delta_ms, beta_ppm)) return false;
   return rm_cache_is_early(left_ms, item->read_delta_ms, beta_ppm, (uint32_t)rm_random_upto(UINT32_MAX));
 }
 
@@ -357,21 +359,36 @@ static void take_found(rm_get_op *self, rm_item *item, int64_t now_us) {
   bool guessed = has_guessed(item);
   if (!guessed) rm_cache_note_tags(self->cache, item->entry, item->tags, item->tag_count);
   if (!look_at_tags(item, READ, 0)) use_read(self, item);
-  else if (guessed) take_check(self, item, item->mark + 2, now_us);
+  else if (guessed) take_check(self, item, item->mark + 1 + item->timed, now_us);
+}
+
+/* What GET has read, with so much left of its TTL. */
+static int take_text(rm_get_op *self, rm_item *item, redmoon_bytes text, int64_t left_ms, int64_t now_us) {
+  int status = take_entry(self, item, text, left_ms);
+  if (status < 0) return status;
+  if (status == 0) {
+    item->missed = true;
+    ask_lease(self, item, "reject");
+    return 0;
+  }
+  if (item->timed && item->fresh) rm_item_note_known(self, item, left_ms);
+  take_found(self, item, now_us);
+  return 0;
 }
 
 /* The answers to GET and PTTL.  An entry that ends between the two is none. */
 static int take_read(rm_get_op *self, rm_item *item, int64_t now_us) {
-  const redmoon_reply *got = self->call.results[item->mark].reply, *ttl = self->call.results[item->mark + 1].reply;
+  const redmoon_reply *got = self->call.results[item->mark].reply;
   item->seen_len = 0;
   item->has = false;
-  if (got->type == REDMOON_STRING && ttl->type == REDMOON_INTEGER && ttl->as.integer != -2) {
-    int status = take_entry(self, item, (redmoon_bytes){got->as.text, got->len}, ttl->as.integer);
-    if (status < 0) return status;
-    if (status == 0) item->missed = true;
-    if (status == 0) ask_lease(self, item, "reject");
-    else take_found(self, item, now_us);
-    return 0;
+  if (got->type == REDMOON_STRING) {
+    const redmoon_bytes text = {got->as.text, got->len};
+    int64_t left_ms = rm_item_left_ms(self, item, text);
+    if (left_ms < 0 && !item->timed) { /* another is there, or it took too long: still in ITEM_ASK */
+      item->exact = true;
+      return 0;
+    }
+    if (left_ms != -2) return take_text(self, item, text, left_ms, now_us);
   }
   /* A value of another type cannot be decoded either; the script deletes it. */
   bool foreign = rm_reply_is_error(got, "WRONGTYPE");

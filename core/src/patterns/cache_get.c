@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Getting values, one or many: one operation, whose items go their way together.
  *
- *      PLAN --> READ (GET, PTTL) --fresh--> done         what was read and has tags goes on, from here and from LEASE,
+ *      PLAN --> READ (GET [PTTL]) --fresh--> done        what was read and has tags goes on, from here and from LEASE,
  *        ^           | stale, early, none                when CHECK (MGET of their versions) says that they hold
  *        |           v
  *        |      lead the flight? --another operation of this client does--> stale: done; none: PAUSE until it has ended
@@ -25,6 +25,7 @@
 #include "engine/script.h"
 #include "patterns/keys.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* Items. */
@@ -81,7 +82,7 @@ static int begin_call(rm_get_op *self, rm_get_stage stage) {
 }
 
 /* What comes next.  RM_WAIT: a stage was begun; RM_DONE: all items have ended; or negative. */
-static int plan(rm_get_op *self, int64_t now_us) {
+static int plan(rm_get_op *self) {
   for (size_t i = 0; i < self->count; i++)
     if (self->items[i].state == ITEM_LEASE && !self->items[i].ticket.leads) {
       int status = rm_get_join(self, &self->items[i]);
@@ -95,7 +96,7 @@ static int plan(rm_get_op *self, int64_t now_us) {
     return begin_call(self, GET_PUT);
   if (has_state(self, ITEM_LOAD)) {
     self->stage = GET_LOAD;
-    self->load_began_us = now_us;
+    self->load_began_us = self->call.op.may_block ? rm_clock_now_us() : self->now_us; /* a step that blocks takes its time */
     return RM_WAIT;
   }
   self->stage = GET_PAUSE;
@@ -156,12 +157,13 @@ static int step_stage(rm_get_op *self, int64_t now_us) {
 
 static int get_step(redmoon_op *op, int64_t now_us) {
   rm_get_op *self = (rm_get_op *)op;
+  self->now_us = now_us;
   if (!self->begun) begin(self, now_us);
   int status = check_alive(self);
   while (status >= 0) {
     status = step_stage(self, now_us);
     if (status != RM_DONE) return status;
-    status = plan(self, op->may_block ? rm_clock_now_us() : now_us);
+    status = plan(self);
     if (status == RM_DONE && !self->many && self->items[0].out.status < 0) {
       op->error = self->items[0].error;
       return op->error.status;
@@ -180,7 +182,7 @@ static int get_finish(redmoon_op *op, redmoon_error *err) {
   for (size_t i = 0; i < self->count; i++) {
     self->results[i] = self->items[i].out;
     self->items[i].out.value = NULL;
-    if (self->errors != NULL) self->errors[i] = self->items[i].error;
+    if (self->errors != NULL) rm_error_copy(&self->errors[i], &self->items[i].error);
   }
   return 0;
 }
@@ -194,8 +196,8 @@ static void get_destroy(redmoon_op *op) {
     rm_flights_leave(self->flights, &item->ticket, NULL);
     rm_waiter_leave(&item->waiter, self->cache->client->core, false);
     rm_key_free(&item->waits);
+    if (!item->key_within) rm_key_free(&item->key);
     rm_key_free(&item->lease);
-    rm_key_free(&item->key);
     rm_item_drop_tags(item);
     redmoon_cache_result_fini(&item->out);
   }
@@ -217,8 +219,20 @@ rm_get_op *rm_get_of(const redmoon_op *op) {
   return op->class == &get_class ? (rm_get_op *)(uintptr_t)op : NULL;
 }
 
+/* The caller's key, for the loader: most stand as they are in that of the lease, in front of "}:" and the part. */
+static bool find_key(const rm_get_op *self, rm_item *item, const redmoon_cache_key *key) {
+  size_t behind = strlen(self->cache->part) + 2;
+  if (item->lease.len < behind + key->len) return false;
+  const char *at = (const char *)item->lease.ptr + item->lease.len - behind - key->len;
+  item->key = (redmoon_bytes){at, key->len};
+  return item->key_within = memcmp(at, key->ptr, key->len) == 0;
+}
+
 static int add_item(rm_get_op *self, const redmoon_cache_key *key, redmoon_error *err) {
   rm_item *item = &self->items[self->count];
+  memset(item, 0, offsetof(rm_item, ticket) + offsetof(rm_ticket, text));
+  item->lost_token[0] = '\0';
+  rm_error_clear(&item->error);
   int status = rm_cache_check_key(key->ptr, key->len, err);
   if (status == 0 && key->reject != NULL && (key->reject_len < 1 || key->reject_len > RM_ENTRY_HEADER))
     status = rm_fail(err, REDMOON_ECONFIG,
@@ -226,7 +240,7 @@ static int add_item(rm_get_op *self, const redmoon_cache_key *key, redmoon_error
   if (status == 0) status = rm_cache_keys(self->cache, key->ptr, key->len, &item->entry, &item->lease, err);
   if (status < 0) return status;
   self->count++;
-  item->key = (redmoon_bytes){rm_strndup(key->ptr, key->len), key->len};
+  if (!find_key(self, item, key)) item->key = (redmoon_bytes){rm_strndup(key->ptr, key->len), key->len};
   if (item->key.ptr == NULL) return rm_fail_nomem(err);
   item->why = "load";
   item->out = (redmoon_cache_result){.source = "redis", .state = "miss"};
@@ -240,7 +254,7 @@ static int add_item(rm_get_op *self, const redmoon_cache_key *key, redmoon_error
 static int get_new(redmoon_cache *cache, const redmoon_cache_key *keys, size_t count, redmoon_cache_result *results,
                    rm_get_op **out, redmoon_error *err) {
   rm_error_clear(err);
-  rm_get_op *self = rm_call_new(cache->client, sizeof *self + count * sizeof self->items[0]);
+  rm_get_op *self = rm_call_new_zeroed(cache->client, sizeof *self + count * sizeof self->items[0], sizeof *self);
   if (self == NULL) return rm_fail_nomem(err);
   self->call.op.class = &get_class;
   self->call.op.wants.fd = -1;
