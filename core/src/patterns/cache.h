@@ -2,11 +2,11 @@
 /** Inside of the cache.
  *
  *      cache.c        options, counts; delete, discard            cache_entry.c  what is stored: bytes <-> rm_entry
- *      cache_get.c    the operation that gets: its stages         cache_ask.c    what it sends, and what the answers mean
+ *      cache_get.c    the operation that gets: its stages         cache_ask.c    what it sends
+ *      cache_answer.c what the answers mean                       cache_known.c  which entries are known to be fresh
  *      cache_wait.c   when Redis fails, or others load            cache_load.c   the loader's part, the blocking twins
  *      cache_set.c    set                                         cache_tags.c   tags: their keys, versions and end
- *      cache_pack.c   compression                                 cache_guess.c  which tags a key may have
- *      cache_known.c  which entries are known to be fresh */
+ *      cache_pack.c   compression                                 cache_guess.c  which tags a key may have */
 #ifndef RM_PATTERNS_CACHE_H
 #define RM_PATTERNS_CACHE_H
 
@@ -274,6 +274,12 @@ typedef struct rm_get_op {
 int rm_get_format(rm_get_op *self, rm_get_stage stage);
 /** What was loaded is to be stored: the item goes on to that. */
 void rm_item_store(rm_get_op *self, rm_item *item);
+/** Whether the item is in the stage, so that something is sent, and answered, for it. */
+bool rm_item_goes(const rm_item *item, rm_get_stage stage);
+
+/* cache_answer.c: */
+/** A tag of what was loaded has ended meanwhile: it is not stored, and the next one may load. */
+void rm_item_void(rm_get_op *self, rm_item *item);
 /** Heeds the answers; `status` is how the call ended.  0, or negative with op.error when the operation cannot go on. */
 int rm_get_answered(rm_get_op *self, int status, int64_t now_us);
 
