@@ -36,6 +36,19 @@ void rm_error_clear(redmoon_error *err) {
   err->code[0] = err->address[0] = err->message[0] = '\0';
 }
 
+void rm_error_copy(redmoon_error *to, const redmoon_error *from) {
+  if (from->status != 0) {
+    *to = *from;
+    return;
+  }
+  to->status = 0;
+  to->outcome = from->outcome;
+  to->phase = from->phase;
+  to->retryable = from->retryable;
+  to->attempts = from->attempts;
+  to->code[0] = to->address[0] = to->message[0] = '\0';
+}
+
 void rm_escape(char *out, size_t cap, const char *text, size_t len) {
   size_t used = 0;
   for (size_t i = 0; i < len; i++) {

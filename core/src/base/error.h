@@ -8,6 +8,8 @@
 
 /** Resets to "no error".  NULL is allowed. */
 void rm_error_clear(redmoon_error *err);
+/** *to = *from; of what is no error only the numbers, for the texts are empty and make up nearly all of it. */
+void rm_error_copy(redmoon_error *to, const redmoon_error *from);
 /** Sets status, its code word and the message (control bytes escaped, cut to fit); phase, outcome, retryable, attempts
  *  and address are reset.  Returns `status`, so that `return rm_fail(...)` reads well.  err NULL is allowed. */
 int rm_fail(redmoon_error *err, int status, const char *format, ...) REDMOON_PRINTF(3, 4);

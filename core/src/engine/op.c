@@ -36,7 +36,7 @@ int redmoon_op_finish(redmoon_op *op, redmoon_error *err) {
     return REDMOON_ECANCELLED;
   }
   int status = op->status < 0 ? op->status : 0;
-  if (err != NULL) *err = op->error;
+  if (err != NULL) rm_error_copy(err, &op->error);
   if (status == 0 && op->class->finish != NULL) status = op->class->finish(op, err);
   op->class->destroy(op);
   return status;
