@@ -49,6 +49,38 @@ static void two_batches_are_in_flight_and_the_rest_goes_out_together(void **stat
   redmoon_client_close(client);
 }
 
+/* Of three calls one is pending, and two were answered and have not gone on yet. */
+static void a_small_batch_waits_while_threads_are_woken_and_half_of_the_calls_do_not(void **state) {
+  redis_server *server = *state;
+  redmoon_client *client = open_one(redis_server_url(server));
+  call calls[3];
+  rm_lane *lane = lane_of(client);
+  start_echo(&calls[0], client, "0");
+  step_until_sent(client, &calls[0]);
+  for (int i = 1; i < 3; i++) {
+    start_echo(&calls[i], client, (char[]){(char)('0' + i), '\0'});
+    assert_int_equal(redmoon_op_step(calls[i].op), 0);
+  }
+  assert_int_equal(count(&lane->in_flight), 2);
+  rm_lane_lock(lane);
+  while (count(&lane->in_flight) > 0) rm_lane_receive(lane, false, rm_clock_now_us());
+  assert_int_equal(count(&lane->pending), 1);
+  lane->waking = true;
+  rm_lane_flush(lane, rm_clock_now_us());
+  assert_int_equal(count(&lane->pending), 1);
+  rm_lane_unlock(lane);
+  expect_text(&calls[0], "0");
+  assert_int_equal(count(&lane->pending), 1); /* it is half now, but only who joins or leads sends */
+  rm_lane_lock(lane);
+  rm_lane_flush(lane, rm_clock_now_us());
+  assert_int_equal(count(&lane->pending), 0);
+  lane->waking = false;
+  rm_lane_unlock(lane);
+  expect_text(&calls[1], "1");
+  expect_text(&calls[2], "2");
+  redmoon_client_close(client);
+}
+
 static int calls_in_lanes(const redmoon_client *client) {
   int calls = 0;
   for (int i = 0; i < client->core->mux->lane_count; i++) calls += atomic_load(&client->core->mux->lanes[i].calls);
@@ -373,6 +405,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(operations_of_one_thread_share_one_connection_in_any_order_of_steps),
       cmocka_unit_test(two_batches_are_in_flight_and_the_rest_goes_out_together),
+      cmocka_unit_test(a_small_batch_waits_while_threads_are_woken_and_half_of_the_calls_do_not),
       cmocka_unit_test(what_holds_or_blocks_or_is_large_has_a_connection_of_its_own),
       cmocka_unit_test(a_lane_that_is_held_up_is_left_for_another),
       cmocka_unit_test(a_cancelled_call_that_was_pending_is_never_sent),

@@ -132,14 +132,13 @@ static void unread_bytes_are_looked_for_before_a_drained_lane_is_used_again(void
 
 typedef struct caller {
   redmoon_client *client;
-  int number, wrong;
-  bool blocked;
+  int number, times, wrong;
   redmoon_error err;
 } caller;
 
 static void *echo_often(void *arg) {
   caller *self = arg;
-  for (int i = 0; i < 2000; i++) {
+  for (int i = 0; i < self->times; i++) {
     char tag[32];
     snprintf(tag, sizeof tag, "%d:%d", self->number, i);
     redmoon_reply *reply;
@@ -153,24 +152,31 @@ static void *echo_often(void *arg) {
   return NULL;
 }
 
-static void many_threads_share_few_connections(void **state) {
-  redis_server *server = *state;
+static void share(const char *url, int64_t pool_size, int threads, int times) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.timeout_ms = options.read_timeout_ms = options.pool_timeout_ms = PATIENCE_MS;
-  enum { MANY = 24 };
-  redmoon_client *client = open_url(redis_server_url(server), options, 4);
-  caller callers[MANY];
-  pthread_t threads[MANY];
-  for (int i = 0; i < MANY; i++) {
-    callers[i] = (caller){.client = client, .number = i};
-    assert_int_equal(pthread_create(&threads[i], NULL, echo_often, &callers[i]), 0);
+  enum { MOST = 100 };
+  redmoon_client *client = open_url(url, options, pool_size);
+  caller callers[MOST];
+  pthread_t ids[MOST];
+  assert_true(threads <= MOST);
+  for (int i = 0; i < threads; i++) {
+    callers[i] = (caller){.client = client, .number = i, .times = times};
+    assert_int_equal(pthread_create(&ids[i], NULL, echo_often, &callers[i]), 0);
   }
-  for (int i = 0; i < MANY; i++) pthread_join(threads[i], NULL);
-  for (int i = 0; i < MANY; i++)
+  for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);
+  for (int i = 0; i < threads; i++)
     if (callers[i].wrong != 0) fail_msg("%d of thread %d: %s", callers[i].wrong, i, callers[i].err.message);
-  assert_true(stats_of(client).dials <= 4);
+  assert_true(stats_of(client).dials <= (uint64_t)pool_size);
   assert_int_equal(stats_of(client).in_use, 0);
   redmoon_client_close(client);
+}
+
+static void many_threads_share_few_connections(void **state) { share(redis_server_url(*state), 4, 24, 2000); }
+
+/* They sleep on several futexes, and many on each. */
+static void more_threads_than_a_chunk_has_slots_share_one_connection(void **state) {
+  share(redis_server_url(*state), 1, 3 * RM_SLOTS_AT_ONCE + 1, 200);
 }
 
 /* Longer than anyone waits: the server sleeps. */
@@ -202,6 +208,64 @@ static void a_shutdown_wakes_everyone_who_sleeps_in_a_lane(void **state) {
   redis_server_freeze(server, false);
   for (int i = 0; i < MANY; i++) assert_int_equal(callers[i].wrong, REDMOON_ECLOSED);
   assert_int_equal(stats_of(client).total, 0);
+  redmoon_client_close(client);
+}
+
+/* With the lock: how many threads sleep in the lane; `wake`: and are to be woken. */
+static int sleeping(rm_lane *lane, bool wake) {
+  int n = 0;
+  const rm_list *lists[] = {&lane->in_flight, &lane->pending};
+  for (int i = 0; i < 2; i++)
+    for (const rm_list *node = lists[i]->next; node != lists[i]; node = node->next) {
+      rm_mux_slot *slot = RM_CONTAINER_OF(node, rm_mux_slot, link);
+      if (slot->wait != RM_WAITS_FOR_FUTEX) continue;
+      n++;
+      if (wake) rm_slot_wake(slot);
+    }
+  return n;
+}
+
+static int bits_of(uint32_t set) {
+  int n = 0;
+  for (; set != 0; set &= set - 1) n++;
+  return n;
+}
+
+static void threads_are_woken_together_each_by_a_bit_of_its_own(void **state) {
+  redis_server *server = *state;
+  enum { MANY = RM_SLOTS_AT_ONCE + 8 };
+  redmoon_options options = REDMOON_OPTIONS_INIT;
+  options.timeout_ms = options.read_timeout_ms = options.pool_timeout_ms = 600000;
+  redmoon_client *client = open_url(redis_server_url(server), options, 1);
+  redmoon_reply_free(ask(client, "SET", "k", "1", NULL));
+  assert_int_equal(kill(redis_server_pid(server), SIGSTOP), 0);
+  caller callers[MANY];
+  pthread_t threads[MANY];
+  for (int i = 0; i < MANY; i++) {
+    callers[i] = (caller){.client = client};
+    assert_int_equal(pthread_create(&threads[i], NULL, ask_a_sleeping_server, &callers[i]), 0);
+  }
+  rm_lane *lane = lane_of(client);
+  rm_lane_lock(lane);
+  while (sleeping(lane, false) < MANY - 1) { /* all but the one that leads */
+    rm_lane_unlock(lane);
+    poll(NULL, 0, 1);
+    rm_lane_lock(lane);
+  }
+  int woken = sleeping(lane, true), chunks = lane->to_wake_count, bits = 0;
+  for (int i = 0; i < chunks; i++) bits += bits_of(lane->to_wake[i]->wakes);
+  rm_lane_unlock(lane);
+  int left = 0;
+  rm_lane_lock(lane);
+  for (const rm_slot_chunk *chunk = lane->chunks; chunk != NULL; chunk = chunk->next) left += bits_of(chunk->wakes);
+  rm_lane_unlock(lane);
+  assert_int_equal(kill(redis_server_pid(server), SIGCONT), 0);
+  for (int i = 0; i < MANY; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < MANY; i++) assert_int_equal(callers[i].wrong, 0);
+  assert_int_equal(woken, MANY - 1);
+  assert_int_equal(chunks, 2);
+  assert_int_equal(bits, woken);
+  assert_int_equal(left, 0);
   redmoon_client_close(client);
 }
 
@@ -248,6 +312,8 @@ int main(void) {
       cmocka_unit_test(a_connection_past_its_lifetime_is_drained_and_replaced),
       cmocka_unit_test(unread_bytes_are_looked_for_before_a_drained_lane_is_used_again),
       cmocka_unit_test(many_threads_share_few_connections),
+      cmocka_unit_test(more_threads_than_a_chunk_has_slots_share_one_connection),
+      cmocka_unit_test(threads_are_woken_together_each_by_a_bit_of_its_own),
       cmocka_unit_test(a_shutdown_wakes_everyone_who_sleeps_in_a_lane),
       cmocka_unit_test(calls_of_the_parent_are_nothing_to_a_forked_child),
   };

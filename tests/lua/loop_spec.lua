@@ -433,6 +433,75 @@ for name, run in pairs(loops.each) do
   end)
 end
 
+describe("luv, where coroutines that are parked have one timer together,", function()
+  local uv, luv = require "luv", require "redmoon.loops.luv"
+
+  local function begin(fn)
+    local co = coroutine.create(fn)
+    assert(coroutine.resume(co))
+    return co
+  end
+
+  it("lets each go on once, when it is woken or its time has come, and ends with the last of them", function()
+    local gone = {}
+    for key, seconds in pairs { a = 0.002, b = 0.004, c = 0.001, d = 600, e = 600 } do
+      begin(function()
+        luv.park(key, seconds)
+        gone[key] = (gone[key] or 0) + 1
+      end)
+    end
+    while not (gone.a and gone.b and gone.c) do uv.run("nowait") end
+    assert.same({ a = 1, b = 1, c = 1 }, gone)
+    luv.wake("d")
+    luv.wake("d")
+    assert.is_nil(gone.d) -- not at once
+    uv.run("nowait")
+    assert.equal(1, gone.d)
+    assert.is_true(uv.loop_alive())
+    luv.wake("e")
+    uv.run("nowait")
+    assert.equal(1, gone.e)
+    assert.is_false(uv.loop_alive())
+  end)
+
+  it("keeps to the time of who comes later, or parks again, and has less of it", function()
+    local turns = 0
+    begin(function() luv.park("long", 600) end)
+    begin(function()
+      for _ = 1, 3 do
+        luv.park("short", 0.001)
+        turns = turns + 1
+      end
+      luv.wake("long")
+    end)
+    uv.run()
+    assert.equal(3, turns)
+  end)
+
+  it("does without those that were closed", function()
+    local gone = {}
+    local function park(key, seconds)
+      return begin(function()
+        luv.park(key, seconds)
+        gone[#gone + 1] = key
+      end)
+    end
+    coroutine.close(park("a", 0.001))
+    local woken = park("b", 600)
+    luv.wake("b")
+    coroutine.close(woken)
+    coroutine.close(park("c", 600))
+    park("c", 600) -- the same key, another coroutine
+    luv.wake("c")
+    uv.run()
+    assert.same({ "c" }, gone)
+    park("d", 600)
+    luv.wake("d")
+    uv.run("nowait")
+    assert.is_false(uv.loop_alive())
+  end)
+end)
+
 describe("a loop of one's own", function()
   local function connect(loop, options)
     options = options or {}

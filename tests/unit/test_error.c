@@ -136,32 +136,39 @@ static void the_first_word_of_a_servers_error_is_its_code(void **state) {
   }
 }
 
-static void a_copy_says_what_the_first_one_says(void **state) {
-  (void)state;
-  redmoon_error from, to;
-  memset(&to, 'x', sizeof to);
-  memset(&from, 'y', sizeof from);
-  rm_error_clear(&from);
-  from.attempts = 3;
-  rm_error_copy(&to, &from);
-  assert_int_equal(to.status, 0);
-  assert_int_equal(to.outcome, REDMOON_NOT_SENT);
-  assert_int_equal(to.attempts, 3);
-  assert_string_equal(to.code, "");
-  assert_string_equal(to.address, "");
-  assert_string_equal(to.message, "");
-  rm_fail_server(&from, "BUSY it is", 10);
-  memcpy(from.address, "there", 6);
-  rm_error_copy(&to, &from);
-  assert_memory_equal(&to, &from, sizeof to);
-}
-
 static void errno_texts_are_written_into_the_callers_room(void **state) {
   (void)state;
   char buf[64];
   assert_ptr_equal(rm_errno_text(ECONNREFUSED, buf, sizeof buf), buf);
   assert_non_null(strstr(buf, "refused"));
   assert_true(strlen(rm_errno_text(123456, buf, sizeof buf)) > 0);
+}
+
+static void a_copy_is_the_same_error_or_none(void **state) {
+  (void)state;
+  redmoon_error from, to;
+  memset(&to, 0x7f, sizeof to);
+  rm_fail_phase(&from, REDMOON_EIO, REDMOON_PHASE_SEND, "send failed");
+  memcpy(from.address, "host:1", 7);
+  from.outcome = REDMOON_UNKNOWN;
+  from.retryable = 1;
+  from.attempts = 3;
+  rm_error_copy(&to, &from);
+  assert_memory_equal(&to, &from, sizeof to);
+  rm_error_clear(&from);
+  from.outcome = REDMOON_ANSWERED;
+  from.phase = REDMOON_PHASE_RECEIVE;
+  from.retryable = 1;
+  from.attempts = 2;
+  rm_error_copy(&to, &from);
+  assert_int_equal(to.status, 0);
+  assert_int_equal(to.outcome, REDMOON_ANSWERED);
+  assert_int_equal(to.phase, REDMOON_PHASE_RECEIVE);
+  assert_int_equal(to.retryable, 1);
+  assert_int_equal(to.attempts, 2);
+  assert_string_equal(to.code, "");
+  assert_string_equal(to.address, "");
+  assert_string_equal(to.message, "");
 }
 
 int main(void) {
@@ -174,7 +181,7 @@ int main(void) {
       cmocka_unit_test(control_bytes_are_escaped_and_long_messages_cut),
       cmocka_unit_test(escaping_fits_any_room),
       cmocka_unit_test(the_first_word_of_a_servers_error_is_its_code),
-      cmocka_unit_test(a_copy_says_what_the_first_one_says),
+      cmocka_unit_test(a_copy_is_the_same_error_or_none),
       cmocka_unit_test(errno_texts_are_written_into_the_callers_room),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

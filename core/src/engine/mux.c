@@ -1,25 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Who is in a lane, who leads it, and how the others wait.  See mux.h for the drawing; mux_io.c does the I/O. */
-#define _GNU_SOURCE
+/* Who is in a lane, and who leads it.  See mux.h for the drawing; mux_io.c does the I/O, mux_wait.c the waiting. */
 #include "engine/mux_internal.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
 
-#include <linux/futex.h>
 #include <limits.h>
 #include <stdio.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 /* A lane with FEW calls takes more before another one is used: larger batches gain more than several sockets.  For so few
  * callers as OWN_MAX that block their threads a connection each is faster than waking one another.  A large request would
- * keep the others waiting while it is sent.  Whoever sleeps looks every CHECK_US whether the leader still is at work.  A
- * lane is held up when the next reply has been due for HELD_UP_US. */
-enum { FEW = 64, OWN_MAX = 16, REQUEST_MAX = 64 * 1024, CHECK_US = 20000, NO_EVENT_US = 1000,
-       HELD_UP_US = 5000 };
+ * keep the others waiting while it is sent.  A lane is held up when the next reply has been due for HELD_UP_US. */
+enum { FEW = 64, OWN_MAX = 16, REQUEST_MAX = 64 * 1024, HELD_UP_US = 5000 };
 
 /* Lanes. */
 
@@ -30,10 +23,10 @@ static void init_lane(rm_lane *lane, rm_core *core) {
   rm_list_init(&lane->pending);
   rm_list_init(&lane->in_flight);
   rm_list_init(&lane->free);
-  lane->pending_count = lane->wake_count = 0;
+  lane->pending_count = lane->to_wake_count = 0;
   lane->leader = NULL;
   lane->state = RM_LANE_CLOSED;
-  lane->reading = lane->writing = lane->stepping = false;
+  lane->reading = lane->writing = lane->stepping = lane->waking = false;
   atomic_store(&lane->calls, 0);
   atomic_store(&lane->due_since_us, RM_FOREVER);
 }
@@ -116,6 +109,7 @@ static bool add_slots(rm_lane *lane) {
   lane->chunks = chunk;
   for (int i = 0; i < RM_SLOTS_AT_ONCE; i++) {
     chunk->slots[i].event = (rm_event)RM_EVENT_INIT;
+    chunk->slots[i].index = (unsigned char)i;
     rm_list_push_back(&lane->free, &chunk->slots[i].link);
   }
   return true;
@@ -139,77 +133,6 @@ void rm_slot_note_sent(const rm_lane *lane, rm_mux_slot *slot) {
   /* While the connection is in order the rest goes out, whoever waits for it. */
   uint64_t upto = lane->state == RM_LANE_OPEN || lane->maybe > slot->end ? slot->end : lane->maybe;
   rm_exchange_note_sent(slot->call, upto > slot->begin ? (size_t)(upto - slot->begin) : 0);
-}
-
-/* Waiting. */
-
-static void futex_wait(atomic_uint *word, unsigned seen, int64_t wait_us) {
-  struct timespec limit = {.tv_sec = (time_t)(wait_us / 1000000), .tv_nsec = (long)(wait_us % 1000000) * 1000};
-  (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, &limit, NULL, 0);
-}
-
-static void futex_wake(atomic_uint *word) { (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
-
-void rm_lane_unlock(rm_lane *lane) {
-  atomic_uint *wakes[RM_WAKES_AT_ONCE];
-  int count = lane->wake_count;
-  lane->wake_count = 0;
-  for (int i = 0; i < count; i++) wakes[i] = lane->wakes[i];
-  pthread_mutex_unlock(&lane->lock);
-  for (int i = 0; i < count; i++) futex_wake(wakes[i]);
-}
-
-void rm_slot_wake(rm_mux_slot *slot) {
-  if (slot->wait == RM_WAITS_FOR_FUTEX) {
-    slot->wait = RM_AWAKE;
-    atomic_fetch_add(&slot->word, 1);
-    rm_lane *lane = slot->call->lane;
-    if (lane->wake_count < RM_WAKES_AT_ONCE) lane->wakes[lane->wake_count++] = &slot->word;
-    else futex_wake(&slot->word);
-  } else if (slot->wait == RM_WAITS_FOR_BELL) {
-    rm_bell_place *place = &slot->call->op.bell;
-    if (!rm_bell_is_here(place->bell)) return; /* it looks by itself, within CHECK_US */
-    slot->wait = RM_AWAKE;
-    rm_bell_ring(place);
-  } else if (slot->wait == RM_WAITS_FOR_EVENT && !slot->signalled) {
-    slot->signalled = true;
-    rm_event_signal(&slot->event);
-  }
-}
-
-static void awake(rm_mux_slot *slot) {
-  slot->wait = RM_AWAKE;
-  rm_bell_forget(&slot->call->op.bell);
-  if (!slot->signalled) return;
-  slot->signalled = false;
-  rm_event_clear(&slot->event);
-}
-
-/* Sleeps until somebody wakes it; in the kernel when it may: true, else what to wait for is in op.wants. */
-static bool sleep_until(rm_lane *lane, rm_call *call, int64_t until_us, int64_t *now_us) {
-  rm_mux_slot *slot = call->slot;
-  until_us = rm_min64(until_us, *now_us + CHECK_US);
-  if (call->op.may_block) {
-    slot->wait = RM_WAITS_FOR_FUTEX;
-    unsigned seen = atomic_load(&slot->word);
-    rm_lane_unlock(lane);
-    futex_wait(&slot->word, seen, until_us - *now_us);
-    *now_us = rm_clock_now_us();
-    rm_lane_lock(lane);
-    awake(slot);
-    return true;
-  }
-  const rm_mux_slot *leader = lane->leader;
-  if (call->op.bell.bell != NULL && leader != NULL && leader != slot && leader->call->op.bell.bell == call->op.bell.bell) {
-    slot->wait = RM_WAITS_FOR_BELL;
-    call->op.wants = (rm_wants){-1, RM_WANT_BELL, until_us};
-    return false;
-  }
-  bool has_event = slot->event.fd >= 0 || rm_event_open(&slot->event) == 0;
-  slot->wait = has_event ? RM_WAITS_FOR_EVENT : RM_AWAKE;
-  if (!has_event) until_us = rm_min64(until_us, *now_us + NO_EVENT_US);
-  call->op.wants = (rm_wants){slot->event.fd, REDMOON_WANT_READ | RM_WANT_LASTING, until_us};
-  return false;
 }
 
 /* Joining and leaving. */
@@ -324,7 +247,7 @@ static void pass_lead(rm_lane *lane, const rm_bell *bell, int64_t now_us) {
 static void leave(rm_lane *lane, rm_call *call, int64_t now_us) {
   rm_mux_slot *slot = call->slot;
   while (slot->pinned) pthread_cond_wait(&lane->unpinned, &lane->lock);
-  awake(slot);
+  rm_slot_awake(slot);
   bool linked = rm_list_is_linked(&slot->link);
   if (slot->state == RM_SLOT_SENT || (slot->state == RM_SLOT_FAILED && linked)) rm_slot_note_sent(lane, slot);
   rm_exchange_judge(call);
@@ -447,7 +370,7 @@ static int read_lane(rm_lane *lane, rm_call *call, int64_t *now_us) {
   ssize_t n = RM_IO_AGAIN_READ;
   if (call->listening || wait) {
     n = rm_lane_receive(lane, wait, *now_us);
-    rm_lane_flush(lane, *now_us);
+    rm_lane_wake_and_flush(lane, *now_us);
     if (call->op.may_block) *now_us = rm_clock_now_us();
     bool again = wait || (n > 0 && (!plain || call->op.may_block)); /* else the socket will say when there is more */
     if (again || lane->state != RM_LANE_OPEN || !is_waiting(call->slot)) return RM_DONE;
@@ -464,12 +387,12 @@ static int lead(rm_lane *lane, rm_call *call, int64_t *now_us) {
   int rc = lane->state == RM_LANE_OPEN ? read_lane(lane, call, now_us) : open_lane(lane, call, *now_us);
   lane->led_us = *now_us;
   if (rc == RM_WAIT && *now_us >= call->deadline_us) return timed_out(lane, call, *now_us); /* the borrow was another's */
-  if (rc == RM_WAIT) call->op.wants.until_us = rm_min64(call->op.wants.until_us, *now_us + CHECK_US);
+  if (rc == RM_WAIT) call->op.wants.until_us = rm_min64(call->op.wants.until_us, *now_us + RM_CHECK_US);
   return rc;
 }
 
 static bool is_leader(rm_lane *lane, rm_mux_slot *slot, int64_t now_us) {
-  bool at_work = lane->reading || lane->stepping || now_us - lane->led_us < 2 * CHECK_US;
+  bool at_work = lane->reading || lane->stepping || now_us - lane->led_us < 2 * RM_CHECK_US;
   if (lane->leader == NULL || (lane->leader != slot && !at_work)) {
     lane->leader = slot;
     lane->led_us = now_us;
@@ -490,7 +413,7 @@ int rm_mux_step(rm_call *call, int64_t now_us) {
   rm_mux_slot *slot = call->slot;
   int rc = RM_WAIT;
   rm_lane_lock(lane);
-  awake(slot);
+  rm_slot_awake(slot);
   for (;;) {
     bool leads = is_leader(lane, slot, now_us);
     while (slot->pinned) pthread_cond_wait(&lane->unpinned, &lane->lock);
@@ -501,7 +424,7 @@ int rm_mux_step(rm_call *call, int64_t now_us) {
     else if (late) rc = timed_out(lane, call, now_us);
     if (rc != RM_WAIT) break;
     if (leads && !must_hold_off(lane)) rc = lead(lane, call, &now_us);
-    else rc = sleep_until(lane, call, limit_of(lane, call), &now_us) ? RM_DONE : RM_WAIT;
+    else rc = rm_slot_sleep(lane, call, limit_of(lane, call), &now_us) ? RM_DONE : RM_WAIT;
     if (rc < 0) break;
     if (rc == RM_WAIT) {
       rm_lane_unlock(lane);

@@ -10,8 +10,8 @@
  *  swallows the replies.  When the last call has left, the connection goes back to the pool, or is closed if an answer is
  *  still owed.
  *
- *  Threads sleep on a futex, operations of a loop on a descriptor; those of the same loop as the leader are told by its bell
- *  (bell.h), all of a batch in one turn of the loop.
+ *  Threads sleep on a futex that many share, and are woken by the batch; operations of a loop sleep on a descriptor; those
+ *  of the same loop as the leader are told by its bell (bell.h), all of a batch in one turn of the loop.
  *
  *  Kept off the lanes: calls that hold a connection or block on the server, large requests, and callers that are so few
  *  that each can have a connection of its own, which is faster.

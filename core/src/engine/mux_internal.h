@@ -21,16 +21,20 @@ typedef struct rm_mux_slot {
   bool pinned;      /* its call's replies are being built, without the lock */
   bool last;        /* of its batch */
   bool signalled;   /* the event is readable */
+  unsigned char index; /* in its chunk */
+  atomic_bool told;    /* it was woken from the futex */
   size_t due;       /* replies still to come when nobody waits for them */
   uint64_t begin, end; /* of its bytes in the lane's stream */
   int64_t since_us; /* when it joined; then when it was sent */
   rm_event event;   /* opened at the first wait of a call that a loop drives */
-  atomic_uint word; /* of the futex: counts wake-ups */
 } rm_mux_slot;
 
-enum { RM_SLOTS_AT_ONCE = 16, RM_WAKES_AT_ONCE = 32 };
+/** The slots of a chunk share a futex, on which each has a bit of its own: so one system call wakes any of them. */
+enum { RM_SLOTS_AT_ONCE = 32, RM_WAKES_AT_ONCE = 16 };
 typedef struct rm_slot_chunk {
   struct rm_slot_chunk *next;
+  atomic_uint word; /* of the futex: counts wake-ups */
+  uint32_t wakes;   /* slots that are woken once the lock is free */
   rm_mux_slot slots[RM_SLOTS_AT_ONCE];
 } rm_slot_chunk;
 
@@ -53,6 +57,7 @@ typedef struct rm_lane {
   int64_t led_us;       /* when the leader was at work last */
   rm_lane_state state;
   bool reading, writing, stepping; /* somebody is, without the lock; stepping: the borrow */
+  bool waking;          /* a leader is about to wake threads, and flushes after that: what is pending may become more */
   bool fresh;           /* nothing was sent since it was opened */
   uint64_t epoch;       /* counts connections */
   int batches;          /* in flight */
@@ -63,8 +68,8 @@ typedef struct rm_lane {
   uint64_t out_end;     /* position in the stream behind them */
   uint64_t maybe;       /* up to here the stream may be on the wire */
   int64_t opened_us, heard_us;
-  atomic_uint *wakes[RM_WAKES_AT_ONCE]; /* of threads that are woken once the lock is free: it is what they take first */
-  int wake_count;
+  rm_slot_chunk *to_wake[RM_WAKES_AT_ONCE]; /* with threads that are woken once the lock is free: it is what they take first */
+  int to_wake_count;
   rm_arena scratch;     /* for replies that are nobody's */
   char address[128];
   redmoon_error why;
@@ -80,11 +85,23 @@ struct rm_mux {
   rm_lane lanes[RM_LANES_MAX];
 };
 
+enum { RM_CHECK_US = 20000 }; /* how often whoever sleeps looks whether the leader still is at work */
+
+/* mux_wait.c */
+static inline void rm_lane_lock(rm_lane *lane) { pthread_mutex_lock(&lane->lock); }
+/** And wakes the threads that are to be woken. */
+void rm_lane_unlock(rm_lane *lane);
+/** For a moment: the threads that are to be woken sleep on until the next rm_lane_unlock, so that more of them are woken
+ *  together. */
+static inline void rm_lane_step_aside(rm_lane *lane) { pthread_mutex_unlock(&lane->lock); }
+void rm_slot_wake(rm_mux_slot *slot);
+/** It has gone on, whoever woke it. */
+void rm_slot_awake(rm_mux_slot *slot);
+/** Sleeps until somebody wakes it; in the kernel when it may: true, else what to wait for is in op.wants. */
+bool rm_slot_sleep(rm_lane *lane, rm_call *call, int64_t until_us, int64_t *now_us);
+
 /* mux.c */
 void rm_slot_free(rm_lane *lane, rm_mux_slot *slot);
-void rm_slot_wake(rm_mux_slot *slot);
-static inline void rm_lane_lock(rm_lane *lane) { pthread_mutex_lock(&lane->lock); }
-void rm_lane_unlock(rm_lane *lane);
 /** Notes in the call how much of its request may be on the wire. */
 void rm_slot_note_sent(const rm_lane *lane, rm_mux_slot *slot);
 
@@ -93,6 +110,8 @@ void rm_slot_note_sent(const rm_lane *lane, rm_mux_slot *slot);
 void rm_lane_opened(rm_lane *lane, int64_t now_us);
 /** Sends what is pending, if a batch is due. */
 void rm_lane_flush(rm_lane *lane, int64_t now_us);
+/** The same, of a leader that has received: threads that are to be woken are woken before a small batch goes out. */
+void rm_lane_wake_and_flush(rm_lane *lane, int64_t now_us);
 /** Receives once and deals out the replies; `wait`: may block.  The result of rm_conn_receive. */
 ssize_t rm_lane_receive(rm_lane *lane, bool wait, int64_t now_us);
 /** Nothing more is sent or received: those in flight fail for `why`, the pending wait for another connection. */

@@ -4,7 +4,9 @@
  *      pending --gather--> out --send--> in flight --receive--> done
  *
  *  A batch goes out at once when none is in flight, and a second one as soon as half of the lane's calls are pending: one
- *  batch alone would leave the server idle while its answers are read, and small ones cost as much as large ones. */
+ *  batch alone would leave the server idle while its answers are read, and small ones cost as much as large ones.  Hence
+ *  a leader with answers wakes their threads first, all by one system call: before it has come to send what little is
+ *  pending, they mostly have asked again, and whoever makes it half of the calls sends them. */
 #define _GNU_SOURCE
 #include "engine/mux_internal.h"
 
@@ -14,7 +16,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-enum { BATCHES = 2, BATCH_BYTES = 256 * 1024, KEEP_BYTES = 64 * 1024 };
+enum { BATCHES = 2, BATCH_BYTES = 256 * 1024, KEEP_BYTES = 64 * 1024, WAKE_BYTES = 16 * 1024 };
 
 static rm_conn *conn_of(const rm_lane *lane) { return lane->borrow.lease.conn; }
 static rm_mux_slot *first_of(const rm_list *list) { return RM_CONTAINER_OF(list->next, rm_mux_slot, link); }
@@ -121,7 +123,7 @@ static bool is_sound(rm_lane *lane, int64_t now_us) {
   if (lane->fresh || !drained || lane->reading) return true;
   rm_close_reason why;
   lane->reading = lane->writing = true;
-  rm_lane_unlock(lane);
+  rm_lane_step_aside(lane);
   bool reusable = rm_conn_is_reusable(conn_of(lane), &why);
   rm_lane_lock(lane);
   lane->reading = lane->writing = false;
@@ -133,7 +135,8 @@ static bool is_sound(rm_lane *lane, int64_t now_us) {
 
 static bool is_due(const rm_lane *lane) {
   if (rm_list_is_empty(&lane->pending)) return false;
-  return lane->batches == 0 || (lane->batches < BATCHES && 2 * lane->pending_count >= atomic_load(&lane->calls));
+  if (lane->batches == 0 && !lane->waking) return true;
+  return lane->batches < BATCHES && 2 * lane->pending_count >= atomic_load_explicit(&lane->calls, memory_order_relaxed);
 }
 
 /* Moves one call from the pending to those in flight. */
@@ -182,7 +185,7 @@ static ssize_t send_out(rm_lane *lane, int64_t now_us) {
   uint64_t begin = lane->out_end - len, before = lane->maybe;
   lane->writing = true; /* nobody else touches `out` */
   lane->maybe = lane->out_end;
-  rm_lane_unlock(lane);
+  rm_lane_step_aside(lane);
   ssize_t n = rm_conn_send(conn_of(lane), bytes, len, &maybe, &err);
   rm_lane_lock(lane);
   lane->writing = false;
@@ -209,6 +212,17 @@ void rm_lane_flush(rm_lane *lane, int64_t now_us) {
     if (rm_buffer_len(&lane->out) == 0 && !gather(lane, now_us)) return;
     if (send_out(lane, now_us) <= 0) return;
   }
+}
+
+void rm_lane_wake_and_flush(rm_lane *lane, int64_t now_us) {
+  if (lane->to_wake_count > 0 && !lane->waking) {
+    lane->waking = true;
+    rm_lane_flush(lane, now_us); /* half of them: the server need not wait until all are awake */
+    rm_lane_unlock(lane);
+    rm_lane_lock(lane);
+    lane->waking = false;
+  }
+  rm_lane_flush(lane, now_us);
 }
 
 /* Receiving. */
@@ -244,7 +258,9 @@ static int take(rm_lane *lane, rm_mux_slot *slot, redmoon_error *err) {
                          lane->address);
   rm_call *call = slot->call;
   slot->pinned = call != NULL;
-  rm_lane_unlock(lane);
+  /* Those behind whom little is left to be built are woken together with the others. */
+  if (rm_reader_len(conn_of(lane)->reader) > WAKE_BYTES) rm_lane_unlock(lane);
+  else rm_lane_step_aside(lane);
   int rc = call != NULL ? rm_exchange_take(call, conn_of(lane)) : swallow(lane, slot, err);
   rm_lane_lock(lane);
   if (call == NULL) return rc;

@@ -94,7 +94,7 @@ static int run_step(redmoon_op *op, int64_t now_us) {
   call->op.owner = op->owner;
   int rc = rm_call_step(&call->op, now_us);
   op->wants = call->op.wants;
-  if (rc != RM_WAIT) op->error = call->op.error;
+  if (rc != RM_WAIT) rm_error_copy(&op->error, &call->op.error);
   return rc;
 }
 

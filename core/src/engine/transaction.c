@@ -39,7 +39,7 @@ int rm_tx_step_call(rm_tx_op *self, rm_call *call, int64_t now_us) {
   call->fixed_deadline_us = self->tx->deadline_us;
   int rc = rm_call_step(&call->op, now_us);
   self->op.wants = call->op.wants;
-  if (rc != RM_WAIT) self->op.error = call->op.error;
+  if (rc != RM_WAIT) rm_error_copy(&self->op.error, &call->op.error);
   return rc;
 }
 

@@ -181,7 +181,9 @@ size_t rm_reader_want(const rm_reader *reader) {
   return known > have && known - have > USUAL_RECEIVE ? known - have : USUAL_RECEIVE;
 }
 
-bool rm_reader_has_bytes(const rm_reader *reader) { return rm_buffer_len(&reader->buffer) > 0; }
+size_t rm_reader_len(const rm_reader *reader) { return rm_buffer_len(&reader->buffer); }
+
+bool rm_reader_has_bytes(const rm_reader *reader) { return rm_reader_len(reader) > 0; }
 
 /* Takes memory for the frame's nodes and texts at once. */
 static int begin_build(build *b, const rm_frame *frame, char *bytes, rm_arena *arena, redmoon_error *err) {

@@ -33,7 +33,8 @@ char *rm_reader_space(rm_reader *reader, size_t min, size_t *room);
 void rm_reader_added(rm_reader *reader, size_t len);
 /** How many bytes the next receive had better make room for: the rest of a known large frame, else 64 KiB. */
 size_t rm_reader_want(const rm_reader *reader);
-/** Whether any received byte has not been given out as a reply. */
+/** How many of the received bytes have not been given out as replies, and whether there are any. */
+size_t rm_reader_len(const rm_reader *reader);
 bool rm_reader_has_bytes(const rm_reader *reader);
 /** The next whole frame.  Returns 1 (*out in `arena`; check its type for PUSH), 0 (more bytes are needed), or a
  *  negative status: PROTOCOL, TOO_LARGE (final), NOMEM (final). */

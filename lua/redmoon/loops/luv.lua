@@ -63,29 +63,72 @@ function M.forget(fd)
   if polls[fd] and not is_over then polls[fd].handle:stop() end
 end
 
--- What is parked goes on in a turn of the loop, all of a batch in the same one.
-local parked, woken, turn = setmetatable({}, { __mode = "v" }), {}, nil
+-- What is parked has one timer together, which is set to the first of their times: they come and go by the batch, and
+-- hardly ever is one waited out.  Whoever goes on takes itself out, so that an error of one does not cost the others; a
+-- coroutine that was closed is found dead.
+local parked, count, woken = {}, 0, {} -- by key: {key =, co = coroutine, at = uv.now() or nil}
+local turn, alarm, alarm_at
 
+local function unpark(one)
+  if parked[one.key] ~= one then return end
+  parked[one.key] = nil
+  count = count - 1
+  if count > 0 or not alarm_at or is_over then return end
+  alarm_at = nil
+  alarm.handle:stop() -- so that the loop may end
+end
+
+local function go_on(one)
+  if one.co and coroutine.status(one.co) == "suspended" then
+    resume(one.co)
+  else
+    unpark(one)
+  end
+end
+
+local ring
+local function set_alarm(at)
+  if is_over or alarm_at and alarm_at <= at then return end
+  alarm = alarm or new_handle(uv.new_timer())
+  alarm_at = at
+  alarm.handle:start(math.max(at - uv.now(), 0), 0, ring)
+end
+
+function ring()
+  local now, late, first = uv.now(), {}, math.huge
+  alarm_at = nil
+  for _, one in pairs(parked) do
+    local at = one.at or math.huge
+    if at <= now then late[#late + 1] = one end
+    first = math.min(first, at)
+  end
+  if first < math.huge then set_alarm(first) end -- with late ones it rings once more, though one of them raises
+  for i = 1, #late do go_on(late[i]) end
+end
+
+-- What is woken goes on in a turn of the loop, all of a batch in the same one.
 local function resume_woken()
   local now = woken
   woken = {}
-  for _, one in ipairs(now) do
-    if one.co then resume(one.co) end
-  end
+  for i = 1, #now do go_on(now[i]) end
 end
 
 -- Waits until wake(key), or until `seconds` are over.
 function M.park(key, seconds)
-  local self <close> = begin(nil, nil, seconds)
-  parked[key] = self
+  local at = seconds and uv.now() + math.ceil(seconds * 1000)
+  local one = { key = key, co = coroutine.running(), at = at }
+  if not parked[key] then count = count + 1 end
+  parked[key] = one
+  if at then set_alarm(at) end
   coroutine.yield()
-  parked[key] = nil
+  one.co = nil
+  unpark(one)
 end
 
 function M.wake(key)
   local one = parked[key]
-  if not one or is_over then return end
-  parked[key] = nil
+  if not one or one.woken or is_over then return end
+  one.woken = true
   woken[#woken + 1] = one
   if #woken > 1 then return end
   turn = turn or new_handle(uv.new_timer())
