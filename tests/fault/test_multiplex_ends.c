@@ -238,7 +238,7 @@ static void threads_are_woken_together_each_by_a_bit_of_its_own(void **state) {
   options.timeout_ms = options.read_timeout_ms = options.pool_timeout_ms = 600000;
   redmoon_client *client = open_url(redis_server_url(server), options, 1);
   redmoon_reply_free(ask(client, "SET", "k", "1", NULL));
-  assert_int_equal(kill(redis_server_pid(server), SIGSTOP), 0);
+  redis_server_freeze(server, true);
   caller callers[MANY];
   pthread_t threads[MANY];
   for (int i = 0; i < MANY; i++) {
@@ -259,7 +259,7 @@ static void threads_are_woken_together_each_by_a_bit_of_its_own(void **state) {
   rm_lane_lock(lane);
   for (const rm_slot_chunk *chunk = lane->chunks; chunk != NULL; chunk = chunk->next) left += bits_of(chunk->wakes);
   rm_lane_unlock(lane);
-  assert_int_equal(kill(redis_server_pid(server), SIGCONT), 0);
+  redis_server_freeze(server, false);
   for (int i = 0; i < MANY; i++) pthread_join(threads[i], NULL);
   for (int i = 0; i < MANY; i++) assert_int_equal(callers[i].wrong, 0);
   assert_int_equal(woken, MANY - 1);
