@@ -43,9 +43,12 @@ local function group_leased(group, most)
   return count
 end
 
--- The next job of a group; nil if its limits are lower than when it got its turn.
-local function group_take(now, group)
+-- The next job of a group; nil if its limits are lower than when it got its turn.  A turn that is not its own, as half a
+-- script leaves it that a server executes after a crash (docs/queue.md), must not stay in front of all others.
+local function group_take(now, turn)
+  local group = turn:sub(18)
   local g, heads, id = group_read(q, group), group_first(q, "w", group, "2"), nil
+  if group_text("t", g[GROUP_RANK], group) ~= turn then redis.call("ZREM", q.groups, turn) end
   local most, limit, window = g[GROUP_CONCURRENCY], g[GROUP_LIMIT], g[GROUP_WINDOW]
   if most < 0 then most = most_leased end
   if limit < 0 then limit, window = most_begun, window_ms end
@@ -89,9 +92,8 @@ local function group_turns(now, count)
         own = redis.call("HINCRBY", q.state, "turn", "1")
       end
     elseif next then
-      local group = next:sub(18)
-      local id = group_take(now, group)
-      if id then popped[#popped + 1], popped[#popped + 2] = id, group end
+      local id = group_take(now, next)
+      if id then popped[#popped + 1], popped[#popped + 2] = id, next:sub(18) end
     end
     tries = tries - 1
   until not (rank or next) or #popped == 2 * count or tries == 0

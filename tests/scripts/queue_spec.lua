@@ -772,6 +772,13 @@ describe("queue", function()
     assert.are.equal("", wrong())
   end)
 
+  it("a turn that half a script has left is dropped, and stays in front of nobody", function()
+    push(START, job("a", {group = "g"}), job("b", {group = "h"}), job("c"))
+    redis:call("ZADD", key("q", ".groups"), 0, "t0000000000000001g", 0, "t0000000000000002ghost")
+    assert.are.same({"a", "c", "b"}, ids(run(START, "pop", 10, 30000, "0", "0", 0, 0, 1)))
+    assert.are.same({}, (check("q")))
+  end)
+
   it("a group's members without records are dropped, and block it no more", function()
     push(START, job("a", {group = "g"}), job("b", {group = "g"}))
     run(START, "pop", 1, 1, "0", "0", 1, 0, 1)

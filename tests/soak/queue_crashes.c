@@ -244,6 +244,15 @@ static void look_at_groups(conductor *c) {
   }
 }
 
+/* As docs/queue.md says: a server that finds half a script's writes at the end of its log may execute them after its next
+ * crash, unless they are cut off before it starts. */
+static void mend_log(const redis_server *server) {
+  char command[400];
+  snprintf(command, sizeof command, "echo y | $(command -v redis-check-aof || echo valkey-check-aof) --fix %s/appendonlydir/appendonly.aof.manifest >%s/mended 2>&1",
+           redis_server_dir(server), redis_server_dir(server));
+  if (system(command) != 0) die("redis-check-aof");
+}
+
 static void conduct(conductor *c) {
   const phase *p = c->p;
   int64_t end_ns = now_ns() + (LIMIT_MS + p->jobs * JOB_LIMIT_MS) * INT64_C(1000000);
@@ -252,6 +261,7 @@ static void conduct(conductor *c) {
     kill_those_whose_time_is_over(c);
     if (c->restarts < p->restarts && c->pushed >= (c->restarts + 1) * p->jobs / (p->restarts + 1)) {
       redis_server_kill(c->server);
+      mend_log(c->server);
       redis_server_restart(c->server);
       c->restarts++;
     }
