@@ -94,13 +94,15 @@ static const char *url_with(int first) {
   return url;
 }
 
+static void assert_one_works(const char *url) {
+  redmoon_client *client = opened(url, NULL);
+  assert_works(client, lab);
+  redmoon_client_close(client);
+}
+
 /* With each of several clients, as they begin with a random one. */
 static void assert_many_work(const char *url) {
-  for (int i = 0; i < 8; i++) {
-    redmoon_client *client = opened(url, NULL);
-    assert_works(client, lab);
-    redmoon_client_close(client);
-  }
+  for (int i = 0; i < 8; i++) assert_one_works(url);
 }
 
 static void a_dead_sentinel_is_passed_over(void **state) {
@@ -136,8 +138,9 @@ static void speak(fake_peer *peer, void *ctx) { fake_serve(peer, answer, ctx); }
 
 static void expect_passed_over(const char *says) {
   fake_server *sentinel = fake_server_start(&(fake_options){.tcp = true, .script = speak, .ctx = (void *)(uintptr_t)says});
-  assert_many_work(url_with(fake_server_port(sentinel)));
-  assert_true(fake_server_count(sentinel, "SENTINEL") > 0);
+  const char *url = url_with(fake_server_port(sentinel));
+  do assert_one_works(url);
+  while (fake_server_count(sentinel, "SENTINEL") == 0); /* each has it first in one of two cases */
   fake_server_stop(sentinel);
 }
 
