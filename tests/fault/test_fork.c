@@ -9,9 +9,9 @@
 
 #include "support/ask.h"
 #include "support/certs.h"
+#include "support/quiet_fork.h"
 #include "support/redis_server.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -81,38 +81,6 @@ static int64_t id_of_transaction(redmoon_transaction *tx) {
   return id;
 }
 
-/* The address sanitizer's allocator, unlike the C library's, is not made ready for a fork: a thread that is in it
- * leaves it locked in the child.  So there, and only there, all other threads are asleep when we fork. */
-#if defined __SANITIZE_ADDRESS__
-enum { THREADS_MUST_REST = 1 };
-#else
-enum { THREADS_MUST_REST = 0 };
-#endif
-
-static bool others_rest(void) {
-  bool rest = true;
-  DIR *tasks = opendir("/proc/self/task");
-  if (tasks == NULL) return false;
-  for (const struct dirent *task; rest && (task = readdir(tasks)) != NULL;) {
-    if (task->d_name[0] == '.' || atoi(task->d_name) == getpid()) continue;
-    char path[300], line[300] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%s/stat", task->d_name);
-    FILE *file = fopen(path, "r");
-    if (file == NULL) continue; /* it has ended */
-    char *got = fgets(line, sizeof line, file);
-    fclose(file);
-    const char *state = got != NULL ? strrchr(line, ')') : NULL;
-    rest = state == NULL || state[2] == 'S';
-  }
-  closedir(tasks);
-  return rest;
-}
-
-static pid_t fork_now(void) {
-  for (int i = 0; THREADS_MUST_REST && !others_rest() && i < 10000; i++) poll(NULL, 0, 2);
-  return fork();
-}
-
 static void assert_child_is_fine(pid_t pid) {
   int status;
   assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -153,7 +121,7 @@ static void child_and_parent_go_their_own_ways(void **state) {
       assert_int_equal(redmoon_transaction_begin(client, &key, 1, NULL, &tx, &err), 0);
       int64_t idle_id = id_of(client), lent_id = id_of_transaction(tx);
       assert_true(idle_id > 0 && lent_id > 0 && idle_id != lent_id);
-      pid_t pid = fork_now();
+      pid_t pid = quiet_fork();
       if (pid == 0) _exit(child(client, tx, idle_id, lent_id, tidy));
       assert_true(pid > 0);
       int wrong = call_tagged(client, "parent", CALLS); /* while the child does the same */
@@ -187,7 +155,7 @@ static void child_keeps_its_own_minimum_idle(void **state) {
     assert_true(i < 10000);
     poll(NULL, 0, 2);
   }
-  pid_t pid = fork_now();
+  pid_t pid = quiet_fork();
   if (pid == 0) {
     int wrong = call_tagged(client, "child", 10);
     for (int i = 0; wrong == FINE && stats_of(client).idle < 3; i++) {
@@ -213,7 +181,7 @@ static void child_that_only_closes_or_shuts_down_does_no_harm(void **state) {
     redmoon_client *client = open_over(server, transport, &options);
     int64_t id = id_of(client);
     for (int way = 0; way < 3; way++) {
-      pid_t pid = fork_now();
+      pid_t pid = quiet_fork();
       if (pid == 0) {
         if (way == 1) redmoon_client_shutdown(client);
         if (way <= 1) redmoon_client_close(client);
@@ -274,7 +242,7 @@ static void operation_under_way_stays_the_parents(void **state) {
       redmoon_error err;
       assert_int_equal(redmoon_command_start(client, 3, ARGV("BLPOP", "list", "0"), NULL, &reply, &op, &err), 0);
       step_until_blocked(server, op);
-      pid_t pid = fork_now();
+      pid_t pid = quiet_fork();
       if (pid == 0) _exit(cancel ? cancel_inherited(server, client, op) : step_inherited(server, client, op));
       assert_true(pid > 0);
       assert_child_is_fine(pid);
@@ -347,15 +315,15 @@ static void forks_amid_busy_threads_mix_nothing_up(void **state) {
   }
   int bad = 0;
   for (int i = 0; i < FORKS; i++) {
-    if (THREADS_MUST_REST) shut_gate(&g);
-    pid_t pid = fork_now();
+    if (FORK_NEEDS_QUIET) shut_gate(&g);
+    pid_t pid = quiet_fork();
     if (pid == 0) {
       alarm(60); /* a lock that nobody holds any more would be waited for until then */
       int wrong = (i % 2 == 0 && stats_of(client).in_use != 0) ? STATS_WRONG : call_tagged(client, "child", 50);
       redmoon_client_close(client);
       _exit(wrong);
     }
-    if (THREADS_MUST_REST) open_gate(&g);
+    if (FORK_NEEDS_QUIET) open_gate(&g);
     int status = -1;
     if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) bad++;
   }
@@ -376,7 +344,7 @@ static void forks_amid_busy_threads_mix_nothing_up(void **state) {
 static void list_after_exec(char *out, size_t cap) {
   int ends[2];
   assert_int_equal(pipe(ends), 0);
-  pid_t pid = fork_now();
+  pid_t pid = quiet_fork();
   if (pid == 0) {
     dup2(ends[1], 1);
     close(ends[0]);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "patterns/scripts_generated.h"
 #include "support/fake_server.h"
+#include "support/quiet_fork.h"
 #include "support/redis_server.h"
 
 #include <poll.h>
@@ -68,7 +69,7 @@ static void child_renews_its_own_and_leaves_its_parents_alone(void **state) {
   assert_true(fd >= 0);
   AWAIT(redmoon_lock_remaining_ms(lock) < 700);
   AWAIT(redmoon_lock_remaining_ms(lock) > 750); /* renewed */
-  pid_t pid = fork();
+  pid_t pid = quiet_fork();
   if (pid == 0) _exit(in_the_child(client, lock));
   assert_true(pid > 0);
   int status;
@@ -102,7 +103,7 @@ static void fork_amid_a_renewal_does_no_harm(void **state) {
   redmoon_client *client = open_at(url);
   redmoon_lock *lock = renewed(client, "n", 3000);
   AWAIT(fake_server_count(server, "EVALSHA") >= 2);
-  pid_t pid = fork();
+  pid_t pid = quiet_fork();
   if (pid == 0) {
     redmoon_lock_free(lock);
     redmoon_client_close(client);
@@ -135,7 +136,7 @@ static void a_child_draws_other_tokens_than_its_parent(void **state) {
   draw_token(client, parents); /* more random bytes were drawn than it has used */
   int ends[2];
   assert_int_equal(pipe(ends), 0);
-  pid_t pid = fork();
+  pid_t pid = quiet_fork();
   if (pid == 0) {
     draw_token(client, childs);
     _exit(write(ends[1], childs, sizeof childs) == (ssize_t)sizeof childs ? 0 : 1);

@@ -10,6 +10,7 @@
 
 #include "support/ask.h"
 #include "support/listening.h"
+#include "support/quiet_fork.h"
 #include "support/redis_server.h"
 #include "support/stopper.h"
 
@@ -346,7 +347,7 @@ static void a_child_has_none_of_its_parents(void **state) {
   redmoon_subscription *sub = listen_to(client, "c", NULL);
   for (int i = 0; i < 20; i++) {
     publish(client, "c", "before"); /* the keeper may be in the middle of anything */
-    pid_t pid = fork();
+    pid_t pid = quiet_fork();
     if (pid == 0) _exit(in_the_child(client, sub));
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -393,7 +394,7 @@ static void a_child_has_no_reader_of_its_parents(void **state) {
   for (int i = 0; i < 150; i++) assert_int_equal(redmoon_topic_publish(topic, "x", 1, NULL, NULL, &err), 0);
   for (int64_t seq = 1; seq <= 150; seq++) {
     if (seq <= 20) {
-      pid_t pid = fork();
+      pid_t pid = quiet_fork();
       if (pid == 0) _exit(read_in_the_child(reader, cursor));
       int status;
       assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -417,7 +418,7 @@ static void a_child_does_not_keep_its_dead_parents_link(void **state) {
   int ready[2], release[2];
   char byte;
   assert_int_equal(pipe(ready) | pipe(release), 0);
-  pid_t parent = fork();
+  pid_t parent = quiet_fork();
   if (parent == 0) {
     redmoon_client *client = NULL;
     redmoon_subscription *sub = NULL;

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "support/quiet_fork.h"
 #include "support/redis_server.h"
 
 #include <lauxlib.h>
@@ -64,7 +65,7 @@ static void a_child_goes_on_with_its_copy_and_closes_it(void **state) {
   run(L, before_fork);
   int children = 0;
   for (int way = 0; way < 3; way++) { /* it calls and closes; closes alone; does nothing */
-    pid_t pid = fork();
+    pid_t pid = quiet_fork();
     if (pid == 0) {
       alarm(60);
       int status = way == 0 && luaL_dostring(L, in_child) != LUA_OK;

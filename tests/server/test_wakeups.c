@@ -12,6 +12,7 @@
 #include "engine/op.h"
 #include "support/ask.h"
 #include "support/embedded_fixture.h"
+#include "support/quiet_fork.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -249,7 +250,7 @@ static void child_that_is_forked_while_others_wait_is_woken_itself(void **state)
   redmoon_lock *first = lock_of(h.f->client, 0, false);
   start_waiters(&h, all, WAITERS, &plain, &inside, &most, NULL);
   await_resting(&h, WAITERS);
-  pid_t child = fork();
+  pid_t child = quiet_fork();
   if (child == 0) _exit(wait_in_child(&h));
   int status = 0;
   assert_int_equal(waitpid(child, &status, 0), child);
