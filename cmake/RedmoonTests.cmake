@@ -6,8 +6,7 @@
 #   tests/fuzz/fuzz_*.c                                   libFuzzer targets (REDMOON_SANITIZE=fuzzer)
 #   tests/{lua,scripts}/*_spec.lua                        busted, under the system's Lua
 #   tests/package/*.sh                                    what an installed tree has to satisfy
-#   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers);
-#                                                           on Valkey 8, which stands between others, of C and in clusters only
+#   servers/<server>/<kind>/<file>                          tests/{server,scripts,lua} again, on each newer server (tools/servers)
 #   cluster/<file>                                        tests/{server,lua} again, in a cluster in the place of a server (label cluster)
 # Under thread sanitizer only what has threads is run: soak, files whose name contains "threads", and those named here.
 # Not fault/test_fork: a child of a process with threads that starts a thread itself is beyond that sanitizer ("dup thread with used id").
@@ -38,13 +37,20 @@ function(redmoon_add_test kind name)
 endfunction()
 
 file(GLOB redmoon_newer_servers ${PROJECT_SOURCE_DIR}/.deps/servers/*/server)
+# Valkey 8 stands between the others: the programs in C are enough there.
+function(redmoon_servers_for name out)
+  set(servers ${redmoon_newer_servers})
+  if(name MATCHES "_spec$")
+    list(FILTER servers EXCLUDE REGEX "/valkey-8/server$")
+  endif()
+  set(${out} ${servers} PARENT_SCOPE)
+endfunction()
+
 function(redmoon_test_on_servers name)
-  foreach(program ${redmoon_newer_servers})
+  redmoon_servers_for(${name} servers)
+  foreach(program ${servers})
     get_filename_component(server ${program} DIRECTORY)
     get_filename_component(server ${server} NAME)
-    if(server STREQUAL "valkey-8" AND name MATCHES "_spec$")
-      continue()
-    endif()
     add_test(NAME servers/${server}/${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(servers/${server}/${name} PROPERTIES LABELS servers TIMEOUT ${redmoon_test_timeout}
       ENVIRONMENT "REDMOON_TEST_SERVER=${program};${redmoon_lua_env}")
@@ -201,7 +207,7 @@ set(redmoon_programs_in_clusters blocklist blocklist_faults cache cache_loads ca
 set(redmoon_specs_in_clusters blocklist cache client conventions counter gc list_queue lock pipeline queue rate_limiter records scan script
   semaphore sessions set stream_queue subscribe topic transaction)
 function(redmoon_test_on_cluster name env)
-  set(servers ${redmoon_newer_servers})
+  redmoon_servers_for(${name} servers)
   foreach(program "" ${servers})
     set(prefix "")
     set(labels cluster)
@@ -209,9 +215,6 @@ function(redmoon_test_on_cluster name env)
     if(program)
       get_filename_component(server ${program} DIRECTORY)
       get_filename_component(server ${server} NAME)
-      if(server STREQUAL "valkey-8" AND name MATCHES "_spec$")
-        continue()
-      endif()
       set(prefix servers/${server}/)
       list(APPEND labels servers)
       list(APPEND which "REDMOON_TEST_SERVER=${program}")

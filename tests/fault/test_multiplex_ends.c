@@ -188,20 +188,26 @@ static void *ask_a_sleeping_server(void *arg) {
   return NULL;
 }
 
-static void a_shutdown_wakes_everyone_who_sleeps_in_a_lane(void **state) {
-  redis_server *server = *state;
-  enum { MANY = 8 };
+/* The server is stopped, and so many threads ask it by one lane. */
+static redmoon_client *client_of_a_sleeping_server(redis_server *server, caller *callers, pthread_t *threads, int count) {
   redmoon_options options = REDMOON_OPTIONS_INIT;
   options.timeout_ms = options.read_timeout_ms = options.pool_timeout_ms = 600000;
   redmoon_client *client = open_url(redis_server_url(server), options, 1);
   redmoon_reply_free(ask(client, "SET", "k", "1", NULL));
   redis_server_freeze(server, true);
-  caller callers[MANY];
-  pthread_t threads[MANY];
-  for (int i = 0; i < MANY; i++) {
+  for (int i = 0; i < count; i++) {
     callers[i] = (caller){.client = client};
     assert_int_equal(pthread_create(&threads[i], NULL, ask_a_sleeping_server, &callers[i]), 0);
   }
+  return client;
+}
+
+static void a_shutdown_wakes_everyone_who_sleeps_in_a_lane(void **state) {
+  redis_server *server = *state;
+  enum { MANY = 8 };
+  caller callers[MANY];
+  pthread_t threads[MANY];
+  redmoon_client *client = client_of_a_sleeping_server(server, callers, threads, MANY);
   while (atomic_load(&lane_of(client)->calls) < MANY) poll(NULL, 0, 1);
   redmoon_client_shutdown(client);
   for (int i = 0; i < MANY; i++) pthread_join(threads[i], NULL);
@@ -234,17 +240,9 @@ static int bits_of(uint32_t set) {
 static void threads_are_woken_together_each_by_a_bit_of_its_own(void **state) {
   redis_server *server = *state;
   enum { MANY = RM_SLOTS_AT_ONCE + 8 };
-  redmoon_options options = REDMOON_OPTIONS_INIT;
-  options.timeout_ms = options.read_timeout_ms = options.pool_timeout_ms = 600000;
-  redmoon_client *client = open_url(redis_server_url(server), options, 1);
-  redmoon_reply_free(ask(client, "SET", "k", "1", NULL));
-  redis_server_freeze(server, true);
   caller callers[MANY];
   pthread_t threads[MANY];
-  for (int i = 0; i < MANY; i++) {
-    callers[i] = (caller){.client = client};
-    assert_int_equal(pthread_create(&threads[i], NULL, ask_a_sleeping_server, &callers[i]), 0);
-  }
+  redmoon_client *client = client_of_a_sleeping_server(server, callers, threads, MANY);
   rm_lane *lane = lane_of(client);
   rm_lane_lock(lane);
   while (sleeping(lane, false) < MANY - 1) { /* all but the one that leads */

@@ -53,7 +53,8 @@ typedef struct redmoon_queue_options {
 typedef struct redmoon_queue_item {
   const void *payload;
   size_t len;
-  const char *id;       /**< 1 to 128 bytes; NULL: 20 hex digits from libsodium, and perhaps "-" and two digits.  Refused while a job has it */
+  const char *id;       /**< 1 to 128 bytes; NULL: 20 hex digits from libsodium, and perhaps "-" and two digits.  Refused
+                             while a job has it */
   const char *unique;   /**< NULL, or 1 to 256 bytes: refused while a job that is not done or dead has the same */
   int64_t delay_ms;     /**< 0; it is ready so much later, never before, up to 10 years; negative: now */
   int64_t priority;     /**< 0; 0 to 1023: higher ones go first, and in each the order in which they became ready */
